@@ -1,0 +1,72 @@
+package frame
+
+import (
+	"encoding/binary"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+)
+
+// MaxCloseReason is the most bytes of a Close frame's reason (RFC 6455
+// section 5.5: 125 for the frame, two of them for the code).
+const MaxCloseReason = ws.MaxControlFramePayloadSize - 2
+
+// Append appends a server's frame to dst: one that is whole and not masked
+// (RFC 6455 section 5.1). A control frame's payload must not exceed 125 bytes.
+// It allocates only what dst lacks.
+func Append(dst []byte, op Op, payload []byte) []byte {
+	return append(AppendHeader(dst, op, len(payload)), payload...)
+}
+
+// AppendHeader appends the header of a whole, unmasked frame whose payload of
+// length bytes the caller sends behind it.
+func AppendHeader(dst []byte, op Op, length int) []byte {
+	return appendHeader(dst, ws.Header{Fin: true, OpCode: ws.OpCode(op), Length: int64(length)})
+}
+
+// AppendMasked appends a client's frame to dst: one that is whole and masked
+// with mask, which should come from a strong source of randomness (RFC 6455
+// section 5.3). The payload itself is not touched.
+func AppendMasked(dst []byte, op Op, mask [4]byte, payload []byte) []byte {
+	dst = appendHeader(dst, ws.Header{
+		Fin: true, OpCode: ws.OpCode(op), Length: int64(len(payload)), Masked: true, Mask: mask,
+	})
+	dst = append(dst, payload...)
+	ws.Cipher(dst[len(dst)-len(payload):], mask, 0)
+	return dst
+}
+
+// AppendClose appends a server's Close frame. A code that may not be sent
+// leaves the frame without one; a reason is made valid UTF-8 and cut at a
+// rune's end to fit MaxCloseReason.
+func AppendClose(dst []byte, code Code, reason string) []byte {
+	return Append(dst, Close, ClosePayload(code, reason))
+}
+
+// ClosePayload is the payload of such a Close frame.
+func ClosePayload(code Code, reason string) []byte {
+	if !code.Sendable() {
+		return nil
+	}
+	reason = strings.ToValidUTF8(reason, string(utf8.RuneError))
+	for len(reason) > MaxCloseReason {
+		_, last := utf8.DecodeLastRuneInString(reason)
+		reason = reason[:len(reason)-last]
+	}
+	payload := binary.BigEndian.AppendUint16(make([]byte, 0, 2+MaxCloseReason), uint16(code))
+	return append(payload, reason...)
+}
+
+// appendHeader lets the library write the header where it belongs, into dst's
+// spare capacity; the writer it also wants has nothing left to do.
+func appendHeader(dst []byte, h ws.Header) []byte {
+	dst = slices.Grow(dst, ws.MaxHeaderSize)
+	end := len(dst) + ws.HeaderSize(h)
+	if err := ws.WriteHeaderBuffer(io.Discard, h, dst[len(dst):len(dst)+ws.MaxHeaderSize]); err != nil {
+		panic("frame: header of a payload that no memory can hold: " + err.Error())
+	}
+	return dst[:end]
+}

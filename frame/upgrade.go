@@ -1,0 +1,334 @@
+package frame
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/gobwas/ws"
+)
+
+// Reject refuses an opening handshake: the HTTP response that Upgrade encodes
+// in place of 101.
+type Reject struct {
+	Status int         // 300–599; anything else is sent as 500
+	Reason string      // the response's body, for people
+	Header http.Header // more headers, such as Retry-After; may be nil
+}
+
+func (r *Reject) Error() string {
+	return fmt.Sprintf("handshake refused with status %d: %s", r.Status, r.Reason)
+}
+
+func badRequest(reason string) *Reject {
+	return &Reject{Status: http.StatusBadRequest, Reason: reason}
+}
+
+// What Upgrade refuses by itself, one value for each cause so that callers can
+// count them.
+var (
+	rejectHeadSize   = &Reject{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: fmt.Sprintf("request head exceeds %d bytes", MaxHead)}
+	rejectLineEnd    = badRequest("a line of the request head does not end in CRLF")
+	rejectLine       = badRequest("request line is not «GET target HTTP/1.1»")
+	rejectField      = badRequest("malformed header line")
+	rejectHost       = badRequest("exactly one Host header is needed")
+	rejectUpgrade    = badRequest("an Upgrade header with the value websocket is needed")
+	rejectConnection = badRequest("a Connection header with the token Upgrade is needed")
+	rejectKey        = badRequest("exactly one Sec-WebSocket-Key header is needed, 16 bytes in base64")
+	rejectVersion    = badRequest("exactly one Sec-WebSocket-Version header is needed")
+	rejectBody       = badRequest("a request with a body cannot be upgraded")
+	rejectProtocol   = &Reject{Status: http.StatusInternalServerError, Reason: "the server chose a subprotocol that was not offered"}
+	rejectMethod     = &Reject{
+		Status: http.StatusMethodNotAllowed, Reason: "the request method must be GET",
+		Header: http.Header{"Allow": {"GET"}},
+	}
+	rejectHTTP = &Reject{Status: http.StatusHTTPVersionNotSupported, Reason: "HTTP/1.1 is needed"}
+	// RFC 6455 section 4.2.2: with 426 goes the version that would do.
+	rejectUnknownVersion = &Reject{
+		Status: http.StatusUpgradeRequired, Reason: "WebSocket version 13 is needed",
+		Header: http.Header{"Sec-WebSocket-Version": {"13"}, "Upgrade": {"websocket"}},
+	}
+)
+
+// Request is an opening handshake that is well-formed and about to be
+// answered. Its methods are valid only until the callback that received it
+// returns; the strings they return stay valid.
+type Request struct {
+	// Protocol is the callback's choice among Protocols, empty for none.
+	Protocol string
+	// ResponseHeader holds headers to send with the 101 response; nil at first.
+	ResponseHeader http.Header
+
+	line, headers []byte
+}
+
+// Target is the request target as it was sent, such as "/chat?room=1".
+func (r *Request) Target() string {
+	_, rest, _ := bytes.Cut(r.line, []byte{' '})
+	target, _, _ := bytes.Cut(rest, []byte{' '})
+	return string(target)
+}
+
+// Path is Target without its query. It is not unescaped.
+func (r *Request) Path() string {
+	path, _, _ := strings.Cut(r.Target(), "?")
+	return path
+}
+
+// Header returns the first value of a header by its name in any case, empty
+// where there is none.
+func (r *Request) Header(name string) string {
+	for n, v := range r.fields() {
+		if strings.EqualFold(string(n), name) {
+			return string(v)
+		}
+	}
+	return ""
+}
+
+// Headers iterates over all header lines as they were sent, in their order.
+func (r *Request) Headers() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for n, v := range r.fields() {
+			if !yield(string(n), string(v)) {
+				return
+			}
+		}
+	}
+}
+
+// Protocols lists the subprotocols that the client offers, the one it prefers
+// first (RFC 6455 section 4.1).
+func (r *Request) Protocols() []string {
+	var offered []string
+	for n, v := range r.fields() {
+		if strings.EqualFold(string(n), "Sec-WebSocket-Protocol") {
+			for p := range strings.SplitSeq(string(v), ",") {
+				offered = append(offered, strings.TrimSpace(p))
+			}
+		}
+	}
+	return offered
+}
+
+func (r *Request) fields() iter.Seq2[[]byte, []byte] {
+	return func(yield func([]byte, []byte) bool) {
+		for line := range lines(r.headers) {
+			if n, v, _ := field(line); !yield(n, v) {
+				return
+			}
+		}
+	}
+}
+
+// Upgrader answers opening handshakes. It holds buffers and serves one
+// goroutine at a time.
+type Upgrader struct {
+	request Request
+	in      bytes.Reader
+	out     bytes.Buffer
+	ws      ws.Upgrader
+	accept  func(*Request) error
+}
+
+// NewUpgrader makes an Upgrader that asks accept about each well-formed
+// request. When accept returns an error the request is refused: with the
+// status of a *Reject, with 500 for any other error. It may be nil.
+func NewUpgrader(accept func(*Request) error) *Upgrader {
+	u := &Upgrader{accept: accept}
+	u.ws.OnBeforeUpgrade = u.decide
+	return u
+}
+
+// Upgrade answers one complete head, as HeadLen delimits it: the response must
+// be sent in either case and is valid until the next call. An error is always
+// a *Reject, and the connection is to be closed behind its response.
+func (u *Upgrader) Upgrade(head []byte) (response []byte, err error) {
+	err = u.upgrade(head)
+	u.request = Request{}
+	if err != nil {
+		reject := asReject(err)
+		return reject.Response(), reject
+	}
+	return u.out.Bytes(), nil
+}
+
+func (u *Upgrader) upgrade(head []byte) error {
+	connections, err := checkHead(head)
+	if err != nil {
+		return err
+	}
+	u.request.line, u.request.headers = firstLine(head)
+	// The library looks at each Connection line alone and refuses the one
+	// without the token, so several become one.
+	if connections > 1 {
+		head = joinConnection(head)
+	}
+	u.in.Reset(head)
+	u.out.Reset()
+	_, err = u.ws.Upgrade(struct {
+		io.Reader
+		io.Writer
+	}{&u.in, &u.out})
+	return err
+}
+
+// decide asks accept, once the library finds nothing wrong, and returns what
+// the response gets beside the mandatory headers.
+func (u *Upgrader) decide() (ws.HandshakeHeader, error) {
+	if u.accept == nil {
+		return nil, nil
+	}
+	r := &u.request
+	if err := u.accept(r); err != nil {
+		return nil, err
+	}
+	if r.Protocol != "" {
+		if !slices.Contains(r.Protocols(), r.Protocol) {
+			return nil, rejectProtocol
+		}
+		if r.ResponseHeader == nil {
+			r.ResponseHeader = http.Header{}
+		}
+		r.ResponseHeader.Set("Sec-WebSocket-Protocol", r.Protocol)
+	}
+	return ws.HandshakeHeaderHTTP(r.ResponseHeader), nil
+}
+
+// Flags of the headers that checkHead has met.
+const (
+	sawHost = 1 << iota
+	sawKey
+	sawVersion
+)
+
+// checkHead refuses what the library would let pass, and counts the Connection
+// lines.
+func checkHead(head []byte) (connections int, err error) {
+	var saw int
+	once := func(flag int, reject *Reject) error {
+		if saw&flag != 0 {
+			return reject
+		}
+		saw |= flag
+		return nil
+	}
+	line, headers := firstLine(head)
+	if !requestLine(line) {
+		return 0, rejectLine
+	}
+	for line := range lines(headers) {
+		name, value, ok := field(line)
+		if !ok {
+			return 0, rejectField
+		}
+		// RFC 6455 sections 4.2.1 and 11.3.1, RFC 9110 section 7.2: none of
+		// these may appear twice, the key is base64 for 16 bytes.
+		switch {
+		case is(name, "Host"):
+			err = once(sawHost, rejectHost)
+		case is(name, "Sec-WebSocket-Version"):
+			err = once(sawVersion, rejectVersion)
+		case is(name, "Sec-WebSocket-Key"):
+			if err = once(sawKey, rejectKey); err == nil && !validKey(value) {
+				err = rejectKey
+			}
+		case is(name, "Connection"):
+			connections++
+		case is(name, "Content-Length") && string(value) != "0", is(name, "Transfer-Encoding"):
+			err = rejectBody
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return connections, nil
+}
+
+// requestLine reports whether a line has the three parts of a request line and
+// nothing that could be a second line to somebody else.
+func requestLine(line []byte) bool {
+	spaces := 0
+	for _, c := range line {
+		switch {
+		case c == ' ':
+			spaces++
+		case c < ' ' || c == 0x7f:
+			return false
+		}
+	}
+	return spaces == 2
+}
+
+// is compares a header's name with one whose length tells most others apart.
+func is(name []byte, want string) bool {
+	return len(name) == len(want) && strings.EqualFold(string(name), want)
+}
+
+// joinConnection rewrites a head so that its Connection lines are one, which
+// means the same (RFC 9110 section 5.3).
+func joinConnection(head []byte) []byte {
+	var values [][]byte
+	line, headers := firstLine(head)
+	joined := append(append(make([]byte, 0, len(head)), line...), crlf...)
+	for line := range lines(headers) {
+		if name, value, _ := field(line); is(name, "Connection") {
+			values = append(values, value)
+			continue
+		}
+		joined = append(append(joined, line...), crlf...)
+	}
+	joined = append(joined, "Connection: "...)
+	joined = append(joined, bytes.Join(values, []byte(", "))...)
+	return append(joined, headEnd...)
+}
+
+// asReject gives every refusal this package's form, the library's too.
+func asReject(err error) *Reject {
+	var reject *Reject
+	if errors.As(err, &reject) {
+		return reject
+	}
+	switch err {
+	case ws.ErrHandshakeBadMethod:
+		return rejectMethod
+	case ws.ErrHandshakeBadProtocol:
+		return rejectHTTP
+	case ws.ErrHandshakeBadHost:
+		return rejectHost
+	case ws.ErrHandshakeBadUpgrade:
+		return rejectUpgrade
+	case ws.ErrHandshakeBadConnection:
+		return rejectConnection
+	case ws.ErrHandshakeBadSecKey:
+		return rejectKey
+	case ws.ErrHandshakeBadSecVersion:
+		return rejectVersion
+	case ws.ErrHandshakeUpgradeRequired:
+		return rejectUnknownVersion
+	case ws.ErrMalformedRequest:
+		return rejectLine
+	}
+	return &Reject{Status: http.StatusInternalServerError, Reason: err.Error()}
+}
+
+// Response encodes r as a whole HTTP response.
+func (r *Reject) Response() []byte {
+	status := r.Status
+	if status < 300 || status > 599 {
+		status = http.StatusInternalServerError
+	}
+	body := r.Reason + "\n"
+	var b bytes.Buffer // takes everything, so no write can fail
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
+	fmt.Fprintf(&b, "Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n", len(body))
+	_ = r.Header.Write(&b)
+	b.WriteString("\r\n")
+	b.WriteString(body)
+	return b.Bytes()
+}

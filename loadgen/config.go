@@ -1,0 +1,108 @@
+package loadgen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+// Config says what to do to which server. Zero values are defaults.
+type Config struct {
+	URLs    []string     // ws://host:port/path, one or several; connections spread over them
+	Conns   int          // connections to open
+	Rate    float64      // connections a second; 0 is as fast as the server takes them
+	Sources []netip.Addr // source addresses; none: as many as needed are found
+	Workers int          // reactors; 0 is one for each processor, or as many as descriptors demand
+
+	Tables         netpoll.Tables // descriptor tables; Auto means Private
+	ConnectTimeout time.Duration  // for TCP's and WebSocket's handshake together; 30 s
+	Hold           time.Duration  // time to sit idle once connected
+
+	Broadcasts int           // messages that one connection sends and all receive
+	Burst      int           // how many of them are sent back to back; 1
+	Size       int           // payload bytes of a message; 32
+	Patience   time.Duration // for a broadcast's last receiver; 60 s
+
+	Active int           // connections that send and wait for the echo, one message each at a time
+	Echo   time.Duration // for how long they do
+
+	Probe time.Duration // interval of pings on a connection of its own; 0 is none
+
+	// Floor speaks to the floor program: the sample key, a masking key of
+	// zeros, and no closing handshake.
+	Floor bool
+
+	// Progress is told about the run every tenth of a second; may be nil.
+	Progress func(Progress)
+}
+
+// sizeMin is a message's least payload: the time, the number and the kind.
+const sizeMin = 16
+
+// target is a resolved URL.
+type target struct {
+	addr netip.AddrPort
+	host string // the Host header
+	path string // the request target
+}
+
+func (c Config) withDefaults() (Config, error) {
+	set(&c.ConnectTimeout, 30*time.Second)
+	set(&c.Burst, 1)
+	set(&c.Size, 32)
+	set(&c.Patience, time.Minute)
+	if c.Tables == netpoll.Auto {
+		c.Tables = netpoll.Private
+	}
+	switch {
+	case len(c.URLs) == 0:
+		return c, errors.New("loadgen: a URL is needed")
+	case c.Conns < 1:
+		return c, errors.New("loadgen: at least one connection is needed")
+	case c.Size < sizeMin || c.Size > 1<<20:
+		return c, fmt.Errorf("loadgen: a message has %d to %d bytes", sizeMin, 1<<20)
+	case c.Active > c.Conns:
+		return c, fmt.Errorf("loadgen: %d connections cannot have %d active ones", c.Conns, c.Active)
+	}
+	return c, nil
+}
+
+// resolve looks a URL up. A name with several addresses counts as one target,
+// its first IPv4 address: those who want more name them.
+func resolve(ctx context.Context, raw string) (target, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return target{}, fmt.Errorf("loadgen: %w", err)
+	}
+	if u.Scheme != "ws" {
+		return target{}, fmt.Errorf("loadgen: %s: the URL must begin with ws:// (TLS is not supported)", raw)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return target{}, fmt.Errorf("loadgen: %s: %w", raw, err)
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	if err != nil {
+		return target{}, fmt.Errorf("loadgen: %s: %w", raw, err)
+	}
+	ip := ips[max(0, slices.IndexFunc(ips, netip.Addr.Is4))]
+	return target{netip.AddrPortFrom(ip.Unmap(), uint16(number)), u.Host, u.RequestURI()}, nil
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

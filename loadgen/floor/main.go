@@ -1,0 +1,179 @@
+// Command floor is the yardstick: a server that does what any server of its
+// kind must do — accept, epoll, read, send — and nothing else. It answers a
+// handshake with fixed bytes, right only for the key of RFC 6455's example,
+// and moves payloads of less than 126 bytes between frames without looking at
+// them. What a real server costs beyond it is that server's own.
+//
+//	floor -listen 127.0.0.1:0 -mode echo|fanout -threads 2 -tables private
+//
+// `lull load --floor` speaks to it.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+const response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+	"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+
+// thread serves the connections that it accepts itself.
+type thread struct {
+	epoll, wake int
+	open        []bool // by descriptor: answered with 101
+
+	mu    sync.Mutex
+	posts [][]byte // frames for everybody; guarded by mu
+}
+
+var (
+	listener int
+	echo     bool
+	threads  []*thread
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:0", "address and port")
+	mode := flag.String("mode", "echo", "echo or fanout")
+	count := flag.Int("threads", runtime.NumCPU(), "number of threads")
+	tables := netpoll.Private
+	flag.TextVar(&tables, "tables", tables, "descriptor tables: shared or private")
+	flag.Parse()
+	echo = *mode == "echo"
+	if err := run(*listen, *count, tables); err != nil {
+		fmt.Fprintln(os.Stderr, "floor:", err)
+		os.Exit(1)
+	}
+}
+
+func run(listen string, count int, tables netpoll.Tables) error {
+	l, err := netpoll.Listen(listen, 65535)
+	if err != nil {
+		return err
+	}
+	listener = l.FD
+	for range count {
+		wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+		if err != nil {
+			return err
+		}
+		threads = append(threads, &thread{wake: wake})
+	}
+	starter, err := netpoll.NewThreads(tables, listener)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error)
+	for _, t := range threads {
+		if err := starter.Start(func() { failed <- t.run() }); err != nil {
+			return err
+		}
+	}
+	fmt.Println("listening on", l.Addr)
+	return <-failed
+}
+
+func (t *thread) run() (err error) {
+	if t.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	err = errors.Join(
+		t.watch(listener, unix.EPOLLIN|unix.EPOLLEXCLUSIVE),
+		t.watch(t.wake, unix.EPOLLIN|unix.EPOLLET))
+	if err != nil {
+		return err
+	}
+	events := make([]unix.EpollEvent, 256)
+	buf := make([]byte, 64<<10)
+	for {
+		n, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(t.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+		if n == 0 {
+			got, err := unix.EpollWait(t.epoll, events, -1)
+			if err != nil && err != unix.EINTR {
+				return err
+			}
+			n = uintptr(max(got, 0))
+		}
+		for i := range events[:n] {
+			switch fd := int(events[i].Fd); fd {
+			case listener:
+				t.accept()
+			case t.wake:
+				t.fanOut()
+			default:
+				t.serve(fd, buf)
+			}
+		}
+	}
+}
+
+func (t *thread) watch(fd int, events uint32) error {
+	return unix.EpollCtl(t.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+}
+
+func (t *thread) accept() {
+	for range 64 {
+		fd, ok, _ := netpoll.Accept(listener)
+		if !ok || t.watch(fd, unix.EPOLLIN) != nil {
+			return
+		}
+		for fd >= len(t.open) {
+			t.open = append(t.open, make([]bool, 1024)...)
+		}
+	}
+}
+
+func (t *thread) serve(fd int, buf []byte) {
+	n, err := netpoll.Read(fd, buf)
+	switch {
+	case err != nil:
+		t.open[fd] = false
+		netpoll.Close(fd)
+	case n == 0:
+	case !t.open[fd]:
+		t.open[fd] = true
+		_, _ = netpoll.Write(fd, []byte(response))
+	default:
+		// A client's header is two bytes and a masking key, of zeros here; a
+		// server's is the two bytes alone.
+		buf[4], buf[5] = buf[0], buf[1]&0x7f
+		if echo {
+			_, _ = netpoll.Write(fd, buf[4:n])
+			return
+		}
+		frame := append([]byte(nil), buf[4:n]...)
+		for _, other := range threads {
+			other.post(frame)
+		}
+	}
+}
+
+func (t *thread) post(frame []byte) {
+	t.mu.Lock()
+	t.posts = append(t.posts, frame)
+	t.mu.Unlock()
+	_, _ = unix.Write(t.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+}
+
+func (t *thread) fanOut() {
+	t.mu.Lock()
+	posts := t.posts
+	t.posts = nil
+	t.mu.Unlock()
+	for _, frame := range posts {
+		for fd, open := range t.open {
+			if open {
+				_, _ = netpoll.Write(fd, frame)
+			}
+		}
+	}
+}

@@ -1,0 +1,54 @@
+package loadgen
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// A message's payload. The filler tells what a byte should be, so that a
+// receiver notices what was changed on the way.
+//
+//	0       8        12       13
+//	│ time  │ number │ kind   │ filler …
+//	└─ ns ──┴────────┴────────┴──────────
+type message struct {
+	meant  time.Duration // since the run's beginning, when it was meant to be sent
+	number uint32        // of the broadcast, from 0
+	kind   kind
+}
+
+type kind byte
+
+const (
+	kindBroadcast kind = 'b'
+	kindEcho      kind = 'e'
+)
+
+// encode fills payload, which has at least sizeMin bytes.
+func (m message) encode(payload []byte) {
+	binary.BigEndian.PutUint64(payload, uint64(m.meant))
+	binary.BigEndian.PutUint32(payload[8:], m.number)
+	payload[12] = byte(m.kind)
+	for i := 13; i < len(payload); i++ {
+		payload[i] = filler(i)
+	}
+}
+
+// decode is false for a payload that no worker of this run can have sent.
+func decode(payload []byte, size int) (m message, ok bool) {
+	if len(payload) != size {
+		return m, false
+	}
+	for i := 13; i < len(payload); i++ {
+		if payload[i] != filler(i) {
+			return m, false
+		}
+	}
+	return message{
+		meant:  time.Duration(binary.BigEndian.Uint64(payload)),
+		number: binary.BigEndian.Uint32(payload[8:]),
+		kind:   kind(payload[12]),
+	}, true
+}
+
+func filler(i int) byte { return byte('a' + i%26) }

@@ -1,0 +1,29 @@
+package loadgen
+
+import (
+	"math"
+	"time"
+)
+
+// pacer spreads events evenly over time.
+type pacer struct {
+	rate float64 // a second; 0 is no limit
+}
+
+// due returns how many events should have happened after elapsed.
+func (p pacer) due(elapsed time.Duration) int {
+	if p.rate == 0 {
+		return math.MaxInt
+	}
+	return int(p.rate*elapsed.Seconds()) + 1
+}
+
+// wait returns how long after elapsed the next event is due, when done have
+// happened.
+func (p pacer) wait(elapsed time.Duration, done int) time.Duration {
+	if p.rate == 0 {
+		return 0
+	}
+	at := time.Duration(float64(done) / p.rate * float64(time.Second))
+	return max(0, at-elapsed)
+}

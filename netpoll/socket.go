@@ -1,0 +1,239 @@
+package netpoll
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listener is a listening socket.
+type Listener struct {
+	FD   int
+	Addr netip.AddrPort // with the real port where 0 was asked for
+}
+
+// Listen opens a listening TCP socket on address, as "host:port" with a
+// numeric port. An empty host means all addresses, of IPv6 and IPv4 where the
+// machine has both. backlog is cut by net.core.somaxconn.
+//
+// TCP_NODELAY is set here because accepted sockets inherit it, at no call of
+// their own.
+func Listen(address string, backlog int) (Listener, error) {
+	l, err := listen(address, backlog)
+	if err != nil {
+		return Listener{}, fmt.Errorf("netpoll: listen on %s: %w", address, err)
+	}
+	return l, nil
+}
+
+func listen(address string, backlog int) (Listener, error) {
+	tcp, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return Listener{}, err
+	}
+	addr := unmap(tcp.AddrPort())
+	everywhere := tcp.IP == nil
+	if everywhere {
+		addr = netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port())
+	}
+	fd, err := streamSocket(addr)
+	if errors.Is(err, unix.EAFNOSUPPORT) && everywhere {
+		addr = netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port())
+		fd, err = streamSocket(addr)
+	}
+	if err != nil {
+		return Listener{}, err
+	}
+	fail := func(err error) (Listener, error) {
+		_ = unix.Close(fd)
+		return Listener{}, err
+	}
+	options := [][3]int{
+		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+	}
+	if addr.Addr().Is6() {
+		options = append(options, [3]int{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, boolInt(!everywhere)})
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
+			return fail(err)
+		}
+	}
+	if err := unix.Bind(fd, sockaddr(addr)); err != nil {
+		return fail(err)
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return fail(err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return fail(err)
+	}
+	return Listener{FD: fd, Addr: addrPort(sa)}, nil
+}
+
+// Accept takes a waiting connection, non-blocking and close-on-exec. ok is
+// false when none waits.
+func Accept(listener int) (fd int, ok bool, err error) {
+	for {
+		r, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), 0, 0,
+			unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		switch errno {
+		case 0:
+			return int(r), true, nil
+		case unix.EAGAIN:
+			return -1, false, nil
+		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO: // the peer has left the queue
+		default:
+			return -1, false, errno
+		}
+	}
+}
+
+// Connect opens a socket, binds it to from unless that is the zero AddrPort,
+// and starts to connect it to to. The connection is made when the socket
+// becomes writable; SocketError then tells whether it was.
+//
+// A from with a port costs the same for every port, where the kernel's own
+// choice becomes slow when many ports of an address are taken.
+func Connect(from, to netip.AddrPort) (fd int, err error) {
+	fd, err = streamSocket(to)
+	if err != nil {
+		return -1, err
+	}
+	if from.IsValid() {
+		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
+			err = unix.Bind(fd, sockaddr(from))
+		}
+	}
+	if err == nil {
+		err = unix.Connect(fd, sockaddr(to))
+	}
+	if err != nil && err != unix.EINPROGRESS {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// Read reads what has arrived, at most len(p) bytes. It returns 0 and no error
+// when nothing has, and io.EOF at the stream's end.
+func Read(fd int, p []byte) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
+		switch {
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN:
+			return 0, nil
+		case errno != 0:
+			return 0, errno
+		case n == 0 && len(p) > 0:
+			return 0, io.EOF
+		default:
+			return int(n), nil
+		}
+	}
+}
+
+// Write sends as much of p as the socket takes. Less than len(p) means that
+// its send buffer is full.
+func Write(fd int, p []byte) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return 0, nil
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// ShutdownWrite sends FIN behind what was written. What the peer still sends
+// can be read.
+func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
+
+// Close closes a socket. The kernel goes on delivering what was written.
+func Close(fd int) { _ = unix.Close(fd) }
+
+// Reset closes a socket at once: what was not delivered is dropped, the peer
+// gets RST, and no TIME_WAIT state stays behind.
+func Reset(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	_ = unix.Close(fd)
+}
+
+// SocketError returns and clears a socket's pending error, nil for none.
+func SocketError(fd int) error {
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case err != nil:
+		return err
+	case n != 0:
+		return unix.Errno(n)
+	}
+	return nil
+}
+
+// RemoteAddr returns the peer's address, the zero AddrPort once it is gone.
+func RemoteAddr(fd int) netip.AddrPort {
+	sa, err := unix.Getpeername(fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addrPort(sa)
+}
+
+func streamSocket(addr netip.AddrPort) (int, error) {
+	family := unix.AF_INET6
+	if addr.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	return unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	sa := &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	if zone := a.Addr().Zone(); zone != "" {
+		if i, err := net.InterfaceByName(zone); err == nil {
+			sa.ZoneId = uint32(i.Index)
+		}
+	}
+	return sa
+}
+
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return unmap(netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)))
+	}
+	return netip.AddrPort{}
+}
+
+// unmap turns an IPv4 address in IPv6's clothes into itself.
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

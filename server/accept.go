@@ -1,0 +1,56 @@
+package server
+
+import (
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+// Accept takes a turn for this reactor. The Acceptor calls it.
+func (r *reactor) Accept(t netpoll.Turn) { _ = r.mail.Force(op{kind: opAccept, turn: t}, nil) }
+
+// Load is how many connections this reactor has and can have. The Acceptor
+// calls it.
+func (r *reactor) Load() (used, limit int) { return int(r.public.used.Load()), r.server.slots }
+
+// accept takes a turn: it accepts on this thread, into this thread's table.
+func (r *reactor) accept(t netpoll.Turn) {
+	result := netpoll.TurnResult{Reactor: r.index, Listener: t.Listener, More: true}
+	listener := r.server.listeners[t.Listener].FD
+	for n := 0; n < t.Budget && r.slots.Used() < r.slots.Limit(); n++ {
+		fd, ok, err := netpoll.Accept(listener)
+		if !ok {
+			result.More = err != nil
+			result.Err = err
+			break
+		}
+		c := r.slots.Take(fd)
+		c.state = stateHead
+		c.seen = r.tick
+		r.fresh = append(r.fresh, c)
+		r.count[Accepted]++
+	}
+	r.public.used.Store(int64(r.slots.Used()))
+	r.server.acceptor.Answer(result)
+}
+
+// greet reads from the connections that were accepted in this turn. Most have
+// sent their request by now and are answered before the poller ever hears of
+// them.
+func (r *reactor) greet() {
+	for i, c := range r.fresh {
+		r.fresh[i] = nil
+		r.readable(c)
+		if c.state == stateGone {
+			continue
+		}
+		want := netpoll.In
+		if c.flags&flagWriting != 0 {
+			want |= netpoll.Out
+		}
+		if err := r.poller.Add(int(c.FD), r.slots.Token(c), want); err != nil {
+			r.hangUp(c, err)
+			continue
+		}
+		c.flags |= flagPolled
+	}
+	r.fresh = r.fresh[:0]
+}

@@ -1,0 +1,156 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+// Options tune a server. The zero value is the default of each. A negative
+// timeout turns it off.
+type Options struct {
+	// Reactors is the number of reactors; by default one for each processor
+	// that Go may use, and with private tables as many as MaxConns needs.
+	Reactors int
+	// Tables chooses the reactors' descriptor tables. Auto means Shared,
+	// because Handler's functions run on the reactors and may open files.
+	// Private is for handlers that do not.
+	Tables netpoll.Tables
+	// MaxConns is the most connections at once; by default what descriptors
+	// allow. A request beyond it is answered 503.
+	MaxConns int
+	// Backlog is how many connections may wait to be accepted, in each
+	// listener's queue; by default 65535, which net.core.somaxconn cuts.
+	Backlog int
+
+	// MaxMessage is the largest message accepted, in bytes; 64 KiB by default.
+	// A larger one closes its connection with 1009.
+	MaxMessage int64
+	// MaxOutbox is how many bytes a connection may be owed, beyond what its
+	// socket buffers, before it is closed with 1013; 64 KiB by default. A
+	// single message is let through whatever its size.
+	MaxOutbox int
+	// MaxPartial is how many bytes of incomplete messages and requests the
+	// whole server holds; 256 MiB by default. A connection that needs more is
+	// closed with 1013.
+	MaxPartial int
+	// MaxPublished is how many bytes of broadcasts may be on their way to the
+	// slowest reactor before Broadcast returns ErrSlow; 8 MiB by default.
+	MaxPublished int
+
+	// HandshakeTimeout is the time for a request head to arrive; 10 s.
+	HandshakeTimeout time.Duration
+	// IdleTimeout is how long a peer may be silent; 10 minutes. After half of
+	// it the peer is pinged.
+	IdleTimeout time.Duration
+	// CloseTimeout is the time for a peer to answer a Close frame and to take
+	// what it is still owed; 5 s.
+	CloseTimeout time.Duration
+	// Grace is how long Run waits for connections to end after its context
+	// has; 10 s.
+	Grace time.Duration
+
+	// Log receives what an operator should know; by default slog.Default().
+	Log *slog.Logger
+}
+
+// descriptorsKept is how many descriptors of a table are left to everything
+// that is not a connection.
+const descriptorsKept = 64
+
+// slotsMax is how many connections one reactor can have: a Conn's number has
+// 22 bits for the slot and 10 for the reactor.
+const (
+	slotsMax    = 1 << 22
+	reactorsMax = 1 << 10
+)
+
+// withDefaults fills in what o leaves open and checks the rest. listeners is
+// how many descriptors each table needs for them.
+func (o Options) withDefaults(listeners int) (Options, error) {
+	set(&o.Backlog, 65535)
+	set(&o.MaxMessage, 64<<10)
+	set(&o.MaxOutbox, 64<<10)
+	set(&o.MaxPartial, 256<<20)
+	set(&o.MaxPublished, 8<<20)
+	set(&o.HandshakeTimeout, 10*time.Second)
+	set(&o.IdleTimeout, 10*time.Minute)
+	set(&o.CloseTimeout, 5*time.Second)
+	set(&o.Grace, 10*time.Second)
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Reactors < 0 || o.MaxConns < 0 || o.MaxMessage < 0 || o.MaxOutbox < 0 || o.MaxPartial < 0 || o.MaxPublished < 0 {
+		return o, fmt.Errorf("server: Options: Reactors and limits must not be negative")
+	}
+
+	table, err := tableRoom(listeners)
+	if err != nil {
+		return o, err
+	}
+	o.chooseReactors(table)
+	room := o.room(table)
+	set(&o.MaxConns, room)
+	switch {
+	case o.Reactors > reactorsMax || room <= 0:
+		return o, fmt.Errorf("server: %d reactors with %s descriptor tables have no room for connections under this RLIMIT_NOFILE", o.Reactors, o.Tables)
+	case o.MaxConns > room:
+		return o, fmt.Errorf("server: RLIMIT_NOFILE allows %d reactors with %s descriptor tables %d connections, not %d: raise it, or use private tables and more reactors",
+			o.Reactors, o.Tables, room, o.MaxConns)
+	}
+	return o, nil
+}
+
+// tableRoom is how many descriptors a table has for connections and reactors.
+func tableRoom(listeners int) (int, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("server: read RLIMIT_NOFILE: %w", err)
+	}
+	return int(min(limit.Cur, math.MaxInt32)) - descriptorsKept - listeners, nil
+}
+
+// chooseReactors settles how many reactors there are and, with it, what Auto
+// tables mean.
+func (o *Options) chooseReactors(table int) {
+	if o.Tables == netpoll.Auto {
+		o.Tables = netpoll.Shared
+	}
+	if o.Reactors != 0 {
+		return
+	}
+	o.Reactors = runtime.GOMAXPROCS(0)
+	for o.Tables == netpoll.Private && o.room(table) < o.MaxConns && o.Reactors < reactorsMax {
+		o.Reactors++
+	}
+}
+
+// room is how many connections the reactors can have. Each table holds an
+// eventfd for every reactor, and an epoll set for each that uses it.
+func (o *Options) room(table int) int {
+	if o.Tables == netpoll.Private {
+		return o.Reactors * min(table-o.Reactors-1, slotsMax)
+	}
+	return min(table-2*o.Reactors, o.Reactors*slotsMax)
+}
+
+// slots is how many slots one reactor gets: its table's share, or all, because
+// connections spread evenly while they come and not while they leave. Some
+// more than MaxConns let those beyond it be told so.
+func (o *Options) slots(table int) int {
+	const beyond = 256
+	return min(o.MaxConns+beyond, table, slotsMax)
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,239 @@
+package server
+
+import (
+	"time"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+// conn is a connection's slot: what every connection needs all the time, and
+// nothing else.
+//
+//	 0 FD     4 Gen    8 heard  12 seen   16 tag (8)  24 extra  28 state  29 flags
+//	└────────────────────────────── 32 bytes ──────────────────────────────┘
+type conn struct {
+	netpoll.Slot
+	heard uint32       // position in the broadcast log up to which it was sent
+	seen  netpoll.Tick // when the peer was last heard of, or the state began
+	tag   uint64
+	extra uint32 // index of its extra, zero for none
+	state state
+	flags flags
+}
+
+// state is where a connection is in its life.
+//
+//	accept ─▶ head ──101──▶ open ──Conn.Close──▶ closing
+//	            │            │ │                    │
+//	            │ refused    │ └─peer's Close,──────┤ peer's Close
+//	            ▼            ▼   nothing owed       ▼
+//	          linger ◀── failed, owed            gone ◀── EOF, error, timeout
+//
+// In linger the last word is said: what is owed still goes out, then FIN, and
+// input is thrown away until the peer ends too. Closing with unread input
+// would answer it with a reset, and the last word might be lost.
+type state uint8
+
+const (
+	stateHead    state = iota // the request head has not arrived whole
+	stateOpen                 // messages flow
+	stateClosing              // our Close frame is sent, the peer's is awaited
+	stateLinger
+	stateGone // the socket is closed; the slot is free when the turn ends
+)
+
+type flags uint8
+
+const (
+	flagPolled  flags = 1 << iota // registered with the poller
+	flagWriting                   // waits for the socket to become writable
+	flagPinged                    // has been pinged since it was last heard of
+)
+
+// op is what others want from a reactor.
+type op struct {
+	kind  opKind
+	code  frame.Code    // opClose
+	token netpoll.Token // opSend, opClose
+	turn  netpoll.Turn  // opAccept
+	pub   *publication  // opBroadcast
+}
+
+type opKind uint8
+
+const (
+	opSend      opKind = iota // the letter's bytes are frames for one connection
+	opClose                   // the letter's bytes are the reason
+	opBroadcast               // a frame for every open connection
+	opAccept                  // a turn at accepting
+	opDrain                   // close all connections, then end
+	opEnd                     // end now
+)
+
+// reactor serves its share of the connections on a thread of its own.
+type reactor struct {
+	// constant after Listen
+	server *Server
+	index  int
+	waker  *netpoll.Waker
+	mail   *netpoll.Mailbox[op]
+	limits limits
+
+	// the reactor's own, from here to the end
+	poller   *netpoll.Poller
+	slots    *netpoll.Slots[conn, *conn]
+	extras   extras
+	log      broadcastLog
+	parser   *frame.Parser
+	upgrader *frame.Upgrader
+	asking   *conn        // whose request upgrader looks at
+	fresh    []*conn      // accepted in this turn
+	gone     []*conn      // closed in this turn
+	tick     netpoll.Tick // this turn's time
+	swept    netpoll.Tick // when sweep last ran
+	sweeping int          // the slot that sweep comes to next
+	draining int          // the slot that drain comes to next, -1 before opDrain
+	ended    bool
+	count    counts
+	buf      []byte // what is read, for one read of one connection
+	reply    []byte // a Pong
+
+	// read by others
+	public published
+}
+
+// readSize is how much one read takes. A socket that has more is ready again
+// in the next turn, after the others.
+const readSize = 64 << 10
+
+// mailLimit bounds what others want from a reactor at a time.
+var mailLimit = netpoll.Limit{Letters: 16 << 10, Bytes: 4 << 20}
+
+func newReactor(s *Server, index int) (*reactor, error) {
+	waker, err := netpoll.NewWaker()
+	if err != nil {
+		return nil, err
+	}
+	slots, err := netpoll.NewSlots[conn](s.slots)
+	if err != nil {
+		return nil, err
+	}
+	r := &reactor{
+		server:   s,
+		index:    index,
+		waker:    waker,
+		mail:     netpoll.NewMailbox[op](waker, mailLimit),
+		limits:   newLimits(&s.options),
+		slots:    slots,
+		parser:   frame.NewServerParser(s.options.MaxMessage),
+		draining: -1,
+		buf:      make([]byte, readSize),
+	}
+	r.upgrader = frame.NewUpgrader(r.decide)
+	return r, nil
+}
+
+// run is the reactor: the one loop that everything else hangs on. It returns
+// when the reactor has been told to end and has no connection left.
+func (r *reactor) run() error {
+	var err error
+	if r.poller, err = netpoll.NewPoller(r.waker); err != nil {
+		return err
+	}
+	defer r.close()
+	for !r.ended {
+		events, err := r.poller.Wait(r.patience())
+		if err != nil {
+			return err
+		}
+		r.tick, _ = r.server.clock.Now()
+		for i := range events {
+			r.event(&events[i])
+		}
+		r.readMail()
+		r.greet()
+		r.fanOut()
+		r.sweep()
+		r.drain()
+		r.slots.Reclaim()
+	}
+	return nil
+}
+
+// patience is how long the next wait may last: not at all while there is work
+// that needs no event, until the next tick while timeouts run.
+func (r *reactor) patience() time.Duration {
+	switch {
+	case r.log.busy() || r.draining >= 0 && r.draining < r.slots.High():
+		return 0
+	case r.slots.Used() > 0:
+		r.publish()
+		_, next := r.server.clock.Now()
+		return next
+	}
+	r.publish()
+	return -1
+}
+
+// event serves one connection that is ready.
+func (r *reactor) event(e *netpoll.Event) {
+	c := r.slots.Get(e.Token())
+	if c == nil {
+		return // closed earlier in this turn
+	}
+	if e.Writable() {
+		r.flush(c)
+	}
+	if e.Readable() && c.state != stateGone {
+		r.readable(c)
+	}
+	// What the handler sent goes out now, while its socket is in the cache.
+	r.readMail()
+}
+
+// readMail does what others, and the handler, have asked for.
+func (r *reactor) readMail() {
+	if !r.mail.Called() {
+		return
+	}
+	letters, data := r.mail.Open()
+	begin := 0
+	for i := 0; i < len(letters); i++ {
+		o, n := &letters[i].Value, 1
+		// Neighbouring messages to one connection lie back to back, so they
+		// leave in one system call.
+		if o.kind == opSend {
+			for i+1 < len(letters) && letters[i+1].Value.kind == opSend && letters[i+1].Value.token == o.token {
+				i++
+				n++
+			}
+		}
+		end := letters[i].End
+		r.do(o, data[begin:end], n)
+		begin = end
+	}
+}
+
+func (r *reactor) do(o *op, data []byte, messages int) {
+	switch o.kind {
+	case opSend:
+		r.send(o.token, data, messages)
+	case opClose:
+		r.startClose(r.slots.Get(o.token), o.code, string(data))
+	case opBroadcast:
+		r.log.add(o.pub)
+	case opAccept:
+		r.accept(o.turn)
+	case opDrain:
+		r.startDrain()
+	case opEnd:
+		r.end()
+	}
+}
+
+// conn is the handle that the handler gets for a slot.
+func (r *reactor) conn(c *conn) Conn {
+	t := r.slots.Token(c)
+	return Conn{server: r.server, id: uint64(t.Gen)<<32 | uint64(r.index)<<22 | uint64(t.Slot), tag: c.tag}
+}
