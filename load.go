@@ -24,13 +24,14 @@ type loadCmd struct {
 	Workers    int            `default:"0"`
 	FDTables   netpoll.Tables `name:"fd-tables" default:"auto"`
 	Floor      bool
+	Probe      time.Duration
 	JSON       string
 }
 
 func (c *loadCmd) Run(ctx context.Context) error {
 	res, err := loadgen.Run(ctx, loadgen.Config{
 		URLs: c.URL, Conns: c.Conns, Rate: c.Rate, Hold: c.Hold, Broadcasts: c.Broadcasts, Burst: c.Burst, Size: c.Size,
-		Active: c.Active, Echo: c.Echo, Floor: c.Floor, Workers: c.Workers, Tables: c.FDTables,
+		Active: c.Active, Echo: c.Echo, Floor: c.Floor, Probe: c.Probe, Workers: c.Workers, Tables: c.FDTables,
 	})
 	if res != nil {
 		res.WriteText(os.Stdout)

@@ -39,25 +39,26 @@ func AppendMasked(dst []byte, op Op, mask [4]byte, payload []byte) []byte {
 	return dst
 }
 
-// AppendClose appends a server's Close frame. A code that may not be sent
-// leaves the frame without one; a reason is made valid UTF-8 and cut at a
-// rune's end to fit MaxCloseReason.
+// AppendClose appends a server's Close frame with AppendClosePayload's payload.
 func AppendClose(dst []byte, code Code, reason string) []byte {
-	return Append(dst, Close, ClosePayload(code, reason))
+	var payload [ws.MaxControlFramePayloadSize]byte
+	return Append(dst, Close, AppendClosePayload(payload[:0], code, reason))
 }
 
-// ClosePayload is the payload of such a Close frame.
-func ClosePayload(code Code, reason string) []byte {
+// AppendClosePayload appends what a Close frame says. A code that may not be
+// sent leaves it empty; a reason is made valid UTF-8 and cut at a rune's end
+// to fit MaxCloseReason.
+func AppendClosePayload(dst []byte, code Code, reason string) []byte {
 	if !code.Sendable() {
-		return nil
+		return dst
 	}
 	reason = strings.ToValidUTF8(reason, string(utf8.RuneError))
 	for len(reason) > MaxCloseReason {
 		_, last := utf8.DecodeLastRuneInString(reason)
 		reason = reason[:len(reason)-last]
 	}
-	payload := binary.BigEndian.AppendUint16(make([]byte, 0, 2+MaxCloseReason), uint16(code))
-	return append(payload, reason...)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(code))
+	return append(dst, reason...)
 }
 
 // appendHeader lets the library write the header where it belongs, into dst's

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"slices"
@@ -129,11 +128,24 @@ func (r *Request) fields() iter.Seq2[[]byte, []byte] {
 // Upgrader answers opening handshakes. It holds buffers and serves one
 // goroutine at a time.
 type Upgrader struct {
-	request Request
-	in      bytes.Reader
-	out     bytes.Buffer
-	ws      ws.Upgrader
-	accept  func(*Request) error
+	request  Request
+	exchange exchange
+	ws       ws.Upgrader
+	accept   func(*Request) error
+}
+
+// exchange is the connection that the library believes in: it holds exactly
+// the head, so that the library's buffered reader finds no frames to swallow.
+type exchange struct {
+	head     bytes.Reader
+	response []byte
+}
+
+func (e *exchange) Read(p []byte) (int, error) { return e.head.Read(p) }
+
+func (e *exchange) Write(p []byte) (int, error) {
+	e.response = append(e.response, p...)
+	return len(p), nil
 }
 
 // NewUpgrader makes an Upgrader that asks accept about each well-formed
@@ -155,7 +167,7 @@ func (u *Upgrader) Upgrade(head []byte) (response []byte, err error) {
 		reject := asReject(err)
 		return reject.Response(), reject
 	}
-	return u.out.Bytes(), nil
+	return u.exchange.response, nil
 }
 
 func (u *Upgrader) upgrade(head []byte) error {
@@ -169,12 +181,9 @@ func (u *Upgrader) upgrade(head []byte) error {
 	if connections > 1 {
 		head = joinConnection(head)
 	}
-	u.in.Reset(head)
-	u.out.Reset()
-	_, err = u.ws.Upgrade(struct {
-		io.Reader
-		io.Writer
-	}{&u.in, &u.out})
+	u.exchange.head.Reset(head)
+	u.exchange.response = u.exchange.response[:0]
+	_, err = u.ws.Upgrade(&u.exchange)
 	return err
 }
 

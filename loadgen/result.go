@@ -33,7 +33,18 @@ type Result struct {
 	// figures are its own and not the server's.
 	Limits []string `json:"generator_limited,omitempty"`
 
+	ProbeIdle, ProbeBusy Latency
+
 	handshakes *hdr.Histogram
+	probeBusy  *hdr.Histogram
+}
+
+func (res *Result) addProbe(h *hdr.Histogram) {
+	if res.probeBusy == nil {
+		res.probeBusy = newHistogram()
+	}
+	res.probeBusy.Merge(h)
+	res.ProbeBusy = latency(res.probeBusy)
 }
 
 // Phase is a part of the run and what it cost this process.
@@ -200,6 +211,9 @@ func (res *Result) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "handshake    %s\n", res.Handshake)
 	for i, b := range res.Broadcasts {
 		fmt.Fprintf(w, "broadcast %-2d %d of %d received, %s, %.0f deliveries/s\n", i+1, b.Received, b.Expected, b.Latency, b.Deliveries)
+	}
+	if res.probeBusy != nil {
+		fmt.Fprintf(w, "probe idle %s\nprobe busy %d %s\n", res.ProbeIdle, res.ProbeBusy.Count, res.ProbeBusy)
 	}
 	if e := res.Echo; e != nil {
 		fmt.Fprintf(w, "echo         %d messages, %.0f/s, %s\n", e.Messages, e.Rate, e.Latency)

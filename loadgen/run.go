@@ -152,7 +152,7 @@ func (r *run) start() error {
 		}
 		r.workers = append(r.workers, w)
 	}
-	threads, err := netpoll.NewThreads(r.config.Tables)
+	threads, err := netpoll.NewThreads(r.config.Tables, r.config.Workers)
 	if err != nil {
 		return err
 	}
@@ -315,6 +315,19 @@ func (r *run) hold(ctx context.Context) error {
 // broadcasts sends them, each burst from one connection, and waits for the
 // last receiver of each burst.
 func (r *run) broadcasts(ctx context.Context) error {
+	var p *probe
+	if r.config.Probe > 0 {
+		var err error
+		if p, err = r.startProbe(ctx); err != nil {
+			return err
+		}
+		defer p.conn.Close()
+		idle := r.elapsed() + time.Second
+		if err := r.await(ctx, func(now time.Duration) bool { return now > idle }); err != nil {
+			return err
+		}
+		r.result.ProbeIdle = latency(p.take())
+	}
 	for number := 0; number < r.config.Broadcasts; {
 		size := min(r.config.Burst, r.config.Broadcasts-number)
 		r.collect()
@@ -338,6 +351,9 @@ func (r *run) broadcasts(ctx context.Context) error {
 			return got >= expected || now-progressed > r.config.Patience
 		})
 		r.result.addBroadcast(r, meant, size, expected, r.sum(Received)-before)
+		if p != nil {
+			r.result.addProbe(p.take())
+		}
 		if err != nil {
 			return err
 		}

@@ -60,9 +60,10 @@ type tally struct {
 	counts [tallies]uint64
 }
 
+func newHistogram() *hdr.Histogram { return hdr.New(1, microsMax, digits) }
+
 func newReport() report {
-	h := func() *hdr.Histogram { return hdr.New(1, microsMax, digits) }
-	return report{h(), h(), h(), h(), map[string]int{}}
+	return report{newHistogram(), newHistogram(), newHistogram(), newHistogram(), map[string]int{}}
 }
 
 // take returns the report and begins a new one.

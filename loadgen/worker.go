@@ -165,6 +165,9 @@ func (w *worker) loop() error {
 		w.closeSome()
 		w.slots.Reclaim()
 		w.publish()
+		if len(events) > 0 {
+			netpoll.Yield()
+		}
 	}
 	return nil
 }
@@ -582,7 +585,7 @@ func (w *worker) closeSome() {
 	if w.closing < 0 {
 		return
 	}
-	var payload = frame.ClosePayload(frame.NormalClosure, "")
+	payload := frame.AppendClosePayload(nil, frame.NormalClosure, "")
 	for n := 0; n < closeBatch && w.closing < w.slots.High(); w.closing++ {
 		c := w.slots.At(w.closing)
 		if c == nil {

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,9 +52,13 @@ type Threads struct {
 	own     map[int]string // the Go runtime's descriptors, and what they name
 }
 
-// NewThreads prepares for threads with such tables; Auto means Shared. keep
+// NewThreads prepares for n threads with such tables; Auto means Shared. keep
 // are the sockets that each private table shall have too. They, and all
 // Wakers, must be open by now.
+//
+// GOMAXPROCS is raised if n exceeds it: each thread needs a place in Go's
+// scheduler to run, or it waits until another sleeps; which of them has a
+// processor is the kernel's business.
 //
 // The Go runtime polls its own epoll set by number on whatever thread happens
 // to start the world after a collection, a reactor's too. In a private table
@@ -63,7 +66,10 @@ type Threads struct {
 // get it: the runtime is made to open its set here, before any table is
 // copied, and each thread verifies its copy. Otherwise the number could become
 // the reactor's own set, whose tokens the runtime would take for pointers.
-func NewThreads(tables Tables, keep ...int) (*Threads, error) {
+func NewThreads(tables Tables, n int, keep ...int) (*Threads, error) {
+	if procs := runtime.GOMAXPROCS(0); n > procs {
+		runtime.GOMAXPROCS(n + procs)
+	}
 	t := &Threads{private: tables == Private, keep: map[int]bool{}}
 	for _, fd := range keep {
 		t.keep[fd] = true
@@ -71,22 +77,56 @@ func NewThreads(tables Tables, keep ...int) (*Threads, error) {
 	if !t.private {
 		return t, nil
 	}
-	time.NewTimer(time.Hour).Stop() // a timer makes the runtime open its poller
+	// While the runtime watches a pipe, its epoll set can be told from others.
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("netpoll: open a pipe: %w", err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if t.own, err = runtimeDescriptors(r); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// runtimeDescriptors finds the epoll set in which the Go runtime watches f,
+// and the eventfds, of which the runtime's is one.
+func runtimeDescriptors(f *os.File) (map[int]string, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var watched string // as /proc/PID/fdinfo shows it
+	if err := raw.Control(func(fd uintptr) { watched = fmt.Sprintf("tfd: %8d ", fd) }); err != nil {
+		return nil, err
+	}
 	open, err := openDescriptors()
 	if err != nil {
 		return nil, err
 	}
-	t.own = map[int]string{}
+	own, found := map[int]string{}, false
 	for fd, name := range open {
-		if name == "anon_inode:[eventpoll]" || name == "anon_inode:[eventfd]" {
-			t.own[fd] = name
+		switch name {
+		case "anon_inode:[eventfd]":
+			own[fd] = name
+		case "anon_inode:[eventpoll]":
+			info, err := os.ReadFile(fmt.Sprintf("/proc/thread-self/fdinfo/%d", fd))
+			if err == nil && strings.Contains(string(info), watched) {
+				own[fd], found = name, true
+			}
 		}
 	}
-	if len(t.own) == 0 {
-		return nil, errors.New("netpoll: the Go runtime has not opened its poller")
+	if !found {
+		return nil, errors.New("netpoll: the Go runtime's epoll set was not found among the open descriptors")
 	}
-	return t, nil
+	return own, nil
 }
+
+// Yield lets another thread have the calling thread's processor, if one waits
+// for it. A thread with much to do calls it between the parts: the kernel by
+// itself would let the others wait for some milliseconds.
+func Yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 // Private reports whether the threads get tables of their own.
 func (t *Threads) Private() bool { return t.private }

@@ -6,11 +6,12 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 )
 
-// A pass goes on for at most this much in a turn, then the reactor looks at
-// its events again: a broadcast to everybody must not make anybody wait.
+// A pass goes on for at most this much in a turn, about a quarter of a
+// millisecond. Then other threads may run, and the reactor looks at its events
+// again: a broadcast to everybody must not make anybody wait.
 const (
-	passSends  = 128
-	passVisits = 8 << 10 // slots, many of which may have nothing to be sent
+	passSends  = 32
+	passVisits = 4 << 10 // slots, many of which may have nothing to be sent
 )
 
 // publication is a broadcast on its way to all reactors. They share its frame,

@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"io"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -20,7 +19,13 @@ func (r *reactor) startClose(c *conn, code frame.Code, reason string) {
 	}
 	c.state = stateClosing
 	c.seen = r.tick
-	r.writeOrOwe(c, frame.AppendClose(nil, code, reason))
+	r.sayClose(c, code, reason)
+}
+
+// sayClose sends a Close frame behind what c is owed.
+func (r *reactor) sayClose(c *conn, code frame.Code, reason string) {
+	r.reply = frame.AppendClose(r.reply[:0], code, reason)
+	r.writeOrOwe(c, r.reply)
 }
 
 // peerCloses answers the peer's Close frame, or takes it for the answer to
@@ -34,7 +39,7 @@ func (r *reactor) peerCloses(c *conn, code frame.Code) {
 	r.closed(c, code, nil)
 	c.state = stateLinger
 	if answer {
-		r.writeOrOwe(c, frame.AppendClose(nil, code, ""))
+		r.sayClose(c, code, "")
 	}
 	// RFC 6455 section 7.1.1: the server closes the TCP connection first.
 	if r.owes(c) == 0 {
@@ -58,7 +63,7 @@ func (r *reactor) fail(c *conn, code frame.Code, cause error) {
 	r.closed(c, code, cause)
 	c.state = stateLinger
 	if tell {
-		r.writeOrOwe(c, frame.AppendClose(nil, code, cause.Error()))
+		r.sayClose(c, code, cause.Error())
 	}
 	r.linger(c)
 }
@@ -97,7 +102,7 @@ func (r *reactor) hangUp(c *conn, err error) {
 func (r *reactor) closed(c *conn, code frame.Code, cause error) {
 	r.server.open.Add(-1)
 	r.count[closeCounter(cause)]++
-	if cause != nil && cause != io.EOF {
+	if closeCounter(cause) != ClosedGone && cause != nil {
 		r.warn(c, "connection closed", "code", uint16(code), "cause", cause)
 	}
 	if r.server.handler.Close != nil {

@@ -97,7 +97,7 @@ type reactor struct {
 	ended    bool
 	count    counts
 	buf      []byte // what is read, for one read of one connection
-	reply    []byte // a Pong
+	reply    []byte // a control frame of ours
 
 	// read by others
 	public published
@@ -157,6 +157,9 @@ func (r *reactor) run() error {
 		r.sweep()
 		r.drain()
 		r.slots.Reclaim()
+		if r.log.busy() {
+			netpoll.Yield()
+		}
 	}
 	return nil
 }

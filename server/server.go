@@ -81,7 +81,7 @@ func (s *Server) listen(addresses []string) error {
 	if s.acceptor, err = netpoll.NewAcceptor(s.listeners, accepting, s.resting); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
-	if s.threads, err = netpoll.NewThreads(s.options.Tables, keep...); err != nil {
+	if s.threads, err = netpoll.NewThreads(s.options.Tables, s.options.Reactors, keep...); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	if !s.threads.Private() {

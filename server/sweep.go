@@ -48,6 +48,7 @@ func (r *reactor) sweep() {
 		return
 	}
 	r.swept = r.tick
+	r.publish()
 	high := r.slots.High()
 	share := high
 	if passed < r.limits.lap {
@@ -79,7 +80,8 @@ func (r *reactor) check(c *conn) {
 			r.fail(c, frame.GoingAway, ErrIdle)
 		case after(l.ping) && c.flags&flagPinged == 0:
 			c.flags |= flagPinged
-			r.writeOrOwe(c, frame.AppendHeader(r.reply[:0], frame.Ping, 0))
+			r.reply = frame.Append(r.reply[:0], frame.Ping, nil)
+			r.writeOrOwe(c, r.reply)
 		}
 	case stateClosing:
 		if after(l.close) {

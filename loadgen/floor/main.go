@@ -68,7 +68,7 @@ func run(listen string, count int, tables netpoll.Tables) error {
 		}
 		threads = append(threads, &thread{wake: wake})
 	}
-	starter, err := netpoll.NewThreads(tables, listener)
+	starter, err := netpoll.NewThreads(tables, count, listener)
 	if err != nil {
 		return err
 	}

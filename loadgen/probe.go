@@ -1,0 +1,80 @@
+package loadgen
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/gobwas/ws"
+)
+
+// probe pings the server on a connection of its own, at fixed times whether
+// or not the answers come: it feels what any other connection feels while the
+// server is busy.
+type probe struct {
+	run  *run
+	conn net.Conn
+	in   io.Reader
+
+	mu   sync.Mutex
+	hist *hdr.Histogram // round trips since the last take; guarded by mu
+}
+
+func (r *run) startProbe(ctx context.Context) (*probe, error) {
+	conn, buffered, _, err := ws.Dial(ctx, r.config.URLs[0])
+	if err != nil {
+		return nil, fmt.Errorf("loadgen: probe: %w", err)
+	}
+	p := &probe{run: r, conn: conn, in: conn, hist: newHistogram()}
+	if buffered != nil {
+		p.in = buffered
+	}
+	go p.send(ctx)
+	go p.receive()
+	return p, nil
+}
+
+// send pings at fixed times.
+func (p *probe) send(ctx context.Context) {
+	var payload [8]byte
+	for next := p.run.elapsed(); ctx.Err() == nil; next += p.run.config.Probe {
+		time.Sleep(next - p.run.elapsed()) // not at all when it is late
+		binary.BigEndian.PutUint64(payload[:], uint64(next))
+		if err := ws.WriteFrame(p.conn, ws.MaskFrame(ws.NewPingFrame(payload[:]))); err != nil {
+			return
+		}
+	}
+}
+
+func (p *probe) receive() {
+	for {
+		h, err := ws.ReadHeader(p.in)
+		if err != nil {
+			return
+		}
+		payload := make([]byte, h.Length)
+		if _, err := io.ReadFull(p.in, payload); err != nil {
+			return
+		}
+		if h.OpCode == ws.OpPong && len(payload) == 8 {
+			rtt := p.run.elapsed() - time.Duration(binary.BigEndian.Uint64(payload))
+			p.mu.Lock()
+			record(p.hist, rtt)
+			p.mu.Unlock()
+		}
+	}
+}
+
+// take returns the round trips since the last take.
+func (p *probe) take() *hdr.Histogram {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.hist
+	p.hist = newHistogram()
+	return h
+}
