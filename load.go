@@ -4,44 +4,135 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
+
+	"github.com/schollz/progressbar/v3"
 
 	"github.com/seed-134acfd0/lull/loadgen"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-type loadCmd struct {
-	URL        []string       `default:"ws://127.0.0.1:8080/"`
-	Conns      int            `default:"1000"`
-	Rate       float64        `default:"0"`
-	Hold       time.Duration  `default:"0s"`
-	Broadcasts int            `default:"0"`
-	Burst      int            `default:"1"`
-	Size       int            `default:"32"`
-	Active     int            `default:"0"`
-	Echo       time.Duration  `default:"0"`
-	Workers    int            `default:"0"`
-	FDTables   netpoll.Tables `name:"fd-tables" default:"auto"`
-	Floor      bool
-	Probe      time.Duration
-	JSON       string
+type loadCommand struct {
+	URL        []string       `help:"Where to; connections spread over several." default:"ws://127.0.0.1:8080/" placeholder:"ws://HOST:PORT/PATH,…"`
+	Conns      int            `help:"Connections to open." default:"1000" placeholder:"N"`
+	Rate       float64        `help:"Connections a second; 0 is as fast as the server takes them." placeholder:"N"`
+	Sources    []string       `help:"Source addresses and ranges of them; auto finds as many as it takes." default:"auto" placeholder:"A-B,…"`
+	Timeout    time.Duration  `help:"For a connection's handshakes." default:"30s"`
+	Hold       time.Duration  `help:"Then sit idle for so long." default:"0s"`
+	Broadcasts int            `help:"Then send so many messages, which every connection should receive." placeholder:"N"`
+	Burst      int            `help:"Send so many of them back to back." default:"1" placeholder:"N"`
+	Size       int            `help:"Bytes of a message." default:"32" placeholder:"BYTES"`
+	Patience   time.Duration  `help:"How long a broadcast may make no progress." default:"60s"`
+	Probe      time.Duration  `help:"Meanwhile ping at this interval on a connection of its own." placeholder:"1ms"`
+	Active     int            `help:"Then let so many connections send, and wait for the echo, again and again…" placeholder:"N"`
+	Echo       time.Duration  `help:"…for so long." default:"5s"`
+	Workers    int            `help:"Reactors; by default as many as it takes." placeholder:"N"`
+	FDTables   netpoll.Tables `name:"fd-tables" help:"Descriptor tables; auto is private." default:"auto" placeholder:"auto|shared|private"`
+	Floor      bool           `help:"The server is the floor program: send the sample key and a masking key of zeros."`
+	JSON       string         `help:"Write the result to a file." type:"path" placeholder:"FILE"`
 }
 
-func (c *loadCmd) Run(ctx context.Context) error {
-	res, err := loadgen.Run(ctx, loadgen.Config{
-		URLs: c.URL, Conns: c.Conns, Rate: c.Rate, Hold: c.Hold, Broadcasts: c.Broadcasts, Burst: c.Burst, Size: c.Size,
-		Active: c.Active, Echo: c.Echo, Floor: c.Floor, Probe: c.Probe, Workers: c.Workers, Tables: c.FDTables,
+func (loadCommand) Help() string {
+	return `Every handshake and every frame is checked. The exit code is 0 only if all connections were opened and stayed open
+and every message arrived exactly once.
+
+Examples:
+  lull load --conns 10000 --broadcasts 5
+  lull load --conns 1000000 --hold 30s --broadcasts 5 --json result.json
+  lull load --url ws://10.0.0.1:8080/,ws://10.0.0.1:8081/ --sources 10.0.0.20-10.0.0.34 --conns 1000000 --rate 10000
+  lull load --conns 5000 --active 1000 --echo 10s`
+}
+
+func (c *loadCommand) Run(ctx context.Context) error {
+	sources, err := loadgen.ParseSources(c.Sources)
+	if err != nil {
+		return err
+	}
+	show := newProgress(c.Conns)
+	result, err := loadgen.Run(ctx, loadgen.Config{
+		URLs: c.URL, Conns: c.Conns, Rate: c.Rate, Sources: sources, ConnectTimeout: c.Timeout,
+		Hold: c.Hold, Broadcasts: c.Broadcasts, Burst: c.Burst, Size: c.Size, Patience: c.Patience, Probe: c.Probe,
+		Active: c.Active, Echo: c.Echo, Workers: c.Workers, Tables: c.FDTables, Floor: c.Floor,
+		Phase: show.phase, Progress: show.progress,
 	})
-	if res != nil {
-		res.WriteText(os.Stdout)
-		if c.JSON != "" {
-			b, _ := json.MarshalIndent(res, "", " ")
-			_ = os.WriteFile(c.JSON, b, 0o644)
+	show.end()
+	if err != nil {
+		return err
+	}
+	result.WriteText(os.Stdout)
+	if c.JSON != "" {
+		if err := writeJSON(c.JSON, result); err != nil {
+			return err
 		}
 	}
-	if err == nil && !res.OK() {
-		err = fmt.Errorf("not ok")
+	if !result.OK() {
+		return errNotOK
 	}
-	return err
+	return nil
+}
+
+func writeJSON(path string, value any) error {
+	b, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+// progress shows how far a load is: a bar on a terminal, lines elsewhere.
+type progress struct {
+	bar  *progressbar.ProgressBar // nil where there is no terminal
+	log  *slog.Logger
+	said time.Duration
+}
+
+// progressEvery is how often there is a line.
+const progressEvery = 5 * time.Second
+
+func newProgress(conns int) *progress {
+	p := &progress{log: newLog()}
+	if isTerminal(os.Stderr) {
+		p.bar = progressbar.NewOptions(conns, progressbar.OptionSetWriter(os.Stderr),
+			progressbar.OptionShowCount(), progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish())
+	}
+	return p
+}
+
+func (p *progress) phase(name string) {
+	if p.bar != nil {
+		p.bar.Describe(name)
+		return
+	}
+	p.log.Info("phase", "name", name)
+}
+
+func (p *progress) progress(now loadgen.Progress) {
+	if p.bar != nil {
+		_ = p.bar.Set(now.Open) // what a terminal does not show is lost
+		p.bar.Describe(describe(now))
+		return
+	}
+	if now.Elapsed-p.said >= progressEvery {
+		p.said = now.Elapsed
+		p.log.Info("progress", "phase", now.Phase, "open", now.Open, "opening", now.Opening, "failed", now.Failed, "received", now.Received)
+	}
+}
+
+func (p *progress) end() {
+	if p.bar != nil {
+		_ = p.bar.Finish()
+	}
+}
+
+func describe(now loadgen.Progress) string {
+	text := now.Phase
+	if now.Failed > 0 {
+		text += fmt.Sprintf(", %d failed", now.Failed)
+	}
+	if now.Received > 0 {
+		text += fmt.Sprintf(", %d messages", now.Received)
+	}
+	return text
 }

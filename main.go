@@ -1,26 +1,73 @@
-// Command lull serves WebSocket connections by the million, and loads servers
-// with them.
+// Command lull serves WebSocket connections by the million, loads servers with
+// them, and measures both.
 package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/term"
 )
 
-type cli struct {
-	Serve serveCmd `cmd:"" help:"Serve WebSocket connections."`
-	Load  loadCmd  `cmd:"" help:"Load a WebSocket server with connections."`
+const description = `A WebSocket server for millions of connections that are mostly silent,
+a load generator that opens as many, and the experiment that shows both.`
+
+type commands struct {
+	Serve      serveCommand      `cmd:"" help:"Serve WebSocket connections: a chat, or an echo."`
+	Load       loadCommand       `cmd:"" help:"Open many connections to a WebSocket server and measure it."`
+	Experiment experimentCommand `cmd:"" help:"Run server and generator on this machine and write a report."`
+	Bench      benchCommand      `cmd:"" help:"Compare the server with the floor program, round by round."`
 }
 
+// Exit codes.
+const (
+	exitFailed = 1  // it could not be done, connections failed or messages were lost
+	exitUsage  = 64 // as in sysexits.h
+)
+
+// errNotOK ends a command whose output has said already what is wrong.
+var errNotOK = errors.New("not ok")
+
 func main() {
-	var c cli
-	parser := kong.Parse(&c, kong.Name("lull"), kong.Description("A WebSocket server for millions of mostly idle connections."), kong.UsageOnError())
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("lull"), kong.Description(description), kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		panic(err) // the commands' tags are wrong
+	}
+	command, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		parser.Errorf("%s", err)
+		fmt.Fprintln(os.Stderr, "Try «lull --help», or «lull COMMAND --help».")
+		os.Exit(exitUsage)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	parser.BindTo(ctx, (*context.Context)(nil))
-	parser.FatalIfErrorf(parser.Run())
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	command.BindTo(ctx, (*context.Context)(nil))
+	switch err := command.Run(); {
+	case err == nil:
+	case errors.Is(err, errNotOK):
+		os.Exit(exitFailed)
+	default:
+		parser.Errorf("%s", err)
+		os.Exit(exitFailed)
+	}
 }
+
+// newLog is for logs that people read on a terminal and programs elsewhere.
+func newLog() *slog.Logger {
+	if isTerminal(os.Stderr) {
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

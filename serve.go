@@ -2,41 +2,135 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/tuning"
 )
 
-type serveCmd struct {
-	Listen      []string       `help:"Addresses." default:"127.0.0.1:8080"`
-	Mode        string         `enum:"chat,echo" default:"chat"`
-	MaxConns    int            `help:"Most connections at once."`
-	Reactors    int            `help:"Number of reactors."`
-	FDTables    netpoll.Tables `name:"fd-tables" default:"auto"`
-	IdleTimeout time.Duration  `default:"10m"`
-	MaxMessage  int64          `default:"65536"`
-	Grace       time.Duration  `default:"10s"`
+type serveCommand struct {
+	Listen       []string       `help:"Addresses to listen on, host:port; port 0 is a free one." default:"127.0.0.1:8080" placeholder:"ADDR,…"`
+	Mode         string         `help:"What to do with a message: chat sends it to every connection, echo back to the one it came from." enum:"chat,echo" default:"chat"`
+	MaxConns     int            `help:"Most connections at once; by default what descriptors allow." placeholder:"N"`
+	Reactors     int            `help:"Reactors; by default one for each processor, or as many as --max-conns takes." placeholder:"N"`
+	FDTables     netpoll.Tables `name:"fd-tables" help:"Descriptor tables: private gives each reactor its own, with its own ulimit; auto is private." default:"auto" placeholder:"auto|shared|private"`
+	IdleTimeout  time.Duration  `help:"Close connections that are silent for so long; half way they are pinged." default:"10m"`
+	MaxMessage   int64          `help:"Largest message, in bytes." default:"65536" placeholder:"BYTES"`
+	Grace        time.Duration  `help:"How long connections have to leave at the end." default:"10s"`
+	StatusPeriod time.Duration  `name:"status" help:"How often to say how many connections there are; 0 is never." default:"5s"`
 }
 
-func (c *serveCmd) Run(ctx context.Context) error {
+func (serveCommand) Help() string {
+	return `SIGTERM or SIGINT ends the server: it stops accepting, sends everybody a Close frame (1001), waits for at most
+--grace and exits with 0.
+
+Examples:
+  lull serve
+  lull serve --listen 0.0.0.0:8080,0.0.0.0:8081 --max-conns 1000000
+  lull serve --mode echo --listen '[::1]:0' --reactors 1`
+}
+
+func (c *serveCommand) Run(ctx context.Context) error {
 	if c.FDTables == netpoll.Auto {
-		c.FDTables = netpoll.Private
+		c.FDTables = netpoll.Private // the handlers below open no descriptors
 	}
-	h := server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) { _ = conn.Send(op, data) }}
-	if c.Mode == "chat" {
-		h.Message = func(conn server.Conn, op frame.Op, data []byte) { _ = conn.Server().Broadcast(op, data) }
-	}
-	s, err := server.Listen(strings.Join(c.Listen, ","), h, server.Options{
-		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns, MaxMessage: c.MaxMessage,
-		IdleTimeout: c.IdleTimeout, Grace: c.Grace,
+	log := newLog()
+	s, err := server.Listen(strings.Join(c.Listen, ","), c.handler(), server.Options{
+		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns,
+		MaxMessage: c.MaxMessage, IdleTimeout: c.IdleTimeout, Grace: c.Grace, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Println("listening on", s.Addrs()[0])
+	o := s.Options()
+	fmt.Printf("listening on %s (%s, %d reactors, %s descriptor tables, at most %s connections)\n",
+		join(s.Addrs()), c.Mode, o.Reactors, o.Tables, humanize.Comma(int64(o.MaxConns)))
+	if c.StatusPeriod > 0 {
+		go newStatus(s, log).run(ctx, c.StatusPeriod)
+	}
 	return s.Run(ctx)
+}
+
+func (c *serveCommand) handler() server.Handler {
+	if c.Mode == "echo" {
+		return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
+			refused(conn, conn.Send(op, data))
+		}}
+	}
+	return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
+		refused(conn, conn.Server().Broadcast(op, data))
+	}}
+}
+
+// refused tells a sender whose message went nowhere, by closing.
+func refused(conn server.Conn, err error) {
+	if errors.Is(err, server.ErrSlow) {
+		_ = conn.Close(frame.TryAgainLater, "the server has too much to send")
+	}
+}
+
+func join(addrs []netip.AddrPort) string {
+	texts := make([]string, len(addrs))
+	for i, a := range addrs {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+// status says now and then how the server is.
+type status struct {
+	server *server.Server
+	log    *slog.Logger
+	empty  tuning.Memory // before there were connections
+	opened uint64        // when it last said so
+}
+
+func newStatus(s *server.Server, log *slog.Logger) *status {
+	empty, _ := tuning.MemoryOf(os.Getpid()) // zero shows all there is
+	return &status{server: s, log: log, empty: empty}
+}
+
+func (s *status) run(ctx context.Context, period time.Duration) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.say(period)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *status) say(period time.Duration) {
+	stats := s.server.Stats()
+	opened := stats.Count(server.Opened)
+	rate := float64(opened-s.opened) / period.Seconds()
+	s.opened = opened
+	now, err := tuning.MemoryOf(os.Getpid())
+	if err != nil {
+		s.log.Warn("no figures for memory", "error", err)
+		return
+	}
+	conns := max(stats.Open, 1)
+	user, kernel := max(0, now.Resident-s.empty.Resident)/conns, max(0, now.Slab-s.empty.Slab)/conns
+	if isTerminal(os.Stdout) {
+		fmt.Printf("\r\033[K%s connections, %.0f/s opened; a connection takes %s B user, %s B kernel",
+			humanize.Comma(stats.Open), rate, humanize.Comma(user), humanize.Comma(kernel))
+		return
+	}
+	s.log.Info("status", "connections", stats.Open, "opened_per_second", rate,
+		"user_bytes_per_connection", user, "kernel_bytes_per_connection", kernel,
+		"messages_in", stats.Count(server.MessagesIn), "messages_out", stats.Count(server.MessagesOut))
 }

@@ -33,18 +33,24 @@ type Config struct {
 	Active int           // connections that send and wait for the echo, one message each at a time
 	Echo   time.Duration // for how long they do
 
-	Probe time.Duration // interval of pings on a connection of its own; 0 is none
+	Probe time.Duration // interval of pings on a connection of its own, while there are broadcasts; 0 is none
 
 	// Floor speaks to the floor program: the sample key, a masking key of
 	// zeros, and no closing handshake.
 	Floor bool
 
+	// Phase is told when a phase begins; may be nil. The phase waits for it.
+	Phase func(name string)
 	// Progress is told about the run every tenth of a second; may be nil.
 	Progress func(Progress)
 }
 
-// sizeMin is a message's least payload: the time, the number and the kind.
-const sizeMin = 16
+// A message's payload is at least the time, the number and the kind, and fits
+// a socket's buffer.
+const (
+	sizeMin = 16
+	sizeMax = 64 << 10
+)
 
 // target is a resolved URL.
 type target struct {
@@ -66,8 +72,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("loadgen: a URL is needed")
 	case c.Conns < 1:
 		return c, errors.New("loadgen: at least one connection is needed")
-	case c.Size < sizeMin || c.Size > 1<<20:
-		return c, fmt.Errorf("loadgen: a message has %d to %d bytes", sizeMin, 1<<20)
+	case c.Size < sizeMin || c.Size > sizeMax:
+		return c, fmt.Errorf("loadgen: a message has %d to %d bytes, not %d", sizeMin, sizeMax, c.Size)
+	case c.Floor && c.Size > 125:
+		return c, errors.New("loadgen: the floor program takes messages of at most 125 bytes")
 	case c.Active > c.Conns:
 		return c, fmt.Errorf("loadgen: %d connections cannot have %d active ones", c.Conns, c.Active)
 	}

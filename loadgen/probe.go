@@ -13,6 +13,9 @@ import (
 	"github.com/gobwas/ws"
 )
 
+// probeIdle is how long the probe measures before there is anything to feel.
+const probeIdle = 2 * time.Second
+
 // probe pings the server on a connection of its own, at fixed times whether
 // or not the answers come: it feels what any other connection feels while the
 // server is busy.
@@ -68,6 +71,12 @@ func (p *probe) receive() {
 			p.mu.Unlock()
 		}
 	}
+}
+
+// stop ends the probe and returns the round trips since the last take.
+func (p *probe) stop() Latency {
+	_ = p.conn.Close()
+	return latency(p.take())
 }
 
 // take returns the round trips since the last take.

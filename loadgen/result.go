@@ -4,85 +4,88 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"time"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
 )
 
-// Result is what came of a run. Times are in milliseconds unless their name
-// says otherwise.
+// Result is what came of a run.
 type Result struct {
 	Conns   int      `json:"conns"` // wanted
 	URLs    []string `json:"urls"`
 	Workers int      `json:"workers"`
-	Sources int      `json:"sources"` // source addresses
+	Sources int      `json:"source_addresses"`
 	Size    int      `json:"message_bytes"`
+	Rate    float64  `json:"rate_wanted_per_second,omitempty"`
 
-	Counts      map[string]int `json:"counts"`
 	Open        int            `json:"open"` // at the end, before closing
 	Lost        int            `json:"lost"` // broadcasts that did not arrive
-	Phases      []Phase        `json:"phases"`
-	Handshake   Latency        `json:"handshake_ms"`
 	ConnectRate float64        `json:"connects_per_second"`
+	Counts      map[string]int `json:"counts"`
+	Handshake   Latency        `json:"handshake_ms"` // from connect to the answer
 	Broadcasts  []Broadcast    `json:"broadcasts,omitempty"`
+	Probe       *Probe         `json:"probe,omitempty"`
 	Echo        *Echo          `json:"echo,omitempty"`
+	Phases      []Phase        `json:"phases"`
 	Errors      map[string]int `json:"errors,omitempty"`
 	Interrupted bool           `json:"interrupted,omitempty"`
-	// Limits says where the generator itself was the bottleneck, so that the
+	// Limited says where the generator itself was the bottleneck, so that
 	// figures are its own and not the server's.
-	Limits []string `json:"generator_limited,omitempty"`
-
-	ProbeIdle, ProbeBusy Latency
+	Limited  []string `json:"generator_limited,omitempty"`
+	Timeline []Point  `json:"timeline"`
 
 	handshakes *hdr.Histogram
-	probeBusy  *hdr.Histogram
 }
 
-func (res *Result) addProbe(h *hdr.Histogram) {
-	if res.probeBusy == nil {
-		res.probeBusy = newHistogram()
-	}
-	res.probeBusy.Merge(h)
-	res.ProbeBusy = latency(res.probeBusy)
-}
-
-// Phase is a part of the run and what it cost this process.
+// Phase is a part of the run and what it cost the generator.
 type Phase struct {
-	Name        string    `json:"name"`
-	Begun       time.Time `json:"begun"`
-	Seconds     float64   `json:"seconds"`
-	CPUSeconds  float64   `json:"cpu_seconds"`
-	ResidentEnd int64     `json:"rss_bytes_end"`
+	Name       string    `json:"name"`
+	Begun      time.Time `json:"begun"`
+	Seconds    float64   `json:"seconds"`
+	CPUSeconds float64   `json:"cpu_seconds"`
+}
+
+// Point is how many connections were open at a time.
+type Point struct {
+	Seconds float64 `json:"s"`
+	Open    int     `json:"open"`
 }
 
 // Latency summarizes a distribution, in milliseconds.
 type Latency struct {
 	Count int64   `json:"count"`
-	Min   float64 `json:"min"`
+	First float64 `json:"first"`
 	P50   float64 `json:"p50"`
 	P90   float64 `json:"p90"`
 	P99   float64 `json:"p99"`
-	Max   float64 `json:"max"`
+	Last  float64 `json:"last"`
 }
 
-// Broadcast is one burst, one message at the least.
+// Broadcast is one burst of messages, of one at the least.
 type Broadcast struct {
 	Messages   int     `json:"messages"`
-	Expected   int     `json:"expected"`
+	Expected   int     `json:"expected"` // deliveries
 	Received   int     `json:"received"`
-	Latency    Latency `json:"latency_ms"`
-	Lag        Latency `json:"generator_lag_ms"` // the generator's own part of it
 	Deliveries float64 `json:"deliveries_per_second"`
-	// Histogram holds the distribution for plots: upper bounds in milliseconds
-	// and counts.
-	Histogram []Bar `json:"histogram"`
+	Latency    Latency `json:"latency_ms"`
+	// Lag is the generator's own part of the latency: how long what it was
+	// told to be ready waited to be read.
+	Lag       Latency `json:"generator_lag_ms"`
+	Histogram []Bar   `json:"histogram"`
 }
 
-// Bar is one bucket of a histogram.
+// Bar is one bucket of a distribution.
 type Bar struct {
 	UpTo  float64 `json:"up_to_ms"`
 	Count int64   `json:"count"`
+}
+
+// Probe is what the probe felt, idle and during the broadcasts.
+type Probe struct {
+	Idle Latency `json:"idle_ms"`
+	Busy Latency `json:"busy_ms"`
 }
 
 // Echo is the echo phase.
@@ -96,43 +99,61 @@ type Echo struct {
 
 func newResult(r *run) *Result {
 	return &Result{
-		Conns: r.config.Conns, URLs: r.config.URLs, Workers: len(r.workers), Sources: len(r.sources.addrs),
-		Size: r.config.Size, Counts: map[string]int{}, Errors: map[string]int{},
+		Conns: r.config.Conns, URLs: r.config.URLs, Workers: len(r.workers),
+		Sources: len(r.sources.addrs), Size: r.config.Size, Rate: r.config.Rate,
+		Counts: map[string]int{}, Errors: map[string]int{}, handshakes: newHistogram(),
 	}
 }
 
-// usage is what this process has used.
+// usage is the time, and the processor time that this process has used.
 type usage struct {
 	at  time.Time
 	cpu time.Duration
 }
 
-func (r *run) usage() usage {
+func usageNow() usage {
 	var u unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // cannot fail for oneself
 	return usage{time.Now(), time.Duration(u.Utime.Nano() + u.Stime.Nano())}
 }
 
-// limitedAt is the share of all processors from which on a phase counts as
-// limited by the generator.
-const limitedAt = 0.9
+// From these shares on the generator counts as the bottleneck: of all
+// processors' time in a phase, of a message's latency, and of the wanted rate
+// that it missed while the server kept up.
+const (
+	limitedCPU  = 0.9
+	limitedLag  = 0.5
+	limitedRate = 0.05
+	// limitedAfter is the shortest phase whose share of the processors means
+	// anything.
+	limitedAfter = 500 * time.Millisecond
+)
 
-func (res *Result) add(name string, before, after usage) {
-	p := Phase{
-		Name: name, Begun: before.at, Seconds: after.at.Sub(before.at).Seconds(),
-		CPUSeconds: (after.cpu - before.cpu).Seconds(),
-	}
-	res.Phases = append(res.Phases, p)
-	if share := p.CPUSeconds / p.Seconds / float64(runtime.NumCPU()); share > limitedAt {
-		res.Limits = append(res.Limits, fmt.Sprintf("%s: the generator used %.0f %% of all processors", name, 100*share))
+func (res *Result) limited(format string, args ...any) {
+	res.Limited = append(res.Limited, fmt.Sprintf(format, args...))
+}
+
+func (res *Result) addPhase(name string, before, after usage) {
+	took, cpu := after.at.Sub(before.at), after.cpu-before.cpu
+	res.Phases = append(res.Phases, Phase{name, before.at, took.Seconds(), cpu.Seconds()})
+	share := float64(cpu) / float64(took) / float64(runtime.NumCPU())
+	if took >= limitedAfter && share > limitedCPU {
+		res.limited("%s: the generator used %.0f %% of all processors", name, 100*share)
 	}
 }
 
-func latency(h *hdr.Histogram) Latency {
-	ms := func(micros int64) float64 { return float64(micros) / 1000 }
-	return Latency{
-		Count: h.TotalCount(), Min: ms(h.Min()), Max: ms(h.Max()),
-		P50: ms(h.ValueAtQuantile(50)), P90: ms(h.ValueAtQuantile(90)), P99: ms(h.ValueAtQuantile(99)),
+func (res *Result) addLag(what string, latency, lag Latency) {
+	if lag.P99 > limitedLag*latency.P99 {
+		res.limited("%s: of a p99 of %.2f ms, messages waited %.2f ms in the generator", what, latency.P99, lag.P99)
+	}
+}
+
+// addReport keeps what reports say of handshakes and failures, which happen
+// in all phases.
+func (res *Result) addReport(got report) {
+	res.handshakes.Merge(got.handshake)
+	for text, n := range got.errors {
+		res.Errors[text] += n
 	}
 }
 
@@ -151,11 +172,12 @@ func (res *Result) addBroadcast(r *run, meant time.Duration, size, expected, rec
 	}
 	for _, bar := range got.broadcast.Distribution() {
 		if bar.Count > 0 {
-			b.Histogram = append(b.Histogram, Bar{float64(bar.To) / 1000, bar.Count})
+			b.Histogram = append(b.Histogram, Bar{milliseconds(bar.To), bar.Count})
 		}
 	}
 	res.Broadcasts = append(res.Broadcasts, b)
-	res.Lost += expected - received
+	res.Lost += max(0, expected-received)
+	res.addLag(fmt.Sprintf("broadcast %d", len(res.Broadcasts)), b.Latency, b.Lag)
 }
 
 func (res *Result) addEcho(r *run, took time.Duration, messages int) {
@@ -164,71 +186,79 @@ func (res *Result) addEcho(r *run, took time.Duration, messages int) {
 		Active: r.config.Active, Messages: messages, Rate: float64(messages) / took.Seconds(),
 		Latency: latency(got.echo), Lag: latency(got.lag),
 	}
+	res.addLag("echo", res.Echo.Latency, res.Echo.Lag)
 }
 
-// addHandshakes keeps what reports say of handshakes and failures, which
-// happen in all phases.
-func (res *Result) addHandshakes(got report) {
-	if res.handshakes == nil {
-		res.handshakes = got.handshake
-	} else {
-		res.handshakes.Merge(got.handshake)
-	}
-	for text, n := range got.errors {
-		res.Errors[text] += n
-	}
-}
-
-// finish takes stock before the connections are closed.
-func (res *Result) finish(r *run) {
+// takeStock completes the result before the connections are closed.
+func (res *Result) takeStock(r *run) {
 	r.collect()
 	res.Handshake = latency(res.handshakes)
 	for c := range tallies {
 		res.Counts[c.String()] = r.sum(c)
 	}
 	res.Open = r.open()
-	if len(res.Phases) > 0 && res.Phases[0].Seconds > 0 {
-		res.ConnectRate = float64(r.sum(Connected)) / res.Phases[0].Seconds
+	if len(res.Phases) == 0 {
+		return
+	}
+	ramp := res.Phases[0]
+	res.ConnectRate = float64(r.sum(Connected)) / ramp.Seconds
+	missed := res.Rate > 0 && res.ConnectRate < (1-limitedRate)*res.Rate && ramp.Seconds > 1
+	if missed && res.Counts[Held.String()] == 0 {
+		res.limited("ramp: %.0f connections a second instead of %.0f, though the server kept up", res.ConnectRate, res.Rate)
 	}
 }
 
 // OK reports whether every connection was opened and stayed open, and every
 // message arrived once.
 func (res *Result) OK() bool {
-	c := res.Counts
-	return !res.Interrupted && res.Open == res.Conns && res.Lost == 0 && c["missed"] == 0 && c["repeated"] == 0
+	return !res.Interrupted && res.Open == res.Conns && res.Lost == 0 &&
+		res.Counts[Missed.String()] == 0 && res.Counts[Repeated.String()] == 0
 }
 
 // WriteText prints the result for people.
 func (res *Result) WriteText(w io.Writer) {
-	fmt.Fprintf(w, "connections  %d of %d open", res.Open, res.Conns)
-	for _, c := range append(append([]Counter{}, openFailures...), stayFailures...) {
+	fmt.Fprintf(w, "connections  %d of %d open, %.0f a second\n", res.Open, res.Conns, res.ConnectRate)
+	for _, c := range slices.Concat(openFailures, stayFailures, []Counter{Missed, Repeated, Foreign}) {
 		if n := res.Counts[c.String()]; n > 0 {
-			fmt.Fprintf(w, ", %d %s", n, c)
+			fmt.Fprintf(w, "  %-10s %d\n", c, n)
 		}
 	}
-	fmt.Fprintf(w, "; %.0f/s\n", res.ConnectRate)
+	for text, n := range res.Errors {
+		fmt.Fprintf(w, "  %d × %s\n", n, text)
+	}
 	fmt.Fprintf(w, "handshake    %s\n", res.Handshake)
 	for i, b := range res.Broadcasts {
-		fmt.Fprintf(w, "broadcast %-2d %d of %d received, %s, %.0f deliveries/s\n", i+1, b.Received, b.Expected, b.Latency, b.Deliveries)
+		fmt.Fprintf(w, "broadcast %-2d %d of %d received, %.0f a second; %s\n", i+1, b.Received, b.Expected, b.Deliveries, b.Latency)
 	}
-	if res.probeBusy != nil {
-		fmt.Fprintf(w, "probe idle %s\nprobe busy %d %s\n", res.ProbeIdle, res.ProbeBusy.Count, res.ProbeBusy)
+	if len(res.Broadcasts) > 0 {
+		fmt.Fprintf(w, "lost         %d messages\n", res.Lost)
+	}
+	if p := res.Probe; p != nil {
+		fmt.Fprintf(w, "ping, idle   %s\nping, busy   %s\n", p.Idle, p.Busy)
 	}
 	if e := res.Echo; e != nil {
-		fmt.Fprintf(w, "echo         %d messages, %.0f/s, %s\n", e.Messages, e.Rate, e.Latency)
+		fmt.Fprintf(w, "echo         %d messages, %.0f a second; %s\n", e.Messages, e.Rate, e.Latency)
 	}
 	for _, p := range res.Phases {
-		fmt.Fprintf(w, "%-12s %.2f s, %.2f s CPU\n", p.Name, p.Seconds, p.CPUSeconds)
+		fmt.Fprintf(w, "%-12s %.2f s, %.2f s of processor time\n", p.Name, p.Seconds, p.CPUSeconds)
 	}
-	for text, n := range res.Errors {
-		fmt.Fprintf(w, "error        %d × %s\n", n, text)
-	}
-	for _, l := range res.Limits {
+	for _, l := range res.Limited {
 		fmt.Fprintf(w, "generator-limited: %s\n", l)
+	}
+	if res.Interrupted {
+		fmt.Fprintln(w, "interrupted")
 	}
 }
 
 func (l Latency) String() string {
-	return fmt.Sprintf("first %.2f ms, p50 %.2f, p99 %.2f, last %.2f", l.Min, l.P50, l.P99, l.Max)
+	return fmt.Sprintf("first %.2f ms, p50 %.2f, p99 %.2f, last %.2f", l.First, l.P50, l.P99, l.Last)
 }
+
+func latency(h *hdr.Histogram) Latency {
+	return Latency{
+		Count: h.TotalCount(), First: milliseconds(h.Min()), Last: milliseconds(h.Max()),
+		P50: milliseconds(h.ValueAtQuantile(50)), P90: milliseconds(h.ValueAtQuantile(90)), P99: milliseconds(h.ValueAtQuantile(99)),
+	}
+}
+
+func milliseconds(micros int64) float64 { return float64(micros) / 1000 }

@@ -35,7 +35,8 @@ type run struct {
 	left   sync.WaitGroup
 	phase  string
 	result *Result
-	last   Progress
+
+	reported time.Duration // when progress was last reported
 }
 
 // Progress is how far a run is.
@@ -67,16 +68,8 @@ func Run(ctx context.Context, config Config) (*Result, error) {
 		return nil, err
 	}
 	r.result = newResult(r)
-	for _, phase := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"ramp", r.ramp},
-		{"hold", r.hold},
-		{"broadcast", r.broadcasts},
-		{"echo", r.echo},
-	} {
-		if err = r.do(ctx, phase.name, phase.do); err != nil {
+	for _, phase := range r.phases() {
+		if err = r.do(ctx, phase); err != nil {
 			break
 		}
 	}
@@ -85,6 +78,26 @@ func Run(ctx context.Context, config Config) (*Result, error) {
 		err = nil
 	}
 	return r.result, errors.Join(err, r.finish())
+}
+
+// phase is a part of a run.
+type phase struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (r *run) phases() []phase {
+	phases := []phase{{"ramp", r.ramp}}
+	if r.config.Hold > 0 {
+		phases = append(phases, phase{"hold", r.hold})
+	}
+	if r.config.Broadcasts > 0 {
+		phases = append(phases, phase{"broadcast", r.broadcasts})
+	}
+	if r.config.Active > 0 && r.config.Echo > 0 {
+		phases = append(phases, phase{"echo", r.echo})
+	}
+	return phases
 }
 
 func newRun(ctx context.Context, config Config) (*run, error) {
@@ -195,11 +208,14 @@ func (r *run) spare() int {
 }
 
 // do runs a phase and records how long it took and what it cost.
-func (r *run) do(ctx context.Context, name string, phase func(context.Context) error) error {
-	r.phase = name
-	before := r.usage()
-	err := phase(ctx)
-	r.result.add(name, before, r.usage())
+func (r *run) do(ctx context.Context, p phase) error {
+	r.phase = p.name
+	if r.config.Phase != nil {
+		r.config.Phase(p.name)
+	}
+	before := usageNow()
+	err := p.do(ctx)
+	r.result.addPhase(p.name, before, usageNow())
 	return err
 }
 
@@ -209,9 +225,9 @@ func (r *run) await(ctx context.Context, done func(now time.Duration) bool) erro
 	defer tick.Stop()
 	for {
 		now := r.elapsed()
-		if r.config.Progress != nil && now-r.last.Elapsed >= progressEvery {
-			r.last = r.progress(now)
-			r.config.Progress(r.last)
+		if now-r.reported >= progressEvery {
+			r.reported = now
+			r.report(r.progress(now))
 		}
 		if done(now) {
 			return nil
@@ -262,6 +278,14 @@ func (r *run) progress(now time.Duration) Progress {
 	return p
 }
 
+// report lets the result and the caller know how far the run is.
+func (r *run) report(p Progress) {
+	r.result.Timeline = append(r.result.Timeline, Point{p.Elapsed.Seconds(), p.Open})
+	if r.config.Progress != nil {
+		r.config.Progress(p)
+	}
+}
+
 // tell gives an order to a worker. It is never refused: a worker that has
 // ended has told why.
 func (w *worker) tell(o order) { _ = w.mail.Force(o, nil) }
@@ -307,58 +331,59 @@ func (r *run) rampDone(w *worker) bool {
 }
 
 // hold lets the connections be.
-func (r *run) hold(ctx context.Context) error {
-	until := r.elapsed() + r.config.Hold
+func (r *run) hold(ctx context.Context) error { return r.wait(ctx, r.config.Hold) }
+
+// wait lets time pass.
+func (r *run) wait(ctx context.Context, d time.Duration) error {
+	until := r.elapsed() + d
 	return r.await(ctx, func(now time.Duration) bool { return now >= until })
 }
 
 // broadcasts sends them, each burst from one connection, and waits for the
 // last receiver of each burst.
 func (r *run) broadcasts(ctx context.Context) error {
-	var p *probe
 	if r.config.Probe > 0 {
-		var err error
-		if p, err = r.startProbe(ctx); err != nil {
-			return err
-		}
-		defer p.conn.Close()
-		idle := r.elapsed() + time.Second
-		if err := r.await(ctx, func(now time.Duration) bool { return now > idle }); err != nil {
-			return err
-		}
-		r.result.ProbeIdle = latency(p.take())
-	}
-	for number := 0; number < r.config.Broadcasts; {
-		size := min(r.config.Burst, r.config.Broadcasts-number)
-		r.collect()
-		open, before := r.open(), r.sum(Received)
-		if open == 0 {
-			return nil
-		}
-		w := r.sender()
-		meant := r.elapsed()
-		for range size {
-			w.tell(order{kind: orderBroadcast, number: uint32(number), meant: meant})
-			number++
-		}
-		expected := open * size
-		latest, progressed := 0, meant
-		err := r.await(ctx, func(now time.Duration) bool {
-			got := r.sum(Received) - before
-			if got != latest {
-				latest, progressed = got, now
-			}
-			return got >= expected || now-progressed > r.config.Patience
-		})
-		r.result.addBroadcast(r, meant, size, expected, r.sum(Received)-before)
-		if p != nil {
-			r.result.addProbe(p.take())
-		}
+		p, err := r.startProbe(ctx)
 		if err != nil {
 			return err
 		}
+		felt := &Probe{}
+		r.result.Probe = felt
+		defer func() { felt.Busy = p.stop() }()
+		if err := r.wait(ctx, probeIdle); err != nil {
+			return err
+		}
+		felt.Idle = latency(p.take())
+	}
+	for number := 0; number < r.config.Broadcasts && r.open() > 0; {
+		size := min(r.config.Burst, r.config.Broadcasts-number)
+		if err := r.burst(ctx, number, size); err != nil {
+			return err
+		}
+		number += size
 	}
 	return nil
+}
+
+// burst sends messages from one connection, as close together as it can, and
+// waits for the last receiver.
+func (r *run) burst(ctx context.Context, first, size int) error {
+	r.collect()
+	expected, before := r.open()*size, r.sum(Received)
+	w := r.sender()
+	meant := r.elapsed()
+	for i := range size {
+		w.tell(order{kind: orderBroadcast, number: uint32(first + i), meant: meant})
+	}
+	received, progressed := 0, meant
+	err := r.await(ctx, func(now time.Duration) bool {
+		if got := r.sum(Received) - before; got != received {
+			received, progressed = got, now
+		}
+		return received >= expected || now-progressed > r.config.Patience
+	})
+	r.result.addBroadcast(r, meant, size, expected, received)
+	return err
 }
 
 // sender chooses the worker that broadcasts: each in its turn, among those
@@ -376,9 +401,6 @@ func (r *run) sender() *worker {
 
 // echo keeps the active connections busy.
 func (r *run) echo(ctx context.Context) error {
-	if r.config.Active == 0 || r.config.Echo == 0 {
-		return nil
-	}
 	r.collect()
 	begun, before := r.elapsed(), r.sum(Echoes)
 	end := begun + r.config.Echo
@@ -408,7 +430,7 @@ func (r *run) collect() report {
 		case <-time.After(r.config.Patience):
 		}
 	}
-	r.result.addHandshakes(all)
+	r.result.addReport(all)
 	return all
 }
 
@@ -419,24 +441,27 @@ const closeTimeout = 20 * time.Second
 func (r *run) finish() error {
 	var err error
 	if r.result != nil {
-		err = r.do(context.Background(), "close", func(ctx context.Context) error {
-			r.result.finish(r)
-			for _, w := range r.workers {
-				w.tell(order{kind: orderClose})
-			}
-			until := r.elapsed() + closeTimeout
-			return r.await(ctx, func(now time.Duration) bool {
-				used := int64(0)
-				for _, w := range r.workers {
-					used += w.public.used.Load()
-				}
-				return used == 0 || now > until
-			})
-		})
+		r.result.takeStock(r)
+		err = r.do(context.Background(), phase{"close", r.close})
 	}
 	for _, w := range r.workers {
 		w.tell(order{kind: orderEnd})
 	}
 	r.left.Wait()
 	return err
+}
+
+// close closes the connections, and gives those up that do not close in time.
+func (r *run) close(ctx context.Context) error {
+	for _, w := range r.workers {
+		w.tell(order{kind: orderClose})
+	}
+	until := r.elapsed() + closeTimeout
+	return r.await(ctx, func(now time.Duration) bool {
+		used := int64(0)
+		for _, w := range r.workers {
+			used += w.public.used.Load()
+		}
+		return used == 0 || now > until
+	})
 }

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
+
+	"go4.org/netipx"
 )
 
 // The ports that a source address offers. The kernel's own range is narrower,
@@ -17,6 +20,9 @@ const (
 // sourcesSpare is how many more connections than wanted the sources must be
 // able to make, in percent: some ports are taken by others.
 const sourcesSpare = 2
+
+// sourcesMax bounds a list of source addresses.
+const sourcesMax = 1 << 16
 
 // Sources numbers all (source address, port, target) combinations. TCP needs
 // them distinct, and each is used once.
@@ -86,8 +92,27 @@ func ownAddresses(to netip.Addr) ([]netip.Addr, error) {
 	return own, nil
 }
 
-// ParseSources reads a list of addresses and ranges, such as
-// "127.1.0.1-127.1.0.16,10.0.0.5".
+// ParseSources reads addresses and ranges of them, such as
+// "127.1.0.1-127.1.0.16" and "10.0.0.5". "auto", alone, is none: as many are
+// found as it takes.
 func ParseSources(list []string) ([]netip.Addr, error) {
-	return nil, nil
+	if len(list) == 1 && list[0] == "auto" {
+		return nil, nil
+	}
+	var addrs []netip.Addr
+	for _, text := range list {
+		if !strings.Contains(text, "-") {
+			text += "-" + text
+		}
+		r, err := netipx.ParseIPRange(text)
+		if err != nil {
+			return nil, fmt.Errorf("loadgen: source addresses %q: %w", text, err)
+		}
+		for a := r.From(); r.Contains(a); a = a.Next() {
+			if addrs = append(addrs, a); len(addrs) > sourcesMax {
+				return nil, fmt.Errorf("loadgen: source addresses %q: more than %d", text, sourcesMax)
+			}
+		}
+	}
+	return addrs, nil
 }

@@ -18,6 +18,7 @@ const (
 	Rejected                 // handshakes answered with an error or wrongly
 	Failed                   // connections that this machine could not make
 	Skipped                  // ports that were taken, so that another was used
+	Held                     // times that connections were due but too many on their way
 	Dropped                  // open connections that ended without a Close frame
 	Closed                   // open connections that the server closed with one
 	Broken                   // open connections on which the server broke the protocol
@@ -33,7 +34,7 @@ const (
 )
 
 var counterNames = [tallies]string{
-	"connected", "refused", "reset", "timed_out", "rejected", "failed", "skipped",
+	"connected", "refused", "reset", "timed_out", "rejected", "failed", "skipped", "held",
 	"dropped", "closed", "broken", "stalled",
 	"sent", "received", "missed", "repeated", "foreign", "echoes", "bytes_in",
 }

@@ -220,6 +220,9 @@ func (w *worker) connectSome() {
 		w.connect(r.from + r.started)
 		r.started++
 	}
+	if r.started < due {
+		w.tally.counts[Held]++
+	}
 }
 
 // connect starts one connection, from another place if its own is taken.

@@ -92,9 +92,9 @@ func (p *Poller) ctl(op, fd int, token Token, events uint32) error {
 // It asks once without waiting: under load there is always something, and the
 // scheduler need not hear of a call that does not block.
 func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
-	n, errno := p.wait(unix.RawSyscall6, 0)
+	n, errno := p.ask()
 	if n == 0 && errno == 0 && timeout != 0 && p.waker.sleep() {
-		n, errno = p.wait(unix.Syscall6, milliseconds(timeout))
+		n, errno = p.block(timeout)
 		p.waker.awake()
 	}
 	switch errno {
@@ -104,33 +104,36 @@ func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
 	default:
 		return nil, fmt.Errorf("netpoll: epoll_pwait: %w", errno)
 	}
-	// The waker's event has done its work by ending the wait.
-	for i := range p.events[:n] {
-		if p.events[i].Token() == wakerToken {
-			n--
-			p.events[i] = p.events[n]
-			break
+	events := p.events[:n]
+	for i := range events {
+		if events[i].Token() == wakerToken { // it has done its work by ending the wait
+			last := n - 1
+			events[i] = events[last]
+			return events[:last], nil
 		}
 	}
-	return p.events[:n], nil
+	return events, nil
 }
 
-type syscall6 func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, err unix.Errno)
-
-func (p *Poller) wait(call syscall6, timeout int) (int, unix.Errno) {
-	n, _, errno := call(unix.SYS_EPOLL_PWAIT, uintptr(p.fd),
-		uintptr(unsafe.Pointer(&p.events)), eventsPerWait, uintptr(timeout), 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
+func (p *Poller) ask() (uintptr, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd),
+		uintptr(unsafe.Pointer(&p.events)), eventsPerWait, 0, 0, 0)
+	return n, errno
 }
 
-func milliseconds(d time.Duration) int {
+func (p *Poller) block(timeout time.Duration) (uintptr, unix.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd),
+		uintptr(unsafe.Pointer(&p.events)), eventsPerWait, milliseconds(timeout), 0, 0)
+	return n, errno
+}
+
+// milliseconds is a timeout as the kernel wants it: rounded up, so that nobody
+// comes back just before the time, and -1 for ever.
+func milliseconds(d time.Duration) uintptr {
 	if d < 0 {
-		return -1
+		return ^uintptr(0)
 	}
-	return max(1, int(d/time.Millisecond))
+	return uintptr((d + time.Millisecond - 1) / time.Millisecond)
 }
 
 // Close closes the set.

@@ -1,30 +1,42 @@
 package server
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
+	"time"
 )
 
-// journal writes log lines on a goroutine of its own: a reactor must not wait
-// for a full pipe.
+// journal writes log lines on a goroutine of its own, because a reactor must
+// not wait for a full pipe, and only so many of each kind a second, because
+// whoever sends bad input can send much of it.
 type journal struct {
-	lines   chan func()
+	log     *slog.Logger
+	lines   chan line
 	written chan struct{} // closed when run has ended
 	lost    atomic.Uint64
 }
 
-// journalLines is how many lines may wait. In a flood of bad input the rest is
-// counted instead.
-const journalLines = 256
-
-func newJournal() *journal {
-	return &journal{lines: make(chan func(), journalLines), written: make(chan struct{})}
+type line struct {
+	level slog.Level
+	msg   string
+	args  []any
 }
 
-// add queues a line if there is room.
-func (j *journal) add(write func()) {
+const (
+	linesWaiting = 256 // lines that may wait to be written
+	linesAlike   = 20  // lines with the same message that are written in a second
+)
+
+func newJournal(log *slog.Logger) *journal {
+	return &journal{log: log, lines: make(chan line, linesWaiting), written: make(chan struct{})}
+}
+
+// add queues a line if there is room. Any goroutine may call it.
+func (j *journal) add(level slog.Level, msg string, args ...any) {
 	select {
-	case j.lines <- write:
+	case j.lines <- line{level, msg, args}:
 	default:
 		j.lost.Add(1)
 	}
@@ -33,8 +45,33 @@ func (j *journal) add(write func()) {
 // run writes lines until the journal is closed.
 func (j *journal) run() {
 	defer close(j.written)
-	for write := range j.lines {
-		write()
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	alike := map[string]int{}
+	for {
+		select {
+		case l, open := <-j.lines:
+			if !open {
+				j.summarize(alike)
+				return
+			}
+			if alike[l.msg]++; alike[l.msg] <= linesAlike {
+				j.log.Log(context.Background(), l.level, l.msg, l.args...)
+			}
+		case <-second.C:
+			j.summarize(alike)
+			clear(alike)
+		}
+	}
+}
+
+// summarize says what was left out.
+func (j *journal) summarize(alike map[string]int) {
+	for msg, n := range alike {
+		if n > linesAlike {
+			j.lost.Add(uint64(n - linesAlike))
+			j.log.Warn("more of the same in this second", "message", msg, "lines", n-linesAlike)
+		}
 	}
 }
 
@@ -46,8 +83,6 @@ func (j *journal) close() {
 
 // warn logs something about c.
 func (r *reactor) warn(c *conn, msg string, args ...any) {
-	conn := r.conn(c)
-	r.server.journal.add(func() {
-		r.server.options.Log.Warn(msg, append(args, "conn", fmt.Sprintf("%#x", conn.id))...)
-	})
+	id := fmt.Sprintf("%#x", r.conn(c).id)
+	r.server.journal.add(slog.LevelWarn, msg, append(args, "conn", id)...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"runtime/debug"
 	"strings"
@@ -46,7 +47,7 @@ func Listen(address string, h Handler, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal()}
+	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
 	if err := s.listen(addresses); err != nil {
 		s.closeListeners()
 		return nil, err
@@ -184,15 +185,10 @@ func (s *Server) resting(reactor int, err error) {
 	case errors.Is(err, unix.ENOSPC):
 		advice = "raise fs.epoll.max_user_watches"
 	}
-	s.journal.add(func() {
-		s.options.Log.Error("cannot accept, trying again", "reactor", reactor, "error", err, "do", advice)
-	})
+	s.journal.add(slog.LevelError, "cannot accept, trying again", "reactor", reactor, "error", err, "do", advice)
 }
 
 // panicked counts and logs a handler's panic.
 func (r *reactor) panicked(p any) {
-	stack := debug.Stack()
-	r.server.journal.add(func() {
-		r.server.options.Log.Error("handler panicked", "panic", p, "stack", string(stack))
-	})
+	r.server.journal.add(slog.LevelError, "handler panicked", "panic", p, "stack", string(debug.Stack()))
 }

@@ -143,18 +143,26 @@ func (t *thread) serve(fd int, buf []byte) {
 		t.open[fd] = true
 		_, _ = netpoll.Write(fd, []byte(response))
 	default:
-		// A client's header is two bytes and a masking key, of zeros here; a
-		// server's is the two bytes alone.
-		buf[4], buf[5] = buf[0], buf[1]&0x7f
-		if echo {
-			_, _ = netpoll.Write(fd, buf[4:n])
-			return
-		}
-		frame := append([]byte(nil), buf[4:n]...)
-		for _, other := range threads {
-			other.post(frame)
+		for in := buf[:n]; len(in) > 0; {
+			in = t.message(fd, in)
 		}
 	}
+}
+
+// message moves one message on. A client's header is two bytes and a masking
+// key, of zeros here; a server's is the two bytes alone.
+func (t *thread) message(fd int, in []byte) (rest []byte) {
+	end := 6 + int(in[1]&0x7f)
+	in[4], in[5] = in[0], in[1]&0x7f
+	if echo {
+		_, _ = netpoll.Write(fd, in[4:end])
+		return in[end:]
+	}
+	frame := append([]byte(nil), in[4:end]...)
+	for _, other := range threads {
+		other.post(frame)
+	}
+	return in[end:]
 }
 
 func (t *thread) post(frame []byte) {

@@ -1,0 +1,317 @@
+package experiment
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/tuning"
+)
+
+// BenchConfig says what to compare.
+type BenchConfig struct {
+	Floor     string   // the floor program
+	Rounds    int      // of each server, in turns
+	Scenarios []string // names; none is all but the large ones
+	Say       func(format string, args ...any)
+}
+
+// scenario is a load that is put on lull, and on the floor program where that
+// can be compared.
+type scenario struct {
+	name    string
+	large   bool // takes minutes and gigabytes
+	mode    string
+	floor   string // the floor's mode, empty for none
+	load    loadgen.Config
+	figures []figure
+}
+
+// figure is what a scenario is about.
+type figure struct {
+	name   string
+	unit   string
+	target target
+	value  func(outcome) float64
+}
+
+// target is what a figure should be: a ratio to the floor's, or a value.
+type target struct {
+	must, aim float64
+	ratio     bool
+	more      bool // at least, rather than at most
+}
+
+// outcome is one run of a scenario against one server.
+type outcome struct {
+	load  *loadgen.Result
+	costs []Cost
+}
+
+func (o outcome) serverCPU(phase string) float64 {
+	for _, c := range o.costs {
+		if c.Phase == phase {
+			return c.ServerCPU
+		}
+	}
+	return math.NaN()
+}
+
+func (o outcome) deliveries() float64 {
+	n := 0
+	for _, b := range o.load.Broadcasts {
+		n += b.Received
+	}
+	return float64(n)
+}
+
+// median of what each broadcast shows.
+func (o outcome) median(of func(loadgen.Broadcast) float64) float64 {
+	values := make([]float64, len(o.load.Broadcasts))
+	for i, b := range o.load.Broadcasts {
+		values[i] = of(b)
+	}
+	return median(values)
+}
+
+const micro = 1e6
+
+// atMost and friends make targets readable in the table below.
+func ratioAtMost(must, aim float64) target { return target{must: must, aim: aim, ratio: true} }
+func atMost(must, aim float64) target      { return target{must: must, aim: aim} }
+func atLeast(must, aim float64) target     { return target{must: must, aim: aim, more: true} }
+
+func broadcastFigures() []figure {
+	return []figure{
+		{"server CPU per delivery", "µs", ratioAtMost(1.2, 1.1), func(o outcome) float64 {
+			return o.serverCPU("broadcast") / o.deliveries() * micro
+		}},
+		{"last receiver", "ms", ratioAtMost(1.2, 1.1), func(o outcome) float64 {
+			return o.median(func(b loadgen.Broadcast) float64 { return b.Latency.Last })
+		}},
+	}
+}
+
+var scenarios = []scenario{
+	{
+		name: "handshake", mode: "echo", floor: "echo",
+		load: loadgen.Config{Conns: 35_000},
+		figures: []figure{{"server CPU per handshake", "µs", ratioAtMost(1.5, 1.2), func(o outcome) float64 {
+			return o.serverCPU("ramp") / float64(o.load.Open) * micro
+		}}},
+	},
+	{
+		name: "echo", mode: "echo", floor: "echo",
+		load: loadgen.Config{Conns: 5_000, Active: 1_000, Echo: 5 * time.Second},
+		figures: []figure{{"server CPU per echoed message", "µs", ratioAtMost(1.2, 1.1), func(o outcome) float64 {
+			return o.serverCPU("echo") / float64(o.load.Echo.Messages) * micro
+		}}},
+	},
+	{
+		name: "broadcast-15k", mode: "chat", floor: "fanout",
+		load:    loadgen.Config{Conns: 15_000, Hold: time.Second, Broadcasts: 20},
+		figures: broadcastFigures(),
+	},
+	{
+		name: "burst", mode: "chat", floor: "fanout",
+		load: loadgen.Config{Conns: 15_000, Hold: time.Second, Broadcasts: 100, Burst: 20},
+		figures: []figure{{"burst of 20 to 15,000", "deliveries/s", atLeast(1.5e6, 2e6), func(o outcome) float64 {
+			return o.median(func(b loadgen.Broadcast) float64 { return b.Deliveries })
+		}}},
+	},
+	{
+		name: "ping", mode: "chat",
+		load: loadgen.Config{Conns: 100_000, Hold: time.Second, Broadcasts: 10, Probe: time.Millisecond},
+		figures: []figure{{"another's ping during a broadcast to 100,000, p99", "ms", atMost(20, 5), func(o outcome) float64 {
+			return o.load.Probe.Busy.P99
+		}}},
+	},
+	{
+		name: "broadcast-1m", large: true, mode: "chat", floor: "fanout",
+		load:    loadgen.Config{Conns: 1_000_000, Hold: 2 * time.Second, Broadcasts: 5},
+		figures: broadcastFigures(),
+	},
+}
+
+// ScenarioNames lists what Bench knows.
+func ScenarioNames() []string {
+	names := make([]string, len(scenarios))
+	for i, s := range scenarios {
+		names[i] = s.name
+	}
+	return names
+}
+
+// Row is one figure of the comparison: medians over the rounds.
+type Row struct {
+	Scenario string    `json:"scenario"`
+	Name     string    `json:"name"`
+	Unit     string    `json:"unit"`
+	Lull     []float64 `json:"lull"`
+	Floor    []float64 `json:"floor,omitempty"`
+	Ratios   []float64 `json:"ratios,omitempty"` // round by round
+	Must     float64   `json:"must"`
+	Aim      float64   `json:"aim"`
+	Reached  string    `json:"reached"` // "aim", "must" or "missed"
+
+	target target
+}
+
+// Bench runs the scenarios and returns a row for each figure. Server and floor
+// take turns, because what this machine can do changes while they run.
+func Bench(ctx context.Context, config BenchConfig) ([]Row, error) {
+	lull, err := self()
+	if err != nil {
+		return nil, err
+	}
+	var rows []Row
+	for _, s := range scenarios {
+		if len(config.Scenarios) == 0 && s.large || len(config.Scenarios) > 0 && !slices.Contains(config.Scenarios, s.name) {
+			continue
+		}
+		own := make([]Row, len(s.figures))
+		for i, f := range s.figures {
+			own[i] = Row{Scenario: s.name, Name: f.name, Unit: f.unit, Must: f.target.must, Aim: f.target.aim, target: f.target}
+		}
+		for round := range config.Rounds {
+			config.Say("%s, round %d of %d", s.name, round+1, config.Rounds)
+			if err := s.round(ctx, lull, config.Floor, own); err != nil {
+				return rows, fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+		for i := range own {
+			own[i].judge()
+		}
+		rows = append(rows, own...)
+	}
+	return rows, nil
+}
+
+// round runs a scenario once against each server.
+func (s scenario) round(ctx context.Context, lull, floor string, rows []Row) error {
+	reactors := strconv.Itoa(tuning.Reactors(s.load.Conns))
+	ours, err := s.run(ctx, lull, "serve", "--listen", "127.0.0.1:0", "--mode", s.mode, "--status", "0s",
+		"--fd-tables", "private", "--reactors", reactors)
+	if err != nil {
+		return err
+	}
+	theirs := outcome{}
+	if s.floor != "" {
+		theirs, err = s.run(ctx, floor, "-listen", "127.0.0.1:0", "-mode", s.floor, "-tables", "private", "-threads", reactors)
+		if err != nil {
+			return err
+		}
+	}
+	for i, f := range s.figures {
+		r := &rows[i]
+		value := f.value(ours)
+		r.Lull = append(r.Lull, value)
+		if s.floor != "" {
+			yardstick := f.value(theirs)
+			r.Floor = append(r.Floor, yardstick)
+			r.Ratios = append(r.Ratios, value/yardstick)
+		}
+	}
+	return nil
+}
+
+// run starts a server and puts the scenario's load on it.
+func (s scenario) run(ctx context.Context, name string, args ...string) (o outcome, err error) {
+	server, err := start(ctx, name, args...)
+	if err != nil {
+		return o, err
+	}
+	defer server.kill()
+	watch := observe(server.cmd.Process.Pid, nil)
+	load := s.load
+	load.URLs = []string{"ws://" + server.addr + "/"}
+	load.Floor = s.floor != "" // the same client for both
+	load.Phase = watch.phase
+	o.load, err = loadgen.Run(ctx, load)
+	if err != nil {
+		return o, err
+	}
+	o.costs = watch.cost()
+	if !o.load.OK() {
+		return o, fmt.Errorf("%s: %d of %d connections, %d messages lost", name, o.load.Open, load.Conns, o.load.Lost)
+	}
+	return o, ctx.Err()
+}
+
+// judge compares the median with the target.
+func (r *Row) judge() {
+	value := median(r.Lull)
+	if r.target.ratio {
+		value = median(r.Ratios)
+	}
+	reached := func(goal float64) bool {
+		if r.target.more {
+			return value >= goal
+		}
+		return value <= goal
+	}
+	switch {
+	case reached(r.Aim):
+		r.Reached = "aim"
+	case reached(r.Must):
+		r.Reached = "must"
+	default:
+		r.Reached = "missed"
+	}
+}
+
+// WriteRows prints rows as a table, with the machine they are from.
+func WriteRows(w io.Writer, rows []Row) error {
+	machine, err := tuning.Read("/")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "Linux %s, %d processors, %s. Medians of %d rounds that alternate; ratios round by round.\n\n"+
+		"| figure | lull | floor | ratio (min–max) | must | aim | reached |\n|---|--:|--:|--:|--:|--:|---|\n",
+		machine.Kernel, machine.Processors, runtime.Version(), rounds(rows))
+	for _, r := range rows {
+		floor, ratio := "", ""
+		if len(r.Ratios) > 0 {
+			floor = number(median(r.Floor))
+			ratio = fmt.Sprintf("**%.2f** (%.2f–%.2f)", median(r.Ratios), slices.Min(r.Ratios), slices.Max(r.Ratios))
+		}
+		sign := "≤"
+		if r.target.more {
+			sign = "≥"
+		}
+		_, e := fmt.Fprintf(w, "| %s: %s, %s | %s | %s | %s | %s %s | %s %s | %s |\n",
+			r.Scenario, r.Name, r.Unit, number(median(r.Lull)), floor, ratio, sign, number(r.Must), sign, number(r.Aim), r.Reached)
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+func rounds(rows []Row) int {
+	if len(rows) == 0 {
+		return 0
+	}
+	return len(rows[0].Lull)
+}
+
+func number(v float64) string {
+	if v >= 1000 {
+		return count(v)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+func median[T cmp.Ordered](values []T) (m T) {
+	if len(values) == 0 {
+		return m
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}

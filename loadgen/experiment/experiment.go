@@ -1,0 +1,171 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/tuning"
+)
+
+// Config says what to try.
+type Config struct {
+	Conns      int // 0 is the most that the machine holds, up to ConnsAuto
+	Hold       time.Duration
+	Broadcasts int
+	Size       int
+	Rate       float64
+
+	Say      func(format string, args ...any) // what a person should know meanwhile
+	Progress func(loadgen.Progress)
+}
+
+// ConnsAuto is the most connections that are tried unasked.
+const ConnsAuto = 256_000
+
+// Report is what an experiment showed.
+type Report struct {
+	Date    time.Time       `json:"date"`
+	Machine Machine         `json:"machine"`
+	Wanted  int             `json:"wanted"` // connections; fewer are tried if Limit stands in the way
+	Limit   string          `json:"limit,omitempty"`
+	Raised  []tuning.Change `json:"raised,omitempty"` // sysctls, for the run
+	Load    *loadgen.Result `json:"load"`
+	Costs   []Cost          `json:"costs"`
+	Memory  Memory          `json:"memory"`
+	Samples []Sample        `json:"samples"`
+}
+
+// Machine is where it ran.
+type Machine struct {
+	Kernel     string `json:"kernel"`
+	Go         string `json:"go"`
+	Processors int    `json:"processors"`
+	Memory     int64  `json:"memory_bytes"`
+}
+
+// Memory is what the connections took when all were open and idle. The
+// kernel's part is both ends', because both are on the machine.
+type Memory struct {
+	ServerRSS       int64   `json:"server_rss_bytes"`
+	GeneratorRSS    int64   `json:"generator_rss_bytes"`
+	ServerPerConn   float64 `json:"server_bytes_per_connection"`
+	GenPerConn      float64 `json:"generator_bytes_per_connection"`
+	KernelPerConn   float64 `json:"kernel_bytes_per_connection_both_ends"`
+	ServerSlope     float64 `json:"server_bytes_per_connection_15k_100k,omitempty"`
+	GeneratorSlope  float64 `json:"generator_bytes_per_connection_15k_100k,omitempty"`
+	MeasuredSeconds float64 `json:"measured_at_s"`
+}
+
+// Run runs the experiment. The report is there, as far as it came, also beside
+// an error.
+func Run(ctx context.Context, config Config) (report *Report, err error) {
+	machine, err := tuning.Read("/")
+	if err != nil {
+		return nil, err
+	}
+	report = &Report{
+		Date:   time.Now().UTC().Truncate(time.Second),
+		Wanted: config.Conns,
+		Machine: Machine{
+			Kernel: machine.Kernel, Go: runtime.Version(), Processors: machine.Processors, Memory: machine.Memory,
+		},
+	}
+	demand := tuning.Demand{Conns: config.Conns, Server: true, Generator: true, Private: true, Targets: 1}
+	if demand.Conns == 0 {
+		demand.Conns = ConnsAuto
+	}
+	if most, limit := machine.Largest(demand); limit != nil {
+		report.Limit = fmt.Sprintf("%s allows %d: %s", limit.Name, most, limit.Fix)
+		config.Say("limited to %d connections by %s\n  %s", most, limit.Name, limit.Fix)
+		demand.Conns = most
+	}
+	if demand.Conns < 1 {
+		return report, errors.New("experiment: this machine has no room for a single connection")
+	}
+	report.Raised, err = machine.Raise(demand)
+	defer func() { err = errors.Join(err, machine.Restore(report.Raised)) }()
+	for _, c := range report.Raised {
+		config.Say("raised %s from %q to %q for this run", c.Name, c.Old, c.New)
+	}
+	if err != nil { // what could not be raised slows things at worst, or Largest had seen it
+		config.Say("not raised: %v", err)
+	}
+	return report, report.run(ctx, config, demand.Conns)
+}
+
+// run starts the server, loads it and takes the figures.
+func (report *Report) run(ctx context.Context, config Config, conns int) (err error) {
+	lull, err := self()
+	if err != nil {
+		return err
+	}
+	server, err := start(ctx, lull, "serve", "--listen", "127.0.0.1:0", "--mode", "chat",
+		"--max-conns", strconv.Itoa(conns), "--status", "0s")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.stop()) }()
+
+	config.Say("%d connections to %s", conns, server.addr)
+	o := observe(server.cmd.Process.Pid, config.Progress)
+	report.Load, err = loadgen.Run(ctx, loadgen.Config{
+		URLs: []string{"ws://" + server.addr + "/"}, Conns: conns, Rate: config.Rate,
+		Hold: config.Hold, Broadcasts: config.Broadcasts, Size: config.Size,
+		Phase: o.phase, Progress: o.progress,
+	})
+	o.phase("end")
+	report.Costs, report.Samples = o.cost(), o.samples
+	report.Memory = memory(o, conns)
+	return err
+}
+
+// The range in which a slope is taken: above it a server's fixed costs no
+// longer show.
+const (
+	slopeFrom = 15_000
+	slopeTo   = 100_000
+)
+
+// memory reads the figures off the samples: all connections open and idle is
+// the last sample of the hold.
+func memory(o *observer, conns int) Memory {
+	var held Sample
+	for _, c := range o.cost() {
+		if c.Phase == "hold" {
+			for _, s := range o.samples {
+				if s.Seconds <= c.Begun+c.Seconds {
+					held = s
+				}
+			}
+		}
+	}
+	empty := o.samples[0]
+	per := func(now, before int64) float64 { return float64(now-before) / float64(conns) }
+	m := Memory{
+		ServerRSS: held.Server, GeneratorRSS: held.Generator, MeasuredSeconds: held.Seconds,
+		ServerPerConn: per(held.Server, empty.Server),
+		GenPerConn:    per(held.Generator, empty.Generator),
+		KernelPerConn: per(held.Slab, empty.Slab),
+	}
+	from, to := reached(o.samples, slopeFrom), reached(o.samples, slopeTo)
+	if n := float64(to.Open - from.Open); n > 0 {
+		m.ServerSlope = float64(to.Server-from.Server) / n
+		m.GeneratorSlope = float64(to.Generator-from.Generator) / n
+	}
+	return m
+}
+
+// reached returns the first sample with so many open connections.
+func reached(samples []Sample, open int) Sample {
+	for _, s := range samples {
+		if s.Open >= open {
+			return s
+		}
+	}
+	return Sample{}
+}

@@ -1,0 +1,150 @@
+package experiment
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/procfs"
+)
+
+// process is a server that was started as a child.
+type process struct {
+	cmd    *exec.Cmd
+	addr   string // where it listens
+	stderr tail
+	exited chan error
+}
+
+// startTimeout is how long a server may take to listen, stopTimeout how long
+// it may take to end.
+const (
+	startTimeout = 10 * time.Second
+	stopTimeout  = 30 * time.Second
+)
+
+// start starts a server and waits for the line in which it says where it
+// listens.
+func start(ctx context.Context, name string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(name, args...), exited: make(chan error, 1)}
+	p.cmd.Stderr = &p.stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	listening := make(chan string, 1)
+	go p.run(listening)
+	var err error
+	select {
+	case p.addr = <-listening:
+		return p, nil
+	case err = <-p.exited:
+	case <-time.After(startTimeout):
+		err = errors.New("it does not listen")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if p.cmd.Process != nil {
+		_ = p.cmd.Process.Kill()
+	}
+	return nil, fmt.Errorf("experiment: start %s: %w\n%s", name, err, p.stderr.String())
+}
+
+// run is the child's life. The kernel kills it should this program die, which
+// it takes the end of the thread that started it for, so that thread waits.
+func (p *process) run(listening chan<- string) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	stdout, err := p.cmd.StdoutPipe()
+	if err == nil {
+		err = p.cmd.Start()
+	}
+	if err != nil {
+		p.exited <- err
+		return
+	}
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if rest, ok := strings.CutPrefix(lines.Text(), "listening on "); ok {
+			addr, _, _ := strings.Cut(rest, " ")
+			listening <- addr
+			break
+		}
+	}
+	_, _ = io.Copy(io.Discard, stdout)
+	p.exited <- p.cmd.Wait()
+}
+
+// stop ends the server and waits for it.
+func (p *process) stop() error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	select {
+	case err := <-p.exited:
+		if err != nil {
+			return fmt.Errorf("experiment: the server failed: %w\n%s", err, p.stderr.String())
+		}
+		return nil
+	case <-time.After(stopTimeout):
+		_ = p.cmd.Process.Kill()
+		return fmt.Errorf("experiment: the server did not end within %s", stopTimeout)
+	}
+}
+
+// kill ends the server without ceremony.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended by itself
+	<-p.exited
+}
+
+// cpu is the processor time that a process has used.
+func cpu(pid int) time.Duration {
+	proc, err := procfs.NewProc(pid)
+	if err != nil {
+		return 0
+	}
+	stat, err := proc.Stat()
+	if err != nil {
+		return 0
+	}
+	return time.Duration(stat.CPUTime() * float64(time.Second))
+}
+
+// tail keeps the end of what a process writes.
+type tail struct {
+	mu sync.Mutex
+	b  []byte // guarded by mu
+}
+
+// tailMax is how many bytes are kept.
+const tailMax = 4 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.b = append(t.b, p...); len(t.b) > tailMax {
+		t.b = append([]byte(nil), t.b[len(t.b)-tailMax:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.TrimSpace(t.b))
+}
+
+// self is the program that is running.
+func self() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("experiment: find the lull program: %w", err)
+	}
+	return path, nil
+}

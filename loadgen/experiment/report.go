@@ -1,0 +1,95 @@
+package experiment
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io"
+	"os"
+	"path/filepath"
+	text "text/template"
+
+	"github.com/dustin/go-humanize"
+)
+
+//go:embed report.md.tmpl
+var markdownTemplate string
+
+//go:embed report.html.tmpl
+var htmlTemplate string
+
+var functions = map[string]any{
+	"comma": func(n int) string { return humanize.Comma(int64(n)) },
+	"bytes": func(n int64) string { return humanize.IBytes(uint64(max(0, n))) },
+	"per":   func(bytes float64) string { return humanize.CommafWithDigits(bytes, 1) + " B" },
+	"f1":    func(v float64) string { return humanize.CommafWithDigits(v, 1) },
+	"f2":    func(v float64) string { return fmt.Sprintf("%.2f", v) },
+	"inc":   func(i int) int { return i + 1 },
+}
+
+var (
+	markdown = text.Must(text.New("report.md").Funcs(functions).Parse(markdownTemplate))
+	page     = template.Must(template.New("report.html").Funcs(functions).Parse(htmlTemplate))
+)
+
+// Marks are the published runs to compare with.
+func (r *Report) Marks() []Mark { return Marks }
+
+// BytesPerConnection is all memory of one connection's server side: user
+// space, and half of the kernel's for both ends.
+func (r *Report) BytesPerConnection() float64 {
+	return r.Memory.ServerPerConn + r.Memory.KernelPerConn/2
+}
+
+// WriteMarkdown prints the report for people.
+func (r *Report) WriteMarkdown(w io.Writer) error { return markdown.Execute(w, r) }
+
+// Save writes report.json, report.md and report.html into a folder, which is
+// made if need be.
+func (r *Report) Save(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("experiment: %w", err)
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("experiment: %w", err)
+	}
+	var md, html bytes.Buffer
+	if err := r.WriteMarkdown(&md); err != nil {
+		return fmt.Errorf("experiment: %w", err)
+	}
+	if err := r.writeHTML(&html); err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{"report.json": append(data, '\n'), "report.md": md.Bytes(), "report.html": html.Bytes()} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return fmt.Errorf("experiment: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *Report) writeHTML(w io.Writer) error {
+	data := struct {
+		*Report
+		Connections, MemoryChart, Latency template.HTML
+	}{Report: r}
+	var err error
+	if data.Connections, err = r.drawConnections(); err != nil {
+		return err
+	}
+	if data.MemoryChart, err = r.drawMemory(); err != nil {
+		return err
+	}
+	if len(r.Load.Broadcasts) > 0 {
+		if data.Latency, err = r.drawLatency(); err != nil {
+			return err
+		}
+	}
+	if err := page.Execute(w, data); err != nil {
+		return fmt.Errorf("experiment: %w", err)
+	}
+	return nil
+}

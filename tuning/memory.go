@@ -1,0 +1,42 @@
+package tuning
+
+import (
+	"fmt"
+
+	"github.com/prometheus/procfs"
+)
+
+// Memory is what a process and the kernel use now, in bytes.
+type Memory struct {
+	Resident int64 // of the process: its RSS
+	Slab     int64 // of the kernel, for objects: sockets, files, epoll items …
+}
+
+// MemoryOf reads the memory of process pid, and of the kernel as a whole.
+func MemoryOf(pid int) (Memory, error) {
+	m, err := memoryOf(pid)
+	if err != nil {
+		return Memory{}, fmt.Errorf("tuning: read the memory of process %d: %w", pid, err)
+	}
+	return m, nil
+}
+
+func memoryOf(pid int) (Memory, error) {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return Memory{}, err
+	}
+	proc, err := fs.Proc(pid)
+	if err != nil {
+		return Memory{}, err
+	}
+	stat, err := proc.Stat()
+	if err != nil {
+		return Memory{}, err
+	}
+	info, err := fs.Meminfo()
+	if err != nil {
+		return Memory{}, err
+	}
+	return Memory{Resident: int64(stat.ResidentMemory()), Slab: number(info.SlabBytes)}, nil
+}

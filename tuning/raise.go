@@ -1,0 +1,74 @@
+package tuning
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Change is a sysctl that was raised.
+type Change struct {
+	Name     string
+	Old, New string
+}
+
+// Raise raises the sysctls that stand in the way of a demand, never lowering
+// any. It returns what it changed, also beside an error: pass that to Restore.
+func (m *Machine) Raise(d Demand) ([]Change, error) {
+	var changes []Change
+	var errs []error
+	for _, f := range m.Check(d) {
+		l := f.Limit
+		if f.OK() || l.Sysctl == "" {
+			continue
+		}
+		old, err := m.sysctl(l.Sysctl)
+		if err == nil {
+			change := Change{l.Sysctl, old, raised(old, l.Field, f.Need)}
+			if err = m.write(change.Name, change.New); err == nil {
+				changes = append(changes, change)
+			}
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("tuning: raise %s to %d: %w", l.Sysctl, f.Need, err))
+		}
+	}
+	return changes, errors.Join(errs...)
+}
+
+// Restore puts back what Raise changed, the last change first, where it still
+// holds our value.
+func (m *Machine) Restore(changes []Change) error {
+	var errs []error
+	for i := len(changes) - 1; i >= 0; i-- {
+		c := changes[i]
+		now, err := m.sysctl(c.Name)
+		switch {
+		case err != nil:
+		case strings.Join(strings.Fields(now), " ") != strings.Join(strings.Fields(c.New), " "):
+			err = fmt.Errorf("it is %q by now, not %q", now, c.New)
+		default:
+			err = m.write(c.Name, c.Old)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("tuning: restore %s to %q: %w", c.Name, c.Old, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// raised replaces one number of a sysctl's value, the last for field -1.
+func raised(value string, field int, need int64) string {
+	fields := strings.Fields(value)
+	if field < 0 {
+		field = len(fields) - 1
+	}
+	fields[field] = strconv.FormatInt(need, 10)
+	return strings.Join(fields, " ")
+}
+
+func (m *Machine) write(name, value string) error {
+	return os.WriteFile(m.path(name), []byte(value), 0)
+}
