@@ -29,16 +29,20 @@ func CheckResponse(head []byte, key Key) error {
 		return fmt.Errorf("frame: the server answered %q in place of 101", status)
 	}
 	var upgrade, connection, accept bool
+	accepts := 0
 	for line := range lines(headers) {
 		name, value, ok := field(line)
 		switch {
 		case !ok:
 			return fmt.Errorf("frame: malformed header line %q", line)
 		case is(name, "Upgrade"):
-			upgrade = bytes.EqualFold(value, []byte("websocket"))
+			upgrade = is(value, "websocket")
 		case is(name, "Connection"):
-			connection = bytes.EqualFold(value, []byte("upgrade"))
+			connection = connection || hasToken(value, "Upgrade")
 		case is(name, "Sec-WebSocket-Accept"):
+			if accepts++; accepts > 1 { // section 11.3.3
+				return fmt.Errorf("frame: more than one Sec-WebSocket-Accept")
+			}
 			want := acceptKey(key)
 			accept = bytes.Equal(value, want[:])
 		case is(name, "Sec-WebSocket-Extensions"), is(name, "Sec-WebSocket-Protocol"):

@@ -29,8 +29,10 @@ func HeadLen(b []byte) (int, error) {
 	}
 	// RFC 9112 section 2.2 lets a server accept a bare LF; this one does not,
 	// because a proxy in front of it may read such a head in another way.
-	if i := bytes.IndexByte(head, '\n'); i == 0 || i > 0 && head[i-1] != '\r' {
-		return 0, rejectLineEnd
+	for i, c := range head {
+		if c == '\n' && (i == 0 || head[i-1] != '\r') {
+			return 0, rejectLineEnd
+		}
 	}
 	return 0, nil
 }
@@ -114,3 +116,14 @@ func validKey(value []byte) bool {
 }
 
 var strictBase64 = base64.StdEncoding.Strict()
+
+// hasToken reports whether a comma-separated list contains a token in any
+// case.
+func hasToken(list []byte, want string) bool {
+	for item := range bytes.SplitSeq(list, []byte{','}) {
+		if is(bytes.Trim(item, " \t"), want) {
+			return true
+		}
+	}
+	return false
+}

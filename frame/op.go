@@ -103,8 +103,7 @@ var (
 	errNothingToGo  = &Error{ProtocolError, ws.ErrProtocolContinuationUnexpected.Error()}
 )
 
-// headerError gives the fixed Error for one of ws.CheckHeader's findings, so
-// that a flood of broken frames allocates nothing.
+// headerError gives one of ws.CheckHeader's findings this package's form.
 func headerError(err error) *Error {
 	switch err {
 	case ws.ErrProtocolOpCodeReserved:

@@ -9,8 +9,8 @@ import (
 )
 
 // MaxPending is the most bytes that Next leaves unconsumed while it waits for
-// more: a control frame that lacks its last byte.
-const MaxPending = ws.MaxHeaderSize + ws.MaxControlFramePayloadSize - 1
+// more: a masked control frame that lacks its last byte.
+const MaxPending = 2 + 4 + ws.MaxControlFramePayloadSize - 1
 
 // State is what must be remembered of one connection while a message is
 // incomplete, in 40 bytes without a pointer. Its zero value is a connection
@@ -72,8 +72,11 @@ func NewClientParser(maxMessage int64) *Parser {
 //
 // The payload is unmasked in place, so in must be writable and its consumed
 // part must not be given again. An error is always an *Error and final for the
-// connection. Next does not allocate.
+// connection. Next does not allocate, but for an error.
 func (p *Parser) Next(s *State, in []byte) (ev Event, consumed int, err error) {
+	if len(in) == 0 {
+		return Event{}, 0, nil
+	}
 	if s.left > 0 {
 		return p.piece(s, in, 0, false)
 	}

@@ -175,6 +175,7 @@ var rfcCases = append([]rfcCase{
 	{"5.6 empty messages", fromClient, 0, client(fin|text, "") + client(fin|bin, ""), []string{`text ""`, `binary ""`}, nil},
 	{"5.6 binary is not UTF-8", fromClient, 0, client(fin|bin, "\xff\xfe"), []string{`binary "\xff\xfe"`}, nil},
 	{"5.6 half a frame is not an end", fromServer, 0, server(fin|text, "Hello")[:4], []string{`text "He"…`}, nil},
+	{"8.1 a rune of four bytes", fromClient, 0, client(fin|text, "😀"), []string{`text "😀"`}, nil},
 	{"8.1 a rune across fragments", fromClient, 0,
 		client(text, "\xf0\x9f") + client(fin|ping, "\xff") + client(more, "") + client(fin|more, "\x98\x80"), []string{`ping "\xff"`, `text "😀"`}, nil},
 	{"8.1 bad UTF-8", fromClient, 0, client(fin|text, "a\xff"), nil, frame.ErrUTF8},
@@ -734,7 +735,7 @@ func TestParserAgreesWithModel(t *testing.T) {
 
 func conversation(rng *rand.Rand, from sender) (wire []byte) {
 	firsts := []byte{text, bin, fin | text, fin | bin, more, more, fin | more, fin | ping, fin | pong, fin | closing}
-	payloads := []string{"", "a", "κόσμε", "\xf0\x9f", "\x98\x80", "\x03\xe8", "\x03\xf6bye", "\xff", zeros(120), zeros(200)}
+	payloads := []string{"", "a", "κόσμε", "a😀", "\xf0\x9f", "\x98\x80", "\x03\xe8", "\x03\xf6bye", "\xff", zeros(120), zeros(200)}
 	inside := false
 	for range 1 + rng.IntN(8) {
 		first := firsts[rng.IntN(len(firsts))]

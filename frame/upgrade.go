@@ -18,9 +18,18 @@ type Reject struct {
 	Status int         // 300–599; anything else is sent as 500
 	Reason string      // the response's body, for people
 	Header http.Header // more headers, such as Retry-After; may be nil
+
+	cause error // what the client need not know
 }
 
+// Unwrap returns the error that led to the refusal, nil if it speaks for
+// itself.
+func (r *Reject) Unwrap() error { return r.cause }
+
 func (r *Reject) Error() string {
+	if r.cause != nil {
+		return fmt.Sprintf("handshake refused with status %d: %v", r.Status, r.cause)
+	}
 	return fmt.Sprintf("handshake refused with status %d: %s", r.Status, r.Reason)
 }
 
@@ -108,7 +117,9 @@ func (r *Request) Protocols() []string {
 	for n, v := range r.fields() {
 		if strings.EqualFold(string(n), "Sec-WebSocket-Protocol") {
 			for p := range strings.SplitSeq(string(v), ",") {
-				offered = append(offered, strings.TrimSpace(p))
+				if p = strings.Trim(p, " \t"); p != "" {
+					offered = append(offered, p)
+				}
 			}
 		}
 	}
@@ -201,7 +212,8 @@ func (u *Upgrader) decide() (ws.HandshakeHeader, error) {
 		if !slices.Contains(r.Protocols(), r.Protocol) {
 			return nil, rejectProtocol
 		}
-		if r.ResponseHeader == nil {
+		// A copy: accept may give every request the same map.
+		if r.ResponseHeader = r.ResponseHeader.Clone(); r.ResponseHeader == nil {
 			r.ResponseHeader = http.Header{}
 		}
 		r.ResponseHeader.Set("Sec-WebSocket-Protocol", r.Protocol)
@@ -247,6 +259,11 @@ func checkHead(head []byte) (connections int, err error) {
 			if err = once(sawKey, rejectKey); err == nil && !validKey(value) {
 				err = rejectKey
 			}
+		// The library folds letters of all alphabets, which lets "web\u017focket"
+		// pass. A list of protocols to choose from is refused: those who send
+		// one want to speak another.
+		case is(name, "Upgrade") && !is(value, "websocket"):
+			err = rejectUpgrade
 		case is(name, "Connection"):
 			connections++
 		case is(name, "Content-Length") && string(value) != "0", is(name, "Transfer-Encoding"):
@@ -262,16 +279,31 @@ func checkHead(head []byte) (connections int, err error) {
 // requestLine reports whether a line has the three parts of a request line and
 // nothing that could be a second line to somebody else.
 func requestLine(line []byte) bool {
-	spaces := 0
 	for _, c := range line {
-		switch {
-		case c == ' ':
-			spaces++
-		case c < ' ' || c == 0x7f:
+		if c < ' ' || c == 0x7f {
 			return false
 		}
 	}
-	return spaces == 2
+	method, rest, _ := bytes.Cut(line, []byte{' '})
+	target, version, _ := bytes.Cut(rest, []byte{' '})
+	return len(method) > 0 && requestTarget(target) && httpVersion(version)
+}
+
+// requestTarget reports whether t is a path, or an absolute http or https URI
+// (RFC 6455 section 4.2.1, item 1).
+func requestTarget(t []byte) bool {
+	if len(t) > 0 && t[0] == '/' {
+		return true
+	}
+	scheme, _, ok := bytes.Cut(t, []byte("://"))
+	return ok && (is(scheme, "http") || is(scheme, "https"))
+}
+
+// httpVersion reports whether v is "HTTP/", a digit, a dot and a digit (RFC
+// 9112 section 2.3). The library takes ":" for ten, and any number of digits.
+func httpVersion(v []byte) bool {
+	digit := func(c byte) bool { return c >= '0' && c <= '9' }
+	return len(v) == len("HTTP/1.1") && string(v[:5]) == "HTTP/" && digit(v[5]) && v[6] == '.' && digit(v[7])
 }
 
 // is compares a header's name with one whose length tells most others apart.
@@ -323,8 +355,12 @@ func asReject(err error) *Reject {
 	case ws.ErrMalformedRequest:
 		return rejectLine
 	}
-	return &Reject{Status: http.StatusInternalServerError, Reason: err.Error()}
+	status := http.StatusInternalServerError
+	return &Reject{Status: status, Reason: http.StatusText(status), cause: err}
 }
+
+// ownHeaders are those that Response writes itself.
+var ownHeaders = map[string]bool{"Connection": true, "Content-Type": true, "Content-Length": true, "Transfer-Encoding": true}
 
 // Response encodes r as a whole HTTP response.
 func (r *Reject) Response() []byte {
@@ -335,8 +371,12 @@ func (r *Reject) Response() []byte {
 	body := r.Reason + "\n"
 	var b bytes.Buffer // takes everything, so no write can fail
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
-	fmt.Fprintf(&b, "Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n", len(body))
-	_ = r.Header.Write(&b)
+	connection := "close"
+	if r.Header.Get("Upgrade") != "" { // RFC 9110 section 7.8
+		connection += ", Upgrade"
+	}
+	fmt.Fprintf(&b, "Connection: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n", connection, len(body))
+	_ = r.Header.WriteSubset(&b, ownHeaders)
 	b.WriteString("\r\n")
 	b.WriteString(body)
 	return b.Bytes()

@@ -27,7 +27,6 @@ func (t *textCheck) valid(p []byte) bool {
 		if !utf8.Valid(r[:n]) {
 			return false
 		}
-		t.holds = 0
 	}
 	cut := cutRune(p)
 	t.holds = uint8(copy(t.held[:], p[len(p)-cut:]))

@@ -32,6 +32,9 @@ func Listen(address string, backlog int) (Listener, error) {
 }
 
 func listen(address string, backlog int) (Listener, error) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return Listener{}, err
+	}
 	tcp, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
 		return Listener{}, err

@@ -76,7 +76,7 @@ func (r *reactor) refuse(c *conn, err error) {
 	var reject *frame.Reject
 	errors.As(err, &reject) // package frame refuses with nothing else
 	r.count[Refused]++
-	r.warn(c, "handshake refused", "status", reject.Status, "reason", reject.Reason)
+	r.warn(c, "handshake refused", "status", reject.Status, "reason", reject)
 	r.writeOrOwe(c, reject.Response())
 	r.linger(c)
 }

@@ -1,0 +1,233 @@
+package netpoll
+
+import (
+	"context"
+	"net"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// taker is a reactor that keeps its turns until they are answered.
+type taker struct {
+	used, limit int
+	turns       []Turn
+}
+
+func (k *taker) Accept(t Turn)    { k.turns = append(k.turns, t) }
+func (k *taker) Load() (int, int) { return k.used, k.limit }
+
+// plan is an Acceptor without its Run, driven step by step.
+type plan struct {
+	*Acceptor
+	takers []*taker
+	rested []error
+	now    time.Time
+}
+
+func newPlan(t *testing.T, used ...int) *plan {
+	p := &plan{now: time.Now()}
+	accepting := make([]Accepting, len(used))
+	for i, n := range used {
+		k := &taker{used: n, limit: 1000}
+		p.takers = append(p.takers, k)
+		accepting[i] = k
+	}
+	var err error
+	p.Acceptor, err = NewAcceptor([]Listener{mustListen(t, "127.0.0.1:0")}, accepting,
+		func(_ int, err error) { p.rested = append(p.rested, err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.epoll.Close() })
+	p.queues[0].armed = false
+	p.queues[0].waiting = true
+	return p
+}
+
+// step gives turns out and returns who has got one, "." for nobody.
+func (p *plan) step() string {
+	before := make([]int, len(p.takers))
+	for i, k := range p.takers {
+		before[i] = len(k.turns)
+	}
+	p.dispatch(p.now)
+	var got strings.Builder
+	for i, k := range p.takers {
+		for range len(k.turns) - before[i] {
+			got.WriteByte(byte('0' + i))
+		}
+	}
+	if got.Len() == 0 {
+		return "."
+	}
+	return got.String()
+}
+
+func (p *plan) answer(reactor int, more bool, err error) {
+	p.settle(TurnResult{Reactor: reactor, More: more, Err: err}, p.now)
+}
+
+func (p *plan) expect(t *testing.T, want, why string) {
+	t.Helper()
+	if got := p.step(); got != want {
+		t.Fatalf("%s: turns to %s, want %s", why, got, want)
+	}
+}
+
+func TestTurnsGoToTheFewestConnections(t *testing.T) {
+	p := newPlan(t, 5, 3, 4)
+	p.expect(t, "1", "first")
+	p.expect(t, ".", "while it has not answered")
+	p.takers[1].used = 9
+	p.answer(1, true, nil)
+	if widthMax > 1 {
+		p.expect(t, "02", "more wait, so two at once, the fewest first")
+	}
+}
+
+func TestTurnsGrowWhileMoreWait(t *testing.T) {
+	p := newPlan(t, 0)
+	for _, budget := range []int{turnMin, 2 * turnMin, 4 * turnMin} {
+		p.expect(t, "0", "turn")
+		turns := p.takers[0].turns
+		if got := turns[len(turns)-1].Budget; got != budget {
+			t.Errorf("budget %d, want %d", got, budget)
+		}
+		p.answer(0, true, nil)
+	}
+	p.expect(t, "0", "the last")
+	p.answer(0, false, nil)
+	p.expect(t, ".", "nobody waits any more")
+	q := p.queues[0]
+	if !q.armed || q.budget != turnMin || q.width != 1 {
+		t.Errorf("after the queue's end: %+v", q)
+	}
+}
+
+func TestAFullReactorGetsNoTurn(t *testing.T) {
+	p := newPlan(t, 1000, 999)
+	p.expect(t, "1", "one has room")
+	p.takers[1].used = 1000
+	p.answer(1, true, nil)
+	p.expect(t, ".", "none has room")
+	if wake := p.dispatch(p.now); wake == nil {
+		t.Error("nothing says when to look again")
+	}
+	if p.queues[0].armed {
+		t.Error("armed though connections wait: epoll would fire at once, again and again")
+	}
+	p.takers[0].used = 10
+	p.expect(t, "0", "room again")
+}
+
+func TestWhoCannotAcceptRestsLongerEachTime(t *testing.T) {
+	p := newPlan(t, 0)
+	for rest := restMin; rest < 3*restMax; rest *= 2 {
+		p.expect(t, "0", "turn")
+		p.answer(0, false, unix.EMFILE)
+		p.now = p.now.Add(min(rest, restMax) - 1)
+		p.expect(t, ".", "while it rests")
+		p.now = p.now.Add(1)
+	}
+	if len(p.rested) != 1 || p.rested[0] != unix.EMFILE {
+		t.Errorf("told of %v, want EMFILE once", p.rested)
+	}
+	p.expect(t, "0", "turn")
+	p.answer(0, true, nil)
+	p.expect(t, "0", "recovered")
+	p.answer(0, false, unix.ENFILE)
+	if len(p.rested) != 2 {
+		t.Errorf("told of %v, want a second time", p.rested)
+	}
+}
+
+func TestAnotherReactorTakesOverFromOneThatRests(t *testing.T) {
+	p := newPlan(t, 0, 5)
+	p.expect(t, "0", "first")
+	p.answer(0, false, unix.EMFILE)
+	p.expect(t, "1", "the other")
+}
+
+// socketsTaker accepts at once, on whatever goroutine asks it.
+type socketsTaker struct {
+	acceptor *Acceptor
+	listener []Listener
+	index    int
+	used     atomic.Int64
+	accepted chan int
+}
+
+func (k *socketsTaker) Load() (int, int) { return int(k.used.Load()), 1 << 20 }
+
+func (k *socketsTaker) Accept(t Turn) {
+	r := TurnResult{Reactor: k.index, Listener: t.Listener, More: true}
+	for range t.Budget {
+		fd, ok, err := Accept(k.listener[t.Listener].FD)
+		if !ok {
+			r.More, r.Err = false, err
+			break
+		}
+		k.used.Add(1)
+		k.accepted <- fd
+	}
+	k.acceptor.Answer(r)
+}
+
+func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
+	const conns = 400
+	listeners := []Listener{mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")}
+	accepted := make(chan int, conns)
+	takers := []*socketsTaker{
+		{listener: listeners, accepted: accepted},
+		{listener: listeners, accepted: accepted, index: 1},
+	}
+	a, err := NewAcceptor(listeners, []Accepting{takers[0], takers[1]}, func(_ int, err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	takers[0].acceptor, takers[1].acceptor = a, a
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { a.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+
+	for i := range conns {
+		running.Go(func() {
+			conn, err := net.Dial("tcp", listeners[i%2].Addr.String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			conn.Close()
+		})
+	}
+	for range conns {
+		Close(<-accepted)
+	}
+	for _, k := range takers {
+		if n := k.used.Load(); n < conns/2-turnMax || n > conns/2+turnMax {
+			t.Errorf("reactor %d accepted %d of %d", k.index, n, conns)
+		}
+	}
+}
+
+func TestChildrenDoNotInheritTheListenersPoller(t *testing.T) {
+	p := newPlan(t, 0)
+	_ = p
+	out, err := exec.Command("ls", "-l", "/proc/self/fd").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "eventpoll") || strings.Contains(line, "eventfd") || strings.Contains(line, "socket:") {
+			t.Errorf("a child has %s", line)
+		}
+	}
+}
