@@ -16,7 +16,7 @@ type Token struct {
 
 // Slot is the beginning of every slot: embed it first.
 type Slot struct {
-	FD  int32  // the slot's socket; while free, the next free slot or noSlot
+	FD  int32  // the slot's socket, -1 once freed; in a free slot, the next one
 	Gen uint32 // this use's generation; zero while the slot is free
 }
 
@@ -37,11 +37,11 @@ type Slotted[T any] interface {
 // so a stale token never meets a new socket.
 type Slots[T any, P Slotted[T]] struct {
 	table   []T
-	high    uint32 // slots below have been used
-	used    int    // slots in use
-	gen     uint32 // the last generation given out
-	free    int32  // the first of the free slots below high, or noSlot
-	retired int32  // the first of those that Reclaim will free
+	high    uint32   // slots below have been used
+	used    int      // slots in use
+	gen     uint32   // the last generation given out
+	free    int32    // the first of the free slots below high, or noSlot
+	retired []uint32 // those that Reclaim will free
 }
 
 const noSlot = -1
@@ -57,7 +57,7 @@ func NewSlots[T any, P Slotted[T]](limit int) (*Slots[T, P], error) {
 	// One huge page would be resident for the first slot of each reactor.
 	// Kernels without huge pages refuse the advice, which is as good.
 	_ = unix.Madvise(mem, unix.MADV_NOHUGEPAGE)
-	return &Slots[T, P]{table: unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), limit), free: noSlot, retired: noSlot}, nil
+	return &Slots[T, P]{table: unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), limit), free: noSlot}, nil
 }
 
 // Take allocates a zeroed slot for fd. It returns nil when all are in use.
@@ -88,28 +88,33 @@ func (s *Slots[T, P]) Take(fd int) P {
 // as it is until Reclaim, so that nobody who still has it in hand needs to ask
 // whether it is somebody else's already.
 func (s *Slots[T, P]) Put(p P) {
-	i := int32(s.Token(p).Slot)
-	*p.slot() = Slot{FD: s.retired}
-	s.retired = i
+	s.retired = append(s.retired, s.Token(p).Slot)
+	*p.slot() = Slot{FD: -1}
 	s.used--
 }
 
 // Reclaim lets Take reuse what was Put. A reactor calls it at the end of a
 // turn.
 func (s *Slots[T, P]) Reclaim() {
-	if s.retired == noSlot {
+	switch {
+	case len(s.retired) == 0:
 		return
-	}
-	if s.used == 0 { // everybody has left: begin again with no resident page
-		s.high, s.free, s.retired = 0, noSlot, noSlot
+	case s.used == 0: // everybody has left: begin again with no resident page
+		s.high, s.free = 0, noSlot
 		_ = unix.Madvise(s.bytes(), unix.MADV_DONTNEED)
-		return
+	default:
+		for _, i := range s.retired {
+			P(&s.table[i]).slot().FD = s.free
+			s.free = int32(i)
+		}
 	}
-	for s.retired != noSlot {
-		p := P(&s.table[s.retired]).slot()
-		s.retired, s.free, p.FD = p.FD, s.retired, s.free
+	if s.retired = s.retired[:0]; cap(s.retired) > retiredKept {
+		s.retired = nil
 	}
 }
+
+// retiredKept is the longest list of freed slots that is kept for reuse.
+const retiredKept = 1 << 10
 
 // Get returns the slot that t names, nil when t is stale.
 func (s *Slots[T, P]) Get(t Token) P {

@@ -32,11 +32,8 @@ func (s *Slots[T, P]) check(t *testing.T) {
 			used++
 		}
 	}
-	free := 0
+	free := len(s.retired)
 	for i := s.free; i != noSlot; i = P(&s.table[i]).slot().FD {
-		free++
-	}
-	for i := s.retired; i != noSlot; i = P(&s.table[i]).slot().FD {
 		free++
 	}
 	if used != s.Used() || used+free != s.High() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -91,36 +92,50 @@ func NewThreads(tables Tables, n int, keep ...int) (*Threads, error) {
 }
 
 // runtimeDescriptors finds the epoll set in which the Go runtime watches f,
-// and the eventfds, of which the runtime's is one.
+// and the eventfd that it watches there too.
 func runtimeDescriptors(f *os.File) (map[int]string, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	var watched string // as /proc/PID/fdinfo shows it
-	if err := raw.Control(func(fd uintptr) { watched = fmt.Sprintf("tfd: %8d ", fd) }); err != nil {
+	var pipe int
+	if err := raw.Control(func(fd uintptr) { pipe = int(fd) }); err != nil {
 		return nil, err
 	}
 	open, err := openDescriptors()
 	if err != nil {
 		return nil, err
 	}
-	own, found := map[int]string{}, false
 	for fd, name := range open {
-		switch name {
-		case "anon_inode:[eventfd]":
-			own[fd] = name
-		case "anon_inode:[eventpoll]":
-			info, err := os.ReadFile(fmt.Sprintf("/proc/thread-self/fdinfo/%d", fd))
-			if err == nil && strings.Contains(string(info), watched) {
-				own[fd], found = name, true
+		if name != "anon_inode:[eventpoll]" {
+			continue
+		}
+		watched := watchedBy(fd)
+		if !slices.Contains(watched, pipe) {
+			continue
+		}
+		own := map[int]string{fd: name}
+		for _, fd := range watched {
+			if open[fd] == "anon_inode:[eventfd]" {
+				own[fd] = open[fd]
 			}
 		}
+		return own, nil
 	}
-	if !found {
-		return nil, errors.New("netpoll: the Go runtime's epoll set was not found among the open descriptors")
+	return nil, errors.New("netpoll: the Go runtime's epoll set was not found among the open descriptors")
+}
+
+// watchedBy lists the descriptors in an epoll set, as /proc/PID/fdinfo shows
+// them; none if it cannot be read.
+func watchedBy(epoll int) (fds []int) {
+	info, _ := os.ReadFile(fmt.Sprintf("/proc/thread-self/fdinfo/%d", epoll))
+	for line := range strings.Lines(string(info)) {
+		var fd int
+		if n, _ := fmt.Sscanf(line, "tfd: %d", &fd); n == 1 {
+			fds = append(fds, fd)
+		}
 	}
-	return own, nil
+	return fds
 }
 
 // Yield lets another thread have the calling thread's processor, if one waits

@@ -13,14 +13,14 @@ func (r *reactor) Load() (used, limit int) { return int(r.public.used.Load()), r
 
 // accept takes a turn: it accepts on this thread, into this thread's table.
 func (r *reactor) accept(t netpoll.Turn) {
-	result := netpoll.TurnResult{Reactor: r.index, Listener: t.Listener, More: true}
+	r.turn = netpoll.TurnResult{Reactor: r.index, Listener: t.Listener, More: true}
+	r.turning = true
 	listener := r.server.listeners[t.Listener].FD
 	for n := 0; n < t.Budget && r.slots.Used() < r.slots.Limit(); n++ {
 		fd, ok, err := netpoll.Accept(listener)
 		if !ok {
-			result.More = err != nil
-			result.Err = err
-			break
+			r.turn.More, r.turn.Err = err != nil, err
+			return
 		}
 		c := r.slots.Take(fd)
 		c.state = stateHead
@@ -28,29 +28,41 @@ func (r *reactor) accept(t netpoll.Turn) {
 		r.fresh = append(r.fresh, c)
 		r.count[Accepted]++
 	}
-	r.public.used.Store(int64(r.slots.Used()))
-	r.server.acceptor.Answer(result)
 }
 
-// greet reads from the connections that were accepted in this turn. Most have
-// sent their request by now and are answered before the poller ever hears of
-// them.
+// greet reads from the connections that were accepted in this turn, and
+// answers the acceptor. Most have sent their request by now and are answered
+// before the poller ever hears of them.
 func (r *reactor) greet() {
-	for i, c := range r.fresh {
+	for i := 0; i < len(r.fresh); i++ { // mail may bring more
+		c := r.fresh[i]
 		r.fresh[i] = nil
-		r.readable(c)
-		if c.state == stateGone {
-			continue
+		if c.state != stateGone {
+			r.readable(c)
+			r.readMail()
 		}
-		want := netpoll.In
-		if c.flags&flagWriting != 0 {
-			want |= netpoll.Out
+		if c.state != stateGone {
+			r.poll(c)
 		}
-		if err := r.poller.Add(int(c.FD), r.slots.Token(c), want); err != nil {
-			r.hangUp(c, err)
-			continue
-		}
-		c.flags |= flagPolled
 	}
 	r.fresh = r.fresh[:0]
+	if r.turning {
+		r.turning = false
+		r.public.used.Store(int64(r.slots.Used()))
+		r.server.acceptor.Answer(r.turn)
+	}
+}
+
+// poll registers a connection with the poller.
+func (r *reactor) poll(c *conn) {
+	want := netpoll.In
+	if c.flags&flagWriting != 0 {
+		want |= netpoll.Out
+	}
+	if err := r.poller.Add(int(c.FD), r.slots.Token(c), want); err != nil {
+		r.turn.Err = err // so that accepting rests: it is a limit of the machine
+		r.hangUp(c, err)
+		return
+	}
+	c.flags |= flagPolled
 }

@@ -27,22 +27,19 @@ func (r *reactor) handshake(c *conn, in []byte) (rest []byte) {
 	}
 	var response []byte
 	if err == nil {
-		r.asking = c
-		response, err = r.upgrader.Upgrade(in[:n])
-		r.asking = nil
+		response, err = r.upgrade(c, in[:n])
 	}
 	if err != nil {
 		r.refuse(c, err)
 		return nil
 	}
-	r.writeOrOwe(c, response)
-	if c.state == stateGone {
+	if r.writeOrOwe(c, response); c.state == stateGone {
+		r.server.open.Add(-1)
 		return nil
 	}
 	c.state = stateOpen
 	c.heard = r.log.end()
 	r.count[Opened]++
-	r.server.open.Add(1)
 	if r.server.handler.Open != nil {
 		defer r.guard(c)
 		r.server.handler.Open(r.conn(c))
@@ -50,11 +47,24 @@ func (r *reactor) handshake(c *conn, in []byte) (rest []byte) {
 	return in[n:]
 }
 
+// upgrade finds the answer to a complete head. A connection that is accepted
+// counts as open from here on.
+func (r *reactor) upgrade(c *conn, head []byte) (response []byte, err error) {
+	if r.server.open.Add(1) > int64(r.server.options.MaxConns) {
+		err = rejectFull
+	} else {
+		r.asking = c
+		response, err = r.upgrader.Upgrade(head)
+		r.asking = nil
+	}
+	if err != nil {
+		r.server.open.Add(-1)
+	}
+	return response, err
+}
+
 // decide asks the handler about a well-formed request.
 func (r *reactor) decide(fr *frame.Request) (err error) {
-	if r.server.open.Load() >= int64(r.server.options.MaxConns) {
-		return rejectFull
-	}
 	if r.server.handler.Upgrade == nil {
 		return nil
 	}

@@ -87,9 +87,10 @@ type reactor struct {
 	log      broadcastLog
 	parser   *frame.Parser
 	upgrader *frame.Upgrader
-	asking   *conn        // whose request upgrader looks at
+	asking   *conn // whose request upgrader looks at
+	turning  bool  // has a turn at accepting, to be answered with turn
+	turn     netpoll.TurnResult
 	fresh    []*conn      // accepted in this turn
-	gone     []*conn      // closed in this turn
 	tick     netpoll.Tick // this turn's time
 	swept    netpoll.Tick // when sweep last ran
 	sweeping int          // the slot that sweep comes to next

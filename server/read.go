@@ -35,9 +35,9 @@ func (r *reactor) readable(c *conn) {
 	r.frames(c, in)
 }
 
-// lettersPerDrain is how many messages a handler gets before what it sent goes
+// messagesPerMail is how many messages a handler gets before what it sent goes
 // out, so that one that answers each never fills the mailbox.
-const lettersPerDrain = 512
+const messagesPerMail = 512
 
 // frames handles the frames in in, which belongs to r.buf.
 func (r *reactor) frames(c *conn, in []byte) {
@@ -75,7 +75,7 @@ func (r *reactor) frames(c *conn, in []byte) {
 			x.message = append(x.message, ev.Payload...)
 			continue
 		}
-		if messages++; messages%lettersPerDrain == 0 {
+		if messages++; messages%messagesPerMail == 0 || !ev.Whole {
 			r.readMail()
 		}
 	}
