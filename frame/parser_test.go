@@ -99,9 +99,8 @@ func (c rfcCase) foundByLibrary() bool {
 	return c.fails != nil && c.fails.Code == frame.ProtocolError && !slices.Contains(ours, c.fails)
 }
 
-func breach(words string) *frame.Error  { return &frame.Error{Code: frame.ProtocolError, Text: words} }
-func badText(words string) *frame.Error { return &frame.Error{Code: frame.InvalidPayload, Text: words} }
-func tooBig() *frame.Error              { return &frame.Error{Code: frame.MessageTooBig, Text: "limit"} }
+func breach(words string) *frame.Error { return &frame.Error{Code: frame.ProtocolError, Text: words} }
+func tooBig() *frame.Error             { return &frame.Error{Code: frame.MessageTooBig, Text: "limit"} }
 
 // rfcCases are named by the clause of RFC 6455 that decides them.
 var rfcCases = append([]rfcCase{

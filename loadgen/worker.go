@@ -87,7 +87,6 @@ type worker struct {
 	unused   []uint32  // free partials
 	now      time.Duration
 	ramp     ramp
-	sweeping int // the slot that expire comes to next
 	swept    time.Duration
 	echoEnd  time.Duration // when to send no more
 	closing  int           // the slot that closeSome comes to next, -1 before orderClose

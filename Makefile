@@ -1,0 +1,39 @@
+GO       ?= go
+FUZZTIME ?= 30s
+
+export CGO_ENABLED = 0
+
+.PHONY: build test race interop fuzz bench experiment lint
+
+# bin/lull, and bin/floor to compare it with.
+build:
+	$(GO) build -o bin/ . ./loadgen/floor
+
+test:
+	$(GO) test ./...
+
+# Needs a C compiler.
+race:
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on ./...
+
+# Needs Node, Python and Chromium: server/testdata/interop/install.
+interop:
+	$(GO) test -tags interop -run Interop -count=1 ./server
+
+fuzz:
+	for f in $$(grep -ho '^func Fuzz[A-Za-z]*' frame/*_test.go | cut -c6-); do \
+		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./frame || exit 1; \
+	done
+
+# Both need a few minutes; the second also as many gigabytes as it finds.
+bench: build
+	$(GO) test -run '^$$' -bench . ./frame ./server
+	bin/lull bench
+
+experiment: build
+	bin/lull experiment
+
+lint:
+	test -z "$$(gofmt -l .)"
+	$(GO) vet -tags interop ./...
+	$(GO) tool staticcheck -tags interop ./...
