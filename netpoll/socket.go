@@ -99,30 +99,51 @@ func Accept(listener int) (fd int, ok bool, err error) {
 	}
 }
 
+// ErrTaken says that somebody else has the address and port.
+var ErrTaken = errors.New("netpoll: the address and port are taken")
+
 // Connect opens a socket, binds it to from unless that is the zero AddrPort,
 // and starts to connect it to to. The connection is made when the socket
-// becomes writable; SocketError then tells whether it was.
+// becomes writable; SocketError then tells whether it was. It returns ErrTaken
+// when from is in use, or was until a moment ago.
 //
 // A from with a port costs the same for every port, where the kernel's own
 // choice becomes slow when many ports of an address are taken.
 func Connect(from, to netip.AddrPort) (fd int, err error) {
 	fd, err = streamSocket(to)
 	if err != nil {
-		return -1, err
+		return -1, fmt.Errorf("netpoll: socket: %w", err)
 	}
 	if from.IsValid() {
-		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
-			err = unix.Bind(fd, sockaddr(from))
+		if err = bind(fd, from); err != nil {
+			_ = unix.Close(fd)
+			return -1, err
 		}
 	}
-	if err == nil {
-		err = unix.Connect(fd, sockaddr(to))
+	switch err = unix.Connect(fd, sockaddr(to)); err {
+	case nil, unix.EINPROGRESS:
+		return fd, nil
+	case unix.EADDRINUSE, unix.EADDRNOTAVAIL: // connect looks closer than bind
+		err = ErrTaken
+	default:
+		err = fmt.Errorf("netpoll: connect to %s: %w", to, err)
 	}
-	if err != nil && err != unix.EINPROGRESS {
-		_ = unix.Close(fd)
-		return -1, err
+	_ = unix.Close(fd)
+	return -1, err
+}
+
+func bind(fd int, from netip.AddrPort) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return fmt.Errorf("netpoll: SO_REUSEADDR: %w", err)
 	}
-	return fd, nil
+	switch err := unix.Bind(fd, sockaddr(from)); err {
+	case nil:
+		return nil
+	case unix.EADDRINUSE:
+		return ErrTaken
+	default:
+		return fmt.Errorf("netpoll: bind to %s: %w", from, err)
+	}
 }
 
 // Read reads what has arrived, at most len(p) bytes. It returns 0 and no error

@@ -116,8 +116,11 @@ func TestConnectFromAChosenAddress(t *testing.T) {
 	if got := RemoteAddr(server); got != probe.Addr {
 		t.Errorf("connected from %v, want %v", got, probe.Addr)
 	}
-	if _, err := Connect(probe.Addr, l.Addr); err == nil {
-		t.Error("the same pair of addresses twice")
+	if _, err := Connect(probe.Addr, l.Addr); err != ErrTaken {
+		t.Errorf("the same pair of addresses twice: %v", err)
+	}
+	if _, err := Connect(netip.MustParseAddrPort("192.0.2.1:5000"), l.Addr); !errors.Is(err, unix.EADDRNOTAVAIL) {
+		t.Errorf("an address that is not ours: %v", err)
 	}
 }
 

@@ -1,0 +1,65 @@
+package loadgen
+
+import (
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+// hangUp ends a connection whose socket has ended.
+func (w *worker) hangUp(c *client, err error) {
+	switch c.state {
+	case open:
+		w.drop(c, Dropped, err)
+	case closing:
+		w.release(c)
+	default:
+		w.drop(c, refusal(err), err)
+	}
+}
+
+// drop ends a connection and counts why.
+func (w *worker) drop(c *client, why Counter, err error) {
+	w.tally.fail(why, err)
+	w.release(c)
+}
+
+func (w *worker) release(c *client) {
+	if c.state < open {
+		w.ramp.opening--
+	}
+	if c.partial != 0 {
+		w.partials[c.partial-1] = partial{}
+		w.unused = append(w.unused, c.partial)
+	}
+	if w.run.config.Floor {
+		netpoll.Reset(int(c.FD))
+	} else {
+		netpoll.Close(int(c.FD))
+	}
+	c.state = gone
+	w.slots.Put(c)
+}
+
+// closeBatch is how many connections begin to close in one turn.
+const closeBatch = 256
+
+// closeSome starts the closing handshake on the next connections.
+func (w *worker) closeSome() {
+	if w.closing < 0 {
+		return
+	}
+	payload := frame.AppendClosePayload(nil, frame.NormalClosure, "")
+	for n := 0; n < closeBatch && w.closing < w.slots.High(); w.closing++ {
+		c := w.slots.At(w.closing)
+		if c == nil {
+			continue
+		}
+		n++
+		if c.state != open || w.run.config.Floor {
+			w.release(c)
+			continue
+		}
+		c.state = closing
+		w.writeFrame(c, frame.Close, payload)
+	}
+}

@@ -1,0 +1,176 @@
+package loadgen
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"io"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+// inFlight bounds the connections that one worker is opening at a time.
+const inFlight = 512
+
+// ramp is the connections that are still to be opened.
+type ramp struct {
+	order
+	begun   time.Duration
+	started int // connects called
+	opening int // not yet open, nor failed
+}
+
+// connectSome starts the connections that are due.
+func (w *worker) connectSome() {
+	r := &w.ramp
+	if r.started == r.count {
+		return
+	}
+	due := min(r.count, pacer{r.rate}.due(w.now-r.begun))
+	for r.started < due && r.opening < inFlight {
+		w.connect(r.from + r.started)
+		r.started++
+	}
+	if r.started < due {
+		w.tally.counts[Held]++
+	}
+}
+
+// connect starts one connection, from another place if its own is taken.
+func (w *worker) connect(index int) {
+	fd, err := w.socket(index)
+	for err == netpoll.ErrTaken {
+		w.tally.counts[Skipped]++
+		if index = w.run.spare(); index < 0 {
+			break
+		}
+		fd, err = w.socket(index)
+	}
+	var c *client
+	if err == nil {
+		if c = w.slots.Take(fd); c == nil {
+			netpoll.Close(fd)
+			err = unix.EMFILE
+		}
+	}
+	if err != nil {
+		w.tally.fail(Failed, err)
+		return
+	}
+	c.index = uint32(index)
+	c.since = micros(w.now)
+	w.ramp.opening++
+	w.request(c)
+	if c.state == gone {
+		return
+	}
+	want := netpoll.In
+	if c.state == connecting {
+		want = netpoll.Out
+	}
+	if err := w.poller.Add(int(c.FD), w.slots.Token(c), want); err != nil {
+		w.drop(c, Failed, err)
+	}
+}
+
+func (w *worker) socket(index int) (fd int, err error) {
+	from, target := w.run.sources.Pick(index)
+	return netpoll.Connect(from, w.run.targets[target].addr)
+}
+
+// micros is a time that fits a slot. It wraps after 71 minutes, which no
+// handshake lasts.
+func micros(d time.Duration) uint32 { return uint32(d / time.Microsecond) }
+
+// age is how long ago, at now, a connection began.
+func (c *client) age(now time.Duration) time.Duration {
+	return time.Duration(micros(now)-c.since) * time.Microsecond
+}
+
+// request sends the opening handshake. Over loopback TCP's handshake is done
+// before connect returns, elsewhere the socket tells when.
+func (w *worker) request(c *client) {
+	_, i := w.run.sources.Pick(int(c.index))
+	target := &w.run.targets[i]
+	w.out = frame.AppendRequest(w.out[:0], target.host, target.path, w.run.key(c.index))
+	n, err := netpoll.Write(int(c.FD), w.out)
+	switch {
+	case err != nil:
+		w.drop(c, refusal(err), err)
+	case n == len(w.out):
+		c.state = requested
+	case n > 0: // a socket that takes part of its first kilobyte is broken
+		w.drop(c, Failed, io.ErrShortWrite)
+	}
+}
+
+// response checks the server's answer and returns what follows it.
+func (w *worker) response(c *client, in []byte) []byte {
+	n, err := frame.HeadLen(in)
+	if err == nil && n > 0 {
+		err = frame.CheckResponse(in[:n], w.run.key(c.index))
+	}
+	switch {
+	case err != nil:
+		w.drop(c, Rejected, err)
+		return nil
+	case n == 0:
+		return in
+	}
+	c.state = open
+	w.ramp.opening--
+	w.tally.counts[Connected]++
+	record(w.tally.handshake, c.age(w.run.elapsed()))
+	return in[n:]
+}
+
+// refusal tells apart how a connection can fail to open.
+func refusal(err error) Counter {
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return Refused
+	}
+	return Reset
+}
+
+// sweepEvery is how often connections that take too long are looked for.
+const sweepEvery = 250 * time.Millisecond
+
+// expire gives up the connections that do not open in time.
+func (w *worker) expire() {
+	if w.ramp.opening == 0 || w.now-w.swept < sweepEvery {
+		return
+	}
+	w.swept = w.now
+	for i := range w.slots.High() {
+		c := w.slots.At(i)
+		if c != nil && c.state < open && c.age(w.now) > w.run.config.ConnectTimeout {
+			w.drop(c, TimedOut, errTimeout)
+		}
+	}
+}
+
+var errTimeout = errors.New("the handshake was not complete in time")
+
+// keys derives a distinct, unpredictable key for each connection from one
+// random seed, so that none has to be stored.
+type keys struct{ block cipher.Block }
+
+func newKeys(seed [16]byte) keys {
+	block, err := aes.NewCipher(seed[:])
+	if err != nil {
+		panic(err) // the length of a seed is right
+	}
+	return keys{block}
+}
+
+func (k keys) of(index uint32) frame.Key {
+	var nonce [16]byte
+	binary.BigEndian.PutUint32(nonce[:], index)
+	k.block.Encrypt(nonce[:], nonce[:])
+	return frame.NewKey(nonce)
+}

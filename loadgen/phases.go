@@ -1,0 +1,171 @@
+package loadgen
+
+import (
+	"context"
+	"runtime"
+	"time"
+)
+
+// phase is a part of a run.
+type phase struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (r *run) phases() []phase {
+	phases := []phase{{"ramp", r.ramp}}
+	if r.config.Hold > 0 {
+		phases = append(phases, phase{"hold", r.hold})
+	}
+	if r.config.Broadcasts > 0 {
+		phases = append(phases, phase{"broadcast", r.broadcasts})
+	}
+	if r.config.Active > 0 && r.config.Echo > 0 {
+		phases = append(phases, phase{"echo", r.echo})
+	}
+	return phases
+}
+
+// ramp opens the connections. As many workers as there are processors do so
+// at a time: more would only take turns.
+func (r *run) ramp(ctx context.Context) error {
+	together := min(runtime.NumCPU(), len(r.workers))
+	next := 0
+	for ; next < together; next++ {
+		r.workers[next].tell(r.share(next, together))
+	}
+	finished := 0
+	return r.await(ctx, func(time.Duration) bool {
+		for finished < next && r.rampDone(r.workers[finished]) {
+			finished++
+			if next < len(r.workers) {
+				r.workers[next].tell(r.share(next, together))
+				next++
+			}
+		}
+		return finished == len(r.workers)
+	})
+}
+
+// share is the part of the connections that worker i opens.
+func (r *run) share(i, together int) order {
+	from := i * r.slots
+	return order{
+		kind:  orderConnect,
+		from:  from,
+		count: min(r.slots, max(0, r.config.Conns-from)),
+		rate:  r.config.Rate / float64(together),
+	}
+}
+
+func (r *run) rampDone(w *worker) bool {
+	done := 0
+	for _, c := range append([]Counter{Connected}, openFailures...) {
+		done += int(w.public.counts[c].Load())
+	}
+	return done >= r.share(w.index, 1).count
+}
+
+// hold lets the connections be.
+func (r *run) hold(ctx context.Context) error { return r.wait(ctx, r.config.Hold) }
+
+// wait lets time pass.
+func (r *run) wait(ctx context.Context, d time.Duration) error {
+	until := r.elapsed() + d
+	return r.await(ctx, func(now time.Duration) bool { return now >= until })
+}
+
+// broadcasts sends them, each burst from one connection, and waits for the
+// last receiver of each burst.
+func (r *run) broadcasts(ctx context.Context) error {
+	if r.config.Probe > 0 {
+		p, err := r.startProbe(ctx)
+		if err != nil {
+			return err
+		}
+		felt := &Probe{}
+		r.result.Probe = felt
+		defer func() { felt.Busy = p.stop() }()
+		if err := r.wait(ctx, probeIdle); err != nil {
+			return err
+		}
+		felt.Idle = latency(p.take())
+	}
+	for number := 0; number < r.config.Broadcasts && r.open() > 0; {
+		size := min(r.config.Burst, r.config.Broadcasts-number)
+		if err := r.burst(ctx, number, size); err != nil {
+			return err
+		}
+		number += size
+	}
+	return nil
+}
+
+// burst sends messages from one connection, as close together as it can, and
+// waits for the last receiver.
+func (r *run) burst(ctx context.Context, first, size int) error {
+	r.collect()
+	expected, before := r.open()*size, r.sum(Received)
+	w := r.sender()
+	meant := r.elapsed()
+	for i := range size {
+		w.tell(order{kind: orderBroadcast, number: uint32(first + i), meant: meant})
+	}
+	received, progressed := 0, meant
+	err := r.await(ctx, func(now time.Duration) bool {
+		if got := r.sum(Received) - before; got != received {
+			received, progressed = got, now
+		}
+		return received >= expected || now-progressed > r.config.Patience
+	})
+	r.result.addBroadcast(r, meant, size, expected, received)
+	return err
+}
+
+// sender chooses the worker that broadcasts: each in its turn, among those
+// with open connections.
+func (r *run) sender() *worker {
+	n := len(r.result.Broadcasts)
+	for i := range r.workers {
+		w := r.workers[(n+i)%len(r.workers)]
+		if w.public.used.Load() > 0 {
+			return w
+		}
+	}
+	return r.workers[0]
+}
+
+// echo keeps the active connections busy.
+func (r *run) echo(ctx context.Context) error {
+	r.collect()
+	begun, before := r.elapsed(), r.sum(Echoes)
+	end := begun + r.config.Echo
+	share := (r.config.Active + len(r.workers) - 1) / len(r.workers)
+	left := r.config.Active
+	for _, w := range r.workers {
+		n := min(share, left)
+		left -= n
+		w.tell(order{kind: orderEcho, count: n, deadline: end})
+	}
+	err := r.await(ctx, func(now time.Duration) bool { return now >= end })
+	r.result.addEcho(r, r.elapsed()-begun, r.sum(Echoes)-before)
+	return err
+}
+
+// closeTimeout is how long the connections may take to close.
+const closeTimeout = 20 * time.Second
+
+// close closes the connections, and gives those up that do not close in time.
+func (r *run) close(ctx context.Context) error {
+	for _, w := range r.workers {
+		w.tell(order{kind: orderClose})
+	}
+	until := r.elapsed() + closeTimeout
+	return r.await(ctx, func(now time.Duration) bool {
+		used := int64(0)
+		for _, w := range r.workers {
+			used += w.public.used.Load()
+		}
+		return used == 0 || now > until
+	})
+}

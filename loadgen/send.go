@@ -1,0 +1,55 @@
+package loadgen
+
+import (
+	"encoding/binary"
+	"io"
+	"math/rand/v2"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+// broadcast sends one message, from the first connection that can.
+func (w *worker) broadcast(o *order) {
+	for i := range w.slots.High() {
+		if c := w.slots.At(i); c != nil && c.state == open {
+			w.send(c, message{meant: o.meant, number: o.number, kind: kindBroadcast})
+			w.tally.counts[Sent]++
+			return
+		}
+	}
+}
+
+// startEcho makes the first connections send; each answer makes them send
+// again.
+func (w *worker) startEcho(o *order) {
+	w.echoEnd = o.deadline
+	for i := 0; i < w.slots.High() && o.count > 0; i++ {
+		if c := w.slots.At(i); c != nil && c.state == open {
+			w.send(c, message{meant: w.run.elapsed(), kind: kindEcho})
+			o.count--
+		}
+	}
+}
+
+func (w *worker) send(c *client, m message) {
+	m.encode(w.payload)
+	w.writeFrame(c, frame.Binary, w.payload)
+}
+
+func (w *worker) writeFrame(c *client, op frame.Op, payload []byte) {
+	var mask [4]byte
+	if !w.run.config.Floor {
+		binary.NativeEndian.PutUint32(mask[:], rand.Uint32())
+	}
+	w.out = frame.AppendMasked(w.out[:0], op, mask, payload)
+	n, err := netpoll.Write(int(c.FD), w.out)
+	switch {
+	case err != nil:
+		w.hangUp(c, err)
+	case n < len(w.out):
+		// The server does not read. A generator that queued for it would hide
+		// that.
+		w.drop(c, Stalled, io.ErrShortWrite)
+	}
+}

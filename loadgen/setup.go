@@ -1,0 +1,102 @@
+package loadgen
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+func newRun(ctx context.Context, config Config) (*run, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r := &run{config: config, begun: time.Now()}
+	for _, url := range config.URLs {
+		t, err := resolve(ctx, url)
+		if err != nil {
+			return nil, err
+		}
+		r.targets = append(r.targets, t)
+	}
+	if r.sources, err = chooseSources(config.Conns, config.Sources, r.targets); err != nil {
+		return nil, err
+	}
+	if err := r.chooseWorkers(); err != nil {
+		return nil, err
+	}
+	var seed [16]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	r.keys = newKeys(seed)
+	return r, nil
+}
+
+// descriptorsKept is how many descriptors of a table are left to everything
+// that is not a connection.
+const descriptorsKept = 64
+
+// chooseWorkers settles how many workers there are and how many connections
+// each can have.
+func (r *run) chooseWorkers() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("loadgen: read RLIMIT_NOFILE: %w", err)
+	}
+	table := int(min(limit.Cur, math.MaxInt32)) - descriptorsKept
+	conns, workers := r.config.Conns, r.config.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+		for r.config.Tables == netpoll.Private && workers*(table-workers) < conns && workers < conns {
+			workers++
+		}
+	}
+	room := table - 2*workers
+	if r.config.Tables == netpoll.Private {
+		room = workers * (table - workers)
+	}
+	if room < conns {
+		return fmt.Errorf("loadgen: RLIMIT_NOFILE = %d allows %d workers with %s descriptor tables %d connections, not %d: raise it, or use private tables and more workers",
+			limit.Cur, workers, r.config.Tables, room, conns)
+	}
+	r.config.Workers = workers
+	r.slots = (conns + workers - 1) / workers
+	return nil
+}
+
+func (r *run) start() error {
+	for i := range r.config.Workers {
+		w, err := newWorker(r, i)
+		if err != nil {
+			return err
+		}
+		r.workers = append(r.workers, w)
+	}
+	threads, err := netpoll.NewThreads(r.config.Tables, r.config.Workers)
+	if err != nil {
+		return err
+	}
+	if !threads.Private() {
+		netpoll.Reserve(r.config.Conns)
+	}
+	r.ended = make(chan error, len(r.workers))
+	for _, w := range r.workers {
+		r.left.Add(1)
+		err := threads.Start(func() {
+			defer r.left.Done()
+			r.ended <- w.loop()
+		})
+		if err != nil {
+			r.left.Done()
+			return errors.Join(err, r.finish())
+		}
+	}
+	return nil
+}
