@@ -17,8 +17,8 @@ type experimentCommand struct {
 	Conns      int           `help:"Connections; by default as many as this machine holds, at most 256,000." placeholder:"N"`
 	Rate       float64       `help:"Connections a second; 0 is as fast as the server takes them." placeholder:"N"`
 	Hold       time.Duration `help:"How long they sit idle before they are measured." default:"10s"`
-	Broadcasts int           `help:"Messages that all should receive." default:"5" placeholder:"N"`
-	Size       int           `help:"Bytes of a message." default:"32" placeholder:"BYTES"`
+	Broadcasts int           `help:"Messages that all should receive." default:"5"`
+	Size       int           `help:"Bytes of a message." default:"32"`
 	Report     string        `help:"Where to write report.md, report.json and report.html." default:"report" type:"path" placeholder:"DIR"`
 }
 
@@ -63,7 +63,7 @@ func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args.
 
 type benchCommand struct {
 	Scenarios []string `arg:"" optional:"" help:"Which: handshake, echo, broadcast-15k, burst, ping, broadcast-1m; by default all but the last, which takes minutes and 9 GB."`
-	Rounds    int      `help:"Rounds of each." default:"5" placeholder:"N"`
+	Rounds    int      `help:"Rounds of each." default:"5"`
 	Floor     string   `help:"The floor program; by default beside lull." type:"path" placeholder:"FILE"`
 	JSON      string   `help:"Write the rows to a file." type:"path" placeholder:"FILE"`
 }

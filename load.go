@@ -15,21 +15,21 @@ import (
 )
 
 type loadCommand struct {
-	URL        []string       `help:"Where to; connections spread over several." default:"ws://127.0.0.1:8080/" placeholder:"ws://HOST:PORT/PATH,…"`
-	Conns      int            `help:"Connections to open." default:"1000" placeholder:"N"`
+	URL        []string       `help:"Where to; connections spread over several." default:"ws://127.0.0.1:8080/"`
+	Conns      int            `help:"Connections to open." default:"1000"`
 	Rate       float64        `help:"Connections a second; 0 is as fast as the server takes them." placeholder:"N"`
-	Sources    []string       `help:"Source addresses and ranges of them; auto finds as many as it takes." default:"auto" placeholder:"A-B,…"`
+	Sources    []string       `help:"Source addresses and ranges of them; auto finds as many as it takes." default:"auto"`
 	Timeout    time.Duration  `help:"For a connection's handshakes." default:"30s"`
 	Hold       time.Duration  `help:"Then sit idle for so long." default:"0s"`
 	Broadcasts int            `help:"Then send so many messages, which every connection should receive." placeholder:"N"`
-	Burst      int            `help:"Send so many of them back to back." default:"1" placeholder:"N"`
-	Size       int            `help:"Bytes of a message." default:"32" placeholder:"BYTES"`
+	Burst      int            `help:"Send so many of them back to back." default:"1"`
+	Size       int            `help:"Bytes of a message." default:"32"`
 	Patience   time.Duration  `help:"How long a broadcast may make no progress." default:"60s"`
 	Probe      time.Duration  `help:"Meanwhile ping at this interval on a connection of its own." placeholder:"1ms"`
 	Active     int            `help:"Then let so many connections send, and wait for the echo, again and again…" placeholder:"N"`
 	Echo       time.Duration  `help:"…for so long." default:"5s"`
 	Workers    int            `help:"Reactors; by default as many as it takes." placeholder:"N"`
-	FDTables   netpoll.Tables `name:"fd-tables" help:"Descriptor tables; auto is private." default:"auto" placeholder:"auto|shared|private"`
+	FDTables   netpoll.Tables `name:"fd-tables" help:"Descriptor tables: shared, private or auto, which is private." default:"auto"`
 	Floor      bool           `help:"The server is the floor program: send the sample key and a masking key of zeros."`
 	JSON       string         `help:"Write the result to a file." type:"path" placeholder:"FILE"`
 }

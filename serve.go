@@ -19,13 +19,13 @@ import (
 )
 
 type serveCommand struct {
-	Listen       []string       `help:"Addresses to listen on, host:port; port 0 is a free one." default:"127.0.0.1:8080" placeholder:"ADDR,…"`
+	Listen       []string       `help:"Addresses to listen on, host:port; port 0 is a free one." default:"127.0.0.1:8080"`
 	Mode         string         `help:"What to do with a message: chat sends it to every connection, echo back to the one it came from." enum:"chat,echo" default:"chat"`
 	MaxConns     int            `help:"Most connections at once; by default what descriptors allow." placeholder:"N"`
 	Reactors     int            `help:"Reactors; by default one for each processor, or as many as --max-conns takes." placeholder:"N"`
-	FDTables     netpoll.Tables `name:"fd-tables" help:"Descriptor tables: private gives each reactor its own, with its own ulimit; auto is private." default:"auto" placeholder:"auto|shared|private"`
+	FDTables     netpoll.Tables `name:"fd-tables" help:"Descriptor tables: shared, or private, which gives each reactor its own with its own ulimit; auto is private." default:"auto"`
 	IdleTimeout  time.Duration  `help:"Close connections that are silent for so long; half way they are pinged." default:"10m"`
-	MaxMessage   int64          `help:"Largest message, in bytes." default:"65536" placeholder:"BYTES"`
+	MaxMessage   int64          `help:"Largest message, in bytes." default:"65536"`
 	Grace        time.Duration  `help:"How long connections have to leave at the end." default:"10s"`
 	StatusPeriod time.Duration  `name:"status" help:"How often to say how many connections there are; 0 is never." default:"5s"`
 }

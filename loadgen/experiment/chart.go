@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"html/template"
+	"math"
+	"slices"
 
 	"github.com/dustin/go-humanize"
 	"github.com/wcharczuk/go-chart/v2"
@@ -35,31 +37,63 @@ type axis struct {
 	format func(float64) string
 }
 
-// draw draws curves as SVG.
+// top is a scale's end: the round number above the highest value.
+func top(lines []line, second bool) float64 {
+	highest := 0.0
+	for _, l := range lines {
+		if l.second == second && len(l.y) > 0 {
+			highest = max(highest, slices.Max(l.y))
+		}
+	}
+	if highest <= 0 {
+		return 1
+	}
+	power := math.Pow(10, math.Floor(math.Log10(highest)))
+	for _, round := range []float64{1, 1.5, 2, 2.5, 3, 4, 5, 6, 8} {
+		if round*power >= highest {
+			return round * power
+		}
+	}
+	return 10 * power
+}
+
+// draw draws curves as SVG, both scales from zero, below a legend.
 func draw(x, y, second axis, lines ...line) (template.HTML, error) {
+	scale := func(a axis, second bool) chart.YAxis {
+		return chart.YAxis{
+			Name: a.name, ValueFormatter: formatter(a),
+			Range: &chart.ContinuousRange{Min: 0, Max: top(lines, second)},
+		}
+	}
 	c := chart.Chart{
 		Width: chartWidth, Height: chartHeight,
-		Background:     chart.Style{Padding: chart.Box{Top: 40, Left: 10, Right: 10, Bottom: 10}},
+		Background:     chart.Style{Padding: chart.Box{Top: 10, Left: 30, Right: 30, Bottom: 10}},
 		XAxis:          chart.XAxis{Name: x.name, ValueFormatter: formatter(x)},
-		YAxis:          chart.YAxis{Name: y.name, ValueFormatter: formatter(y)},
-		YAxisSecondary: chart.YAxis{Name: second.name, ValueFormatter: formatter(second)},
+		YAxis:          scale(y, false),
+		YAxisSecondary: chart.HideYAxis(),
 	}
+	if second.name != "" {
+		c.YAxisSecondary = scale(second, true)
+	}
+	var html bytes.Buffer
+	html.WriteString(`<p class="legend">`)
 	for i, l := range lines {
+		colour := palette[i%len(palette)]
 		s := chart.ContinuousSeries{
 			Name: l.name, XValues: l.x, YValues: l.y,
-			Style: chart.Style{StrokeColor: palette[i%len(palette)], StrokeWidth: 2},
+			Style: chart.Style{StrokeColor: colour, StrokeWidth: 2},
 		}
 		if l.second {
 			s.YAxis = chart.YAxisSecondary
 		}
 		c.Series = append(c.Series, s)
+		fmt.Fprintf(&html, `<span><i style="background: %s"></i>%s</span> `, colour, template.HTMLEscapeString(l.name))
 	}
-	c.Elements = []chart.Renderable{chart.LegendThin(&c)}
-	var svg bytes.Buffer
-	if err := c.Render(chart.SVG, &svg); err != nil {
+	html.WriteString("</p>\n")
+	if err := c.Render(chart.SVG, &html); err != nil {
 		return "", fmt.Errorf("experiment: draw %s: %w", y.name, err)
 	}
-	return template.HTML(svg.String()), nil // drawn from numbers
+	return template.HTML(html.String()), nil // from our own names and numbers
 }
 
 func formatter(a axis) chart.ValueFormatter {
@@ -72,38 +106,42 @@ func formatter(a axis) chart.ValueFormatter {
 	}
 }
 
-func seconds(v float64) string { return fmt.Sprintf("%.0f s", v) }
+func seconds(v float64) string { return humanize.FtoaWithDigits(v, 1) + " s" }
 func count(v float64) string   { return humanize.Comma(int64(v)) }
 func size(v float64) string    { return humanize.IBytes(uint64(max(0, v))) }
 func percent(v float64) string { return fmt.Sprintf("%.0f %%", v) }
-func millis(v float64) string  { return humanize.CommafWithDigits(v, 1) + " ms" }
+func millis(v float64) string  { return humanize.CommafWithDigits(v, 0) + " ms" }
 
 // drawConnections shows the connections and how fast they came.
 func (r *Report) drawConnections() (template.HTML, error) {
-	open, rate := line{name: "connections"}, line{name: "accepted a second", second: true}
+	open, rate := line{name: "connections (right)"}, line{name: "accepted a second (left)", second: true}
+	// Over a fiftieth of the run the rate is steady enough to be read.
+	span := max(3, len(r.Samples)/50)
 	for i, s := range r.Samples {
 		open.x, open.y = append(open.x, s.Seconds), append(open.y, float64(s.Open))
-		// Over a second's span the rate is steady enough to be read.
-		first := max(0, i-10)
-		span := s.Seconds - r.Samples[first].Seconds
+		first := max(0, i-span)
 		gain := 0.0
-		if span > 0 {
-			gain = max(0, float64(s.Open-r.Samples[first].Open)/span)
+		if took := s.Seconds - r.Samples[first].Seconds; took > 0 {
+			gain = max(0, float64(s.Open-r.Samples[first].Open)/took)
 		}
 		rate.x, rate.y = append(rate.x, s.Seconds), append(rate.y, gain)
 	}
 	return draw(axis{"time", seconds}, axis{"connections", count}, axis{"a second", count}, open, rate)
 }
 
-// drawMemory shows both processes' memory, and the kernel's.
+// drawMemory shows both processes' memory, and what the kernel's grew by.
 func (r *Report) drawMemory() (template.HTML, error) {
-	server, generator, slab := line{name: "server"}, line{name: "generator"}, line{name: "kernel (right scale)", second: true}
-	for _, s := range r.Samples {
-		for l, bytes := range map[*line]int64{&server: s.Server, &generator: s.Generator, &slab: s.Slab} {
-			l.x, l.y = append(l.x, s.Seconds), append(l.y, float64(bytes))
-		}
+	server, generator := line{name: "server (right)"}, line{name: "generator (right)"}
+	kernel := line{name: "kernel, both ends (left)", second: true}
+	add := func(l *line, s Sample, bytes int64) {
+		l.x, l.y = append(l.x, s.Seconds), append(l.y, float64(max(0, bytes)))
 	}
-	return draw(axis{"time", seconds}, axis{"resident", size}, axis{"kernel objects", size}, server, generator, slab)
+	for _, s := range r.Samples {
+		add(&server, s, s.Server)
+		add(&generator, s, s.Generator)
+		add(&kernel, s, s.Slab-r.Samples[0].Slab)
+	}
+	return draw(axis{"time", seconds}, axis{"resident", size}, axis{"grown by", size}, server, generator, kernel)
 }
 
 // drawLatency shows, for each broadcast, which share of the receivers had it

@@ -24,6 +24,7 @@ var functions = map[string]any{
 	"comma": func(n int) string { return humanize.Comma(int64(n)) },
 	"bytes": func(n int64) string { return humanize.IBytes(uint64(max(0, n))) },
 	"per":   func(bytes float64) string { return humanize.CommafWithDigits(bytes, 1) + " B" },
+	"f0":    func(v float64) string { return humanize.CommafWithDigits(v, 0) },
 	"f1":    func(v float64) string { return humanize.CommafWithDigits(v, 1) },
 	"f2":    func(v float64) string { return fmt.Sprintf("%.2f", v) },
 	"inc":   func(i int) int { return i + 1 },
@@ -41,6 +42,11 @@ func (r *Report) Marks() []Mark { return Marks }
 // space, and half of the kernel's for both ends.
 func (r *Report) BytesPerConnection() float64 {
 	return r.Memory.ServerPerConn + r.Memory.KernelPerConn/2
+}
+
+// BytesTotal is that of all connections.
+func (r *Report) BytesTotal() int64 {
+	return int64(r.BytesPerConnection() * float64(r.Load.Open))
 }
 
 // WriteMarkdown prints the report for people.
