@@ -101,10 +101,11 @@ func ParseSources(list []string) ([]netip.Addr, error) {
 	}
 	var addrs []netip.Addr
 	for _, text := range list {
-		if !strings.Contains(text, "-") {
-			text += "-" + text
+		from, to, isRange := strings.Cut(text, "-")
+		if !isRange {
+			to = from
 		}
-		r, err := netipx.ParseIPRange(text)
+		r, err := netipx.ParseIPRange(from + "-" + to)
 		if err != nil {
 			return nil, fmt.Errorf("loadgen: source addresses %q: %w", text, err)
 		}

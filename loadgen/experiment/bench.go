@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
@@ -171,6 +172,9 @@ func Bench(ctx context.Context, config BenchConfig) ([]Row, error) {
 	lull, err := self()
 	if err != nil {
 		return nil, err
+	}
+	if _, err := exec.LookPath(config.Floor); err != nil {
+		return nil, fmt.Errorf("experiment: the floor program is needed, «make build» builds it: %w", err)
 	}
 	var rows []Row
 	for _, s := range scenarios {

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"github.com/seed-134acfd0/lull/loadgen"
+)
+
+// program is the lull command, built once.
+var program string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "lull")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		if err := os.Chmod(dir, 0o755); err != nil { // for the test that is somebody else
+			panic(err)
+		}
+		program = filepath.Join(dir, "lull")
+		if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+			panic(string(out))
+		}
+		return m.Run()
+	}())
+}
+
+// run runs lull to its end.
+func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	return runCommand(t, exec.Command(program, args...))
+}
+
+func runCommand(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// serve starts a server and returns its URL and a function that ends it with
+// SIGTERM and checks that it exits with 0.
+func serve(t *testing.T, args ...string) (url string, stop func()) {
+	t.Helper()
+	cmd := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	addr, ok := strings.CutPrefix(line, "listening on ")
+	if err != nil || !ok {
+		t.Fatalf("%q, %v, %s", line, err, &errs)
+	}
+	addr, _, _ = strings.Cut(addr, " ")
+	return "ws://" + addr + "/", func() {
+		t.Helper()
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the server ended with %v\n%s", err, &errs)
+		}
+	}
+}
+
+func TestUsageErrorsExitWith64(t *testing.T) {
+	for _, args := range [][]string{
+		nil, {"frobnicate"}, {"serve", "--mode", "shout"}, {"serve", "--fd-tables", "both"},
+		{"load", "--conns", "many"}, {"load", "--hold", "soon"},
+	} {
+		if _, errs, code := run(t, args...); code != exitUsage || !strings.Contains(errs, "--help") {
+			t.Errorf("lull %v: exit %d, %s", args, code, errs)
+		}
+	}
+}
+
+func TestHelpHasExamples(t *testing.T) {
+	for _, command := range []string{"serve", "load", "experiment", "bench"} {
+		if out, _, code := run(t, command, "--help"); code != 0 || !strings.Contains(out, "Examples:") {
+			t.Errorf("lull %s --help: exit %d, %s", command, code, out)
+		}
+	}
+}
+
+func TestWhatCannotBeDoneExitsWith1AndSaysWhy(t *testing.T) {
+	for want, args := range map[string][]string{
+		"address already in use": nil, // filled in below
+		"invalid port":           {"serve", "--listen", "127.0.0.1:99999"},
+		"RLIMIT_NOFILE":          {"serve", "--fd-tables", "shared", "--max-conns", "100000000"},
+		"must begin with ws://":  {"load", "--url", "http://127.0.0.1/"},
+		"invalid From IP":        {"load", "--sources", "nowhere"},
+		"not 5":                  {"load", "--size", "5"},
+		"unknown scenario":       {"bench", "nothing"},
+		"make build":             {"bench", "echo", "--floor", filepath.Join(t.TempDir(), "none")},
+	} {
+		if args == nil {
+			url, stop := serve(t)
+			defer stop()
+			args = []string{"serve", "--listen", strings.Trim(strings.TrimPrefix(url, "ws:"), "/")}
+		}
+		if _, errs, code := run(t, args...); code != exitFailed || !strings.Contains(errs, want) {
+			t.Errorf("lull %v: exit %d, %q lacks %q", args, code, errs, want)
+		}
+	}
+}
+
+func TestChatAndLoadGetAlong(t *testing.T) {
+	url, stop := serve(t)
+	file := filepath.Join(t.TempDir(), "result.json")
+	out, errs, code := run(t, "load", "--url", url, "--conns", "500", "--broadcasts", "6", "--burst", "3", "--json", file)
+	if code != 0 {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	stop()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result loadgen.Result
+	if err := json.Unmarshal(data, &result); err != nil {
+		t.Fatal(err)
+	}
+	if result.Open != 500 || result.Lost != 0 || len(result.Broadcasts) != 2 || result.Broadcasts[1].Received != 1500 {
+		t.Errorf("%d open, %d lost, broadcasts %+v", result.Open, result.Lost, result.Broadcasts)
+	}
+}
+
+func TestEchoAndLoadGetAlong(t *testing.T) {
+	url, stop := serve(t, "--mode", "echo", "--fd-tables", "shared", "--reactors", "1")
+	defer stop()
+	out, errs, code := run(t, "load", "--url", url, "--conns", "50", "--active", "10", "--echo", "200ms", "--fd-tables", "shared")
+	if code != 0 || !strings.Contains(out, "echo") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+}
+
+func TestLoadFailsWhereNobodyListens(t *testing.T) {
+	url, stop := serve(t)
+	stop()
+	out, _, code := run(t, "load", "--url", url, "--conns", "5")
+	if code != exitFailed || !strings.Contains(out, "0 of 5 open") || !strings.Contains(out, "refused") {
+		t.Errorf("exit %d, %s", code, out)
+	}
+}
+
+func TestSIGTERMSendsEverybodyAway(t *testing.T) {
+	url, stop := serve(t, "--grace", "30s")
+	conn, _, _, err := ws.Dial(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	told := make(chan error, 1)
+	go func() {
+		_, _, err := wsutil.ReadServerData(conn) // answers the Close frame
+		told <- err
+		_, _ = io.Copy(io.Discard, conn)
+		conn.Close()
+	}()
+	stop()
+	var closed wsutil.ClosedError
+	if err := <-told; !errors.As(err, &closed) || closed.Code != ws.StatusGoingAway {
+		t.Errorf("the client is told %v, want 1001", err)
+	}
+}
+
+func TestExperimentWritesItsReport(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "report")
+	out, errs, code := run(t, "experiment", "--conns", "300", "--hold", "200ms", "--broadcasts", "2", "--report", dir)
+	if code != 0 || !strings.Contains(out, "300 of 300") {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	for _, name := range []string{"report.md", "report.json", "report.html"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+}
+
+// Whoever may not raise limits still gets his experiment.
+func TestExperimentRunsForAnOrdinaryUser(t *testing.T) {
+	cmd := exec.Command(program, "experiment", "--conns", "300", "--hold", "200ms", "--broadcasts", "1", "--report", "report")
+	cmd.Dir = t.TempDir()
+	if os.Geteuid() == 0 {
+		const nobody = 65534
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		cmd.Dir = filepath.Dir(program)
+		if err := os.Chmod(cmd.Dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, errs, code := runCommand(t, cmd); code != 0 || !strings.Contains(out, "300 of 300") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+}
