@@ -89,10 +89,15 @@ func (p *Poller) ctl(op, fd int, token Token, events uint32) error {
 // early, perhaps without events, after a Wake. The slice is valid until the
 // next call.
 //
-// It asks once without waiting: under load there is always something, and the
-// scheduler need not hear of a call that does not block.
+// It asks twice without waiting, and lets other threads run in between: a
+// sender who shares the processor can then send, which is cheaper than to be
+// woken by it. The scheduler hears only of the call that does block.
 func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
 	n, errno := p.ask()
+	if n == 0 && errno == 0 && timeout != 0 {
+		Yield()
+		n, errno = p.ask()
+	}
 	if n == 0 && errno == 0 && timeout != 0 && p.waker.sleep() {
 		n, errno = p.block(timeout)
 		p.waker.awake()
