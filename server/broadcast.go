@@ -30,7 +30,7 @@ type publication struct {
 func (s *Server) Broadcast(opcode frame.Op, data []byte) (closed error) {
 	encoded := frame.Append(make([]byte, 0, maxHeader+len(data)), opcode, data)
 	size := int64(len(encoded))
-	if s.published.Add(size) > int64(s.options.MaxPublished) && s.published.Load() > size {
+	if total := s.published.Add(size); total > int64(s.options.MaxPublished) && total > size {
 		s.published.Add(-size)
 		return ErrSlow
 	}
@@ -149,11 +149,9 @@ func (r *reactor) catchUp(c *conn) {
 	}
 	c.heard = r.log.end()
 	r.count[MessagesOut] += uint64(len(frames))
-	sent := 0
-	if r.owes(c) == 0 {
-		if sent = r.write(c, owed); sent == len(owed) || c.state == stateGone {
-			return
-		}
+	sent, done := r.offer(c, owed)
+	if done {
+		return
 	}
 	r.owe(c, func(o *outbox) {
 		for _, l := range frames {

@@ -25,7 +25,7 @@ type extras struct {
 // how many free extras stay.
 const (
 	keptBytes  = 4 << 10
-	keptExtras = 64
+	keptExtras = 16
 )
 
 func (x *extras) take() uint32 {

@@ -23,16 +23,26 @@ func (r *reactor) send(token netpoll.Token, data []byte, messages int) {
 // writeOrOwe writes data behind what c is owed already. data is copied if need
 // be. What exceeds the outbox's limit closes the connection.
 func (r *reactor) writeOrOwe(c *conn, data []byte) {
+	if sent, done := r.offer(c, data); !done {
+		r.owe(c, func(o *outbox) { o.copy(data[sent:]) })
+	}
+}
+
+// offer gives data to c's socket, unless other data has to go first. It is
+// done when nothing of it is left, or nobody to send it to.
+func (r *reactor) offer(c *conn, data []byte) (sent int, done bool) {
+	switch {
+	case c.state == stateGone:
+		return 0, true
+	case r.owes(c) > 0:
+		return 0, false
+	}
+	sent = r.write(c, data)
 	if c.state == stateGone {
-		return
+		r.count[BytesUndelivered] += uint64(len(data) - sent)
+		return sent, true
 	}
-	sent := 0
-	if r.owes(c) == 0 {
-		if sent = r.write(c, data); sent == len(data) || c.state == stateGone {
-			return
-		}
-	}
-	r.owe(c, func(o *outbox) { o.copy(data[sent:]) })
+	return sent, sent == len(data)
 }
 
 // write writes what the socket takes. An error ends the connection.
