@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen"
@@ -33,6 +34,7 @@ type scenario struct {
 	mode    string
 	floor   string // the floor's mode, empty for none
 	load    loadgen.Config
+	times   int // that the load is put on the same server; 0 is once
 	figures []figure
 }
 
@@ -53,8 +55,15 @@ type target struct {
 
 // outcome is one run of a scenario against one server.
 type outcome struct {
-	load  *loadgen.Result
-	costs []Cost
+	load  *loadgen.Result // the last one
+	costs []Cost          // of the last one
+	left  []left          // after each
+}
+
+// left is what a server has once its connections are gone.
+type left struct {
+	resident int64
+	sockets  int
 }
 
 func (o outcome) serverCPU(phase string) float64 {
@@ -134,6 +143,18 @@ var scenarios = []scenario{
 		figures: []figure{{"another's ping during a broadcast to 100,000, p99", "ms", atMost(20, 5), func(o outcome) float64 {
 			return o.load.Probe.Busy.P99
 		}}},
+	},
+	{
+		name: "churn", mode: "echo",
+		load: loadgen.Config{Conns: 20_000}, times: 50,
+		figures: []figure{
+			{"memory grown by in a million connects and closes", "KiB", atMost(1024, 256), func(o outcome) float64 {
+				return float64(o.left[len(o.left)-1].resident-o.left[0].resident) / 1024
+			}},
+			{"sockets left by them", "", atMost(0, 0), func(o outcome) float64 {
+				return float64(o.left[len(o.left)-1].sockets - o.left[0].sockets)
+			}},
+		},
 	},
 	{
 		name: "broadcast-1m", large: true, mode: "chat", floor: "fanout",
@@ -234,18 +255,20 @@ func (s scenario) run(ctx context.Context, name string, args ...string) (o outco
 		return o, err
 	}
 	defer server.kill()
-	watch := observe(server.cmd.Process.Pid, nil)
-	load := s.load
-	load.URLs = []string{"ws://" + server.addr + "/"}
-	load.Floor = s.floor != "" // the same client for both
-	load.Phase = watch.phase
-	o.load, err = loadgen.Run(ctx, load)
-	if err != nil {
-		return o, err
-	}
-	o.costs = watch.cost()
-	if !o.load.OK() {
-		return o, fmt.Errorf("%s: %d of %d connections, %d messages lost", name, o.load.Open, load.Conns, o.load.Lost)
+	for range max(1, s.times) {
+		watch := observe(server.cmd.Process.Pid, nil)
+		load := s.load
+		load.URLs = []string{"ws://" + server.addr + "/"}
+		load.Floor = s.floor != "" // the same client for both
+		load.Phase = watch.phase
+		if o.load, err = loadgen.Run(ctx, load); err != nil {
+			return o, err
+		}
+		if !o.load.OK() {
+			return o, fmt.Errorf("%s: %d of %d connections, %d messages lost", name, o.load.Open, load.Conns, o.load.Lost)
+		}
+		o.costs = watch.cost()
+		o.left = append(o.left, left{watch.sample(0).Server, sockets(server.cmd.Process.Pid)})
 	}
 	return o, ctx.Err()
 }
@@ -291,8 +314,8 @@ func WriteRows(w io.Writer, rows []Row) error {
 		if r.target.more {
 			sign = "≥"
 		}
-		_, e := fmt.Fprintf(w, "| %s: %s, %s | %s | %s | %s | %s %s | %s %s | %s |\n",
-			r.Scenario, r.Name, r.Unit, number(median(r.Lull)), floor, ratio, sign, number(r.Must), sign, number(r.Aim), r.Reached)
+		_, e := fmt.Fprintf(w, "| %s: %s | %s | %s | %s | %s %s | %s %s | %s |\n",
+			r.Scenario, strings.TrimSuffix(r.Name+", "+r.Unit, ", "), number(median(r.Lull)), floor, ratio, sign, number(r.Must), sign, number(r.Aim), r.Reached)
 		err = errors.Join(err, e)
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -114,6 +115,19 @@ func cpu(pid int) time.Duration {
 		return 0
 	}
 	return time.Duration(stat.CPUTime() * float64(time.Second))
+}
+
+// sockets counts the sockets that a process has, in all its threads'
+// descriptor tables.
+func sockets(pid int) int {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/fd/*", pid)) // the pattern is right
+	seen := map[string]bool{}
+	for _, link := range links {
+		if name, err := os.Readlink(link); err == nil && strings.HasPrefix(name, "socket:") {
+			seen[name] = true
+		}
+	}
+	return len(seen)
 }
 
 // tail keeps the end of what a process writes.
