@@ -17,9 +17,12 @@ func (w *worker) hangUp(c *client, err error) {
 	}
 }
 
-// drop ends a connection and counts why.
+// drop ends a connection and counts why. What happens to one that is closing
+// is no failure: its end is counted already, or was our wish.
 func (w *worker) drop(c *client, why Counter, err error) {
-	w.tally.fail(why, err)
+	if c.state != closing {
+		w.tally.fail(why, err)
+	}
 	w.release(c)
 }
 

@@ -74,6 +74,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("loadgen: at least one connection is needed")
 	case c.Size < sizeMin || c.Size > sizeMax:
 		return c, fmt.Errorf("loadgen: a message has %d to %d bytes, not %d", sizeMin, sizeMax, c.Size)
+	case c.Rate < 0 || c.Workers < 0 || c.Broadcasts < 0 || c.Burst < 0 || c.Active < 0 ||
+		min(c.ConnectTimeout, c.Hold, c.Patience, c.Echo, c.Probe) < 0:
+		return c, errors.New("loadgen: numbers and times must not be negative")
 	case c.Floor && c.Size > 125:
 		return c, errors.New("loadgen: the floor program takes messages of at most 125 bytes")
 	case c.Active > c.Conns:

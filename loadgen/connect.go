@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -21,8 +22,9 @@ const inFlight = 512
 type ramp struct {
 	order
 	begun   time.Duration
-	started int // connects called
-	opening int // not yet open, nor failed
+	began   time.Duration // since begun, when the last connect was called
+	started int           // connects called
+	opening int           // not yet open, nor failed
 }
 
 // connectSome starts the connections that are due.
@@ -35,6 +37,7 @@ func (w *worker) connectSome() {
 	for r.started < due && r.opening < inFlight {
 		w.connect(r.from + r.started)
 		r.started++
+		r.began = w.now - r.begun
 	}
 	if r.started < due {
 		w.tally.counts[Held]++
@@ -112,7 +115,10 @@ func (w *worker) request(c *client) {
 // response checks the server's answer and returns what follows it.
 func (w *worker) response(c *client, in []byte) []byte {
 	n, err := frame.HeadLen(in)
-	if err == nil && n > 0 {
+	switch {
+	case err != nil: // made for requests
+		err = errResponse
+	case n > 0:
 		err = frame.CheckResponse(in[:n], w.run.key(c.index))
 	}
 	switch {
@@ -154,7 +160,10 @@ func (w *worker) expire() {
 	}
 }
 
-var errTimeout = errors.New("the handshake was not complete in time")
+var (
+	errTimeout  = errors.New("the handshake was not complete in time")
+	errResponse = fmt.Errorf("the response's head has more than %d bytes, or a line without CRLF", frame.MaxHead)
+)
 
 // keys derives a distinct, unpredictable key for each connection from one
 // random seed, so that none has to be stored.

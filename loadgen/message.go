@@ -44,11 +44,12 @@ func decode(payload []byte, size int) (m message, ok bool) {
 			return m, false
 		}
 	}
-	return message{
+	m = message{
 		meant:  time.Duration(binary.BigEndian.Uint64(payload)),
 		number: binary.BigEndian.Uint32(payload[8:]),
 		kind:   kind(payload[12]),
-	}, true
+	}
+	return m, m.kind == kindBroadcast || m.kind == kindEcho
 }
 
 func filler(i int) byte { return byte('a' + i%26) }

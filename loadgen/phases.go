@@ -3,6 +3,7 @@ package loadgen
 import (
 	"context"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -27,24 +28,33 @@ func (r *run) phases() []phase {
 }
 
 // ramp opens the connections. As many workers as there are processors do so
-// at a time: more would only take turns.
+// at a time: more would only take turns. The next one's turn comes when one
+// has begun all of its own: a server that never answers a few of them must not
+// hold up the rest.
 func (r *run) ramp(ctx context.Context) error {
 	together := min(runtime.NumCPU(), len(r.workers))
 	next := 0
 	for ; next < together; next++ {
 		r.workers[next].tell(r.share(next, together))
 	}
-	finished := 0
+	begun, finished := 0, 0
 	return r.await(ctx, func(time.Duration) bool {
-		for finished < next && r.rampDone(r.workers[finished]) {
-			finished++
+		for begun < next && r.rampBegun(r.workers[begun]) {
+			begun++
 			if next < len(r.workers) {
 				r.workers[next].tell(r.share(next, together))
 				next++
 			}
 		}
+		for finished < begun && r.rampDone(r.workers[finished]) {
+			finished++
+		}
 		return finished == len(r.workers)
 	})
+}
+
+func (r *run) rampBegun(w *worker) bool {
+	return int(w.public.begun.Load()) >= r.share(w.index, 1).count
 }
 
 // share is the part of the connections that worker i opens.
@@ -140,15 +150,20 @@ func (r *run) echo(ctx context.Context) error {
 	r.collect()
 	begun, before := r.elapsed(), r.sum(Echoes)
 	end := begun + r.config.Echo
-	share := (r.config.Active + len(r.workers) - 1) / len(r.workers)
 	left := r.config.Active
-	for _, w := range r.workers {
-		n := min(share, left)
+	for i, w := range slices.Backward(r.workers) { // the last have the fewest connections
+		n := min(w.open(), (left+i)/(i+1))
 		left -= n
 		w.tell(order{kind: orderEcho, count: n, deadline: end})
 	}
 	err := r.await(ctx, func(now time.Duration) bool { return now >= end })
-	r.result.addEcho(r, r.elapsed()-begun, r.sum(Echoes)-before)
+	took, messages := r.elapsed()-begun, r.sum(Echoes)-before
+	if err == nil {
+		err = r.await(ctx, func(now time.Duration) bool {
+			return r.sum(Echoes) >= r.sum(Asked) || now-end > r.config.Patience
+		})
+	}
+	r.result.addEcho(r, took, messages)
 	return err
 }
 

@@ -55,21 +55,25 @@ func (p *probe) send(ctx context.Context) {
 }
 
 func (p *probe) receive() {
+	var payload [8]byte
 	for {
 		h, err := ws.ReadHeader(p.in)
 		if err != nil {
 			return
 		}
-		payload := make([]byte, h.Length)
-		if _, err := io.ReadFull(p.in, payload); err != nil {
+		if h.OpCode != ws.OpPong || h.Length != int64(len(payload)) {
+			if _, err := io.CopyN(io.Discard, p.in, h.Length); err != nil {
+				return
+			}
+			continue
+		}
+		if _, err := io.ReadFull(p.in, payload[:]); err != nil {
 			return
 		}
-		if h.OpCode == ws.OpPong && len(payload) == 8 {
-			rtt := p.run.elapsed() - time.Duration(binary.BigEndian.Uint64(payload))
-			p.mu.Lock()
-			record(p.hist, rtt)
-			p.mu.Unlock()
-		}
+		rtt := p.run.elapsed() - time.Duration(binary.BigEndian.Uint64(payload[:]))
+		p.mu.Lock()
+		record(p.hist, rtt)
+		p.mu.Unlock()
 	}
 }
 

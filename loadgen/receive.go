@@ -57,24 +57,24 @@ func (w *worker) receive(c *client, payload []byte) {
 	case !ok:
 		w.tally.counts[Foreign]++
 	case m.kind == kindBroadcast:
-		switch {
-		case m.number == c.got:
-			c.got++
-			w.tally.counts[Received]++
-			record(w.tally.broadcast, now-m.meant)
-			w.public.lastRecv.Store(int64(now))
-		case m.number < c.got:
+		if m.number < c.got {
 			w.tally.counts[Repeated]++
-		default: // those between are lost, or come later and count as repeated
-			w.tally.counts[Received]++
-			w.tally.counts[Missed] += uint64(m.number - c.got)
-			c.got = m.number + 1
+			return
 		}
-	case m.kind == kindEcho:
+		// Those between are lost, or come later and count as repeated.
+		w.tally.counts[Missed] += uint64(m.number - c.got)
+		c.got = m.number + 1
+		w.tally.counts[Received]++
+		record(w.tally.broadcast, now-m.meant)
+		w.public.lastRecv.Store(int64(now))
+	case !c.asked:
+		w.tally.counts[Repeated]++
+	default:
+		c.asked = false
 		w.tally.counts[Echoes]++
 		record(w.tally.echo, now-m.meant)
 		if now < w.echoEnd {
-			w.send(c, message{meant: now, kind: kindEcho})
+			w.ask(c, now)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package loadgen
 import (
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
 	"slices"
 	"time"
@@ -143,7 +144,7 @@ func (res *Result) addPhase(name string, before, after usage) {
 }
 
 func (res *Result) addLag(what string, latency, lag Latency) {
-	if lag.P99 > limitedLag*latency.P99 {
+	if latency.Count > 0 && lag.P99 > limitedLag*latency.P99 {
 		res.limited("%s: of a p99 of %.2f ms, messages waited %.2f ms in the generator", what, latency.P99, lag.P99)
 	}
 }
@@ -186,6 +187,7 @@ func (res *Result) addEcho(r *run, took time.Duration, messages int) {
 		Active: r.config.Active, Messages: messages, Rate: float64(messages) / took.Seconds(),
 		Latency: latency(got.echo), Lag: latency(got.lag),
 	}
+	res.Lost += max(0, r.sum(Asked)-r.sum(Echoes))
 	res.addLag("echo", res.Echo.Latency, res.Echo.Lag)
 }
 
@@ -202,9 +204,21 @@ func (res *Result) takeStock(r *run) {
 	}
 	ramp := res.Phases[0]
 	res.ConnectRate = float64(r.sum(Connected)) / ramp.Seconds
-	missed := res.Rate > 0 && res.ConnectRate < (1-limitedRate)*res.Rate && ramp.Seconds > 1
-	if missed && res.Counts[Held.String()] == 0 {
-		res.limited("ramp: %.0f connections a second instead of %.0f, though the server kept up", res.ConnectRate, res.Rate)
+	if res.Counts[Held.String()] == 0 {
+		res.addBegun(r)
+	}
+}
+
+// addBegun looks at when connects were called, which no server can delay while
+// there is room for more on their way.
+func (res *Result) addBegun(r *run) {
+	rate := res.Rate / float64(min(runtime.NumCPU(), max(1, len(r.workers))))
+	for _, w := range r.workers {
+		took := time.Duration(w.public.began.Load()).Seconds()
+		begun := float64(w.public.begun.Load() - 1) // the first is due at once
+		if res.Rate > 0 && took > 1 && begun < (1-limitedRate)*rate*took {
+			res.limited("ramp: worker %d began %.0f connections a second instead of %.0f", w.index, begun/took, rate)
+		}
 	}
 }
 
@@ -223,8 +237,8 @@ func (res *Result) WriteText(w io.Writer) {
 			fmt.Fprintf(w, "  %-10s %d\n", c, n)
 		}
 	}
-	for text, n := range res.Errors {
-		fmt.Fprintf(w, "  %d × %s\n", n, text)
+	for _, text := range slices.Sorted(maps.Keys(res.Errors)) {
+		fmt.Fprintf(w, "  %d × %s\n", res.Errors[text], text)
 	}
 	fmt.Fprintf(w, "handshake    %s\n", res.Handshake)
 	for i, b := range res.Broadcasts {

@@ -150,6 +150,15 @@ var (
 // open is the number of connections that are open.
 func (r *run) open() int { return r.sum(Connected) - r.sum(stayFailures...) }
 
+// open is the number of the worker's connections that are open.
+func (w *worker) open() int {
+	n := int(w.public.counts[Connected].Load())
+	for _, c := range stayFailures {
+		n -= int(w.public.counts[c].Load())
+	}
+	return n
+}
+
 func (r *run) progress(now time.Duration) Progress {
 	p := Progress{
 		Phase:     r.phase,

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -26,10 +27,17 @@ func (w *worker) startEcho(o *order) {
 	w.echoEnd = o.deadline
 	for i := 0; i < w.slots.High() && o.count > 0; i++ {
 		if c := w.slots.At(i); c != nil && c.state == open {
-			w.send(c, message{meant: w.run.elapsed(), kind: kindEcho})
+			w.ask(c, w.run.elapsed())
 			o.count--
 		}
 	}
+}
+
+// ask sends a message that the server should echo.
+func (w *worker) ask(c *client, now time.Duration) {
+	c.asked = true
+	w.tally.counts[Asked]++
+	w.send(c, message{meant: now, kind: kindEcho})
 }
 
 func (w *worker) send(c *client, m message) {

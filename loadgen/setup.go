@@ -54,7 +54,7 @@ func (r *run) chooseWorkers() error {
 	conns, workers := r.config.Conns, r.config.Workers
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
-		for r.config.Tables == netpoll.Private && workers*(table-workers) < conns && workers < conns {
+		for r.config.Tables == netpoll.Private && workers*(table-workers) < conns && workers < min(conns, table/2) {
 			workers++
 		}
 	}

@@ -66,8 +66,8 @@ func chooseSources(conns int, given []netip.Addr, targets []target) (Sources, er
 		}
 	}
 	if s.Capacity() < wanted {
-		return s, fmt.Errorf("loadgen: %d source addresses × %d ports × %d targets make %d connections, not %d: add source addresses, or let the server listen on more ports",
-			len(s.addrs), portsPer, s.targets, s.Capacity(), conns)
+		return s, fmt.Errorf("loadgen: %d source addresses × %d ports × %d targets make %d connections, not %d and %d %% to spare: add source addresses, or let the server listen on more ports",
+			len(s.addrs), portsPer, s.targets, s.Capacity(), conns, sourcesSpare)
 	}
 	return s, nil
 }

@@ -28,6 +28,7 @@ const (
 	Missed                   // broadcasts that were passed over by a later one
 	Repeated                 // broadcasts received again, or late
 	Foreign                  // messages that are none of ours
+	Asked                    // messages sent that should be echoed
 	Echoes                   // echoes received
 	BytesIn                  // bytes received
 	tallies
@@ -36,7 +37,7 @@ const (
 var counterNames = [tallies]string{
 	"connected", "refused", "reset", "timed_out", "rejected", "failed", "skipped", "held",
 	"dropped", "closed", "broken", "stalled",
-	"sent", "received", "missed", "repeated", "foreign", "echoes", "bytes_in",
+	"sent", "received", "missed", "repeated", "foreign", "asked", "echoes", "bytes_in",
 }
 
 func (c Counter) String() string { return counterNames[c] }

@@ -10,8 +10,8 @@ import (
 
 // client is a connection's slot.
 //
-//	0 FD   4 Gen   8 index   12 since   16 got   20 partial   24 state
-//	└───────────────────────── 28 bytes ─────────────────────────┘
+//	0 FD   4 Gen   8 index   12 since   16 got   20 partial   24 state   25 asked
+//	└────────────────────────────── 28 bytes ───────────────────────────────┘
 type client struct {
 	netpoll.Slot
 	index   uint32 // among all connections of the run: its source and target
@@ -19,6 +19,7 @@ type client struct {
 	got     uint32 // broadcasts received, which come in order
 	partial uint32 // index of its partial, zero for none
 	state   state
+	asked   bool // an echo is on its way
 }
 
 // state is where a connection is in its life.
@@ -89,6 +90,8 @@ type worker struct {
 	public struct {
 		counts   [tallies]atomic.Uint64
 		opening  atomic.Int64
+		begun    atomic.Int64 // connects called
+		began    atomic.Int64 // ns since the ramp began, when the last one was
 		used     atomic.Int64
 		lastRecv atomic.Int64 // ns since the run began
 	}
@@ -175,9 +178,11 @@ func (w *worker) readMail() {
 		case orderEcho:
 			w.startEcho(o)
 		case orderReport:
+			w.publish() // whoever reads the report reads the counters next
 			o.report <- w.tally.take()
 		case orderClose:
 			w.closing = 0
+			w.ramp.count = w.ramp.started // an interrupted ramp opens no more
 		case orderEnd:
 			w.ended = true
 		}
@@ -239,6 +244,8 @@ func (w *worker) end() {
 // publish lets the coordinator see how far this worker is.
 func (w *worker) publish() {
 	w.public.opening.Store(int64(w.ramp.opening + w.ramp.count - w.ramp.started))
+	w.public.begun.Store(int64(w.ramp.started))
+	w.public.began.Store(int64(w.ramp.began))
 	w.public.used.Store(int64(w.slots.Used()))
 	for i, n := range w.tally.counts {
 		if p := &w.public.counts[i]; p.Load() != n {

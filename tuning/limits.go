@@ -54,14 +54,14 @@ type Limit struct {
 	Name    string
 	Symptom string // what happens when it is hit
 	Fix     string
-	// Sysctl is the key, and Field its number, where one can be raised; the
-	// last field for -1.
+	// Sysctl is the key where there is one to raise. Of several numbers the
+	// one at index Field is what counts; those behind it are not below it.
 	Sysctl string
 	Field  int
 	// Soft limits make things slow, not impossible.
 	Soft bool
 
-	have func(*Machine) int64 // for a limit that is no sysctl
+	have func(Demand, *Machine) int64 // for a limit that is no sysctl
 	// cost is what a demand takes of it: a fixed part, and one for each
 	// connection.
 	cost func(d Demand, m *Machine) (fixed, each float64)
@@ -73,10 +73,11 @@ var Limits = []Limit{
 		Name:    "RLIMIT_NOFILE",
 		Symptom: "accept4 and socket fail with EMFILE",
 		Fix:     "ulimit -n, LimitNOFILE= in the systemd unit, or private descriptor tables (--fd-tables private)",
-		have:    func(m *Machine) int64 { return m.OpenFiles },
-		cost: func(d Demand, _ *Machine) (float64, float64) {
+		have:    func(_ Demand, m *Machine) int64 { return m.OpenFiles },
+		cost: func(d Demand, m *Machine) (float64, float64) {
 			if d.Private {
-				return descriptorsKept + reactorsMax, 1.0 / reactorsMax
+				n := m.tables()
+				return descriptorsKept + n, 1 / n
 			}
 			return descriptorsKept, 1
 		},
@@ -90,7 +91,7 @@ var Limits = []Limit{
 			if m.Privileged {
 				return 0, 0
 			}
-			return float64(m.Files), d.ends()
+			return float64(max(0, m.Files)), d.ends()
 		},
 	},
 	{
@@ -104,19 +105,19 @@ var Limits = []Limit{
 		Name:    "source ports",
 		Symptom: "connect fails with EADDRNOTAVAIL, bind with EADDRINUSE",
 		Fix:     "more source addresses (--sources), or more ports on the server",
-		have:    func(*Machine) int64 { return math.MaxInt64 },
-		cost: func(d Demand, _ *Machine) (float64, float64) {
+		have: func(d Demand, _ *Machine) int64 {
 			if !d.Generator || d.Sources == 0 {
-				return 0, 0
+				return Unknown // as many as it takes
 			}
-			return 0, math.MaxInt64 / float64(d.Sources*max(1, d.Targets)*portsPerSource)
+			return int64(d.Sources * max(1, d.Targets) * portsPerSource)
 		},
+		cost: func(d Demand, _ *Machine) (float64, float64) { return 0, 1 },
 	},
 	{
 		Name:    "memory",
 		Symptom: "the OOM killer",
 		Fix:     "more memory, or fewer connections",
-		have:    func(m *Machine) int64 { return m.Available },
+		have:    func(_ Demand, m *Machine) int64 { return m.Available },
 		cost: func(d Demand, _ *Machine) (float64, float64) {
 			return memoryReserve, d.ends() * (socketBytes + userBytes)
 		},
@@ -139,7 +140,7 @@ var Limits = []Limit{
 		Symptom: "a broadcast to all: TCPMemoryPressures grows; dmesg: TCP: out of memory",
 		Fix:     "sysctl net.ipv4.tcp_mem (pages)",
 		Sysctl:  "net.ipv4.tcp_mem",
-		Field:   -1,
+		Field:   1, // pressure
 		Soft:    true,
 		cost:    func(d Demand, _ *Machine) (float64, float64) { return 0, unreadPages },
 	},
@@ -168,14 +169,14 @@ func (m *Machine) Check(d Demand) []Finding {
 func (m *Machine) check(l *Limit, d Demand) Finding {
 	f := Finding{Limit: l, Conns: math.MaxInt}
 	if l.have != nil {
-		f.Have = l.have(m)
+		f.Have = l.have(d, m)
 	} else {
 		f.Have = m.sysctlField(l.Sysctl, l.Field)
 	}
 	fixed, each := l.cost(d, m)
 	f.Need = int64(math.Ceil(min(fixed+each*float64(d.Conns), math.MaxInt64/2)))
 	if f.Have != Unknown && each > 0 {
-		f.Conns = int(max(0, min((float64(f.Have)-fixed)/each, math.MaxInt32)))
+		f.Conns = int(max(0, min((float64(f.Have)-fixed)/each, 1<<62)))
 	}
 	return f
 }
@@ -194,6 +195,15 @@ func (m *Machine) Largest(d Demand) (int, *Limit) {
 		}
 	}
 	return most, by
+}
+
+// tables is how many private descriptor tables hold the most connections: each
+// also holds a waker for every reactor, so that more are fewer again.
+func (m *Machine) tables() float64 {
+	if m.OpenFiles == Unknown {
+		return reactorsMax
+	}
+	return float64(min(reactorsMax, max(1, (m.OpenFiles-descriptorsKept)/2)))
 }
 
 // writable reports whether this process may change a sysctl.

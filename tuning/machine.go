@@ -77,17 +77,11 @@ func (m *Machine) sysctl(name string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// sysctlField reads one number of a sysctl, the last one for field -1.
+// sysctlField reads one of a sysctl's numbers.
 func (m *Machine) sysctlField(name string, field int) int64 {
 	text, err := m.sysctl(name)
-	if err != nil {
-		return Unknown
-	}
 	fields := strings.Fields(text)
-	if field < 0 {
-		field = len(fields) - 1
-	}
-	if field < 0 || field >= len(fields) {
+	if err != nil || field >= len(fields) {
 		return Unknown
 	}
 	n, err := strconv.ParseInt(fields[field], 10, 64)

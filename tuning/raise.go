@@ -59,13 +59,15 @@ func (m *Machine) Restore(changes []Change) error {
 	return errors.Join(errs...)
 }
 
-// raised replaces one number of a sysctl's value, the last for field -1.
+// raised raises the numbers of a sysctl's value from one on, where they are
+// below need.
 func raised(value string, field int, need int64) string {
 	fields := strings.Fields(value)
-	if field < 0 {
-		field = len(fields) - 1
+	for i := field; i < len(fields); i++ {
+		if n, err := strconv.ParseInt(fields[i], 10, 64); err == nil && n < need {
+			fields[i] = strconv.FormatInt(need, 10)
+		}
 	}
-	fields[field] = strconv.FormatInt(need, 10)
 	return strings.Join(fields, " ")
 }
 

@@ -330,8 +330,8 @@ func rounds(rows []Row) int {
 }
 
 func number(v float64) string {
-	if v >= 1000 {
-		return count(v)
+	if v >= 999.5 { // three digits are not enough, and 'g' would write 1e+03
+		return count(math.Round(v))
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }

@@ -90,10 +90,25 @@ func draw(x, y, second axis, lines ...line) (template.HTML, error) {
 		fmt.Fprintf(&html, `<span><i style="background: %s"></i>%s</span> `, colour, template.HTMLEscapeString(l.name))
 	}
 	html.WriteString("</p>\n")
+	if !drawable(lines) {
+		html.WriteString("<p>There is nothing to draw.</p>\n")
+		return template.HTML(html.String()), nil
+	}
 	if err := c.Render(chart.SVG, &html); err != nil {
 		return "", fmt.Errorf("experiment: draw %s: %w", y.name, err)
 	}
 	return template.HTML(html.String()), nil // from our own names and numbers
+}
+
+// drawable reports whether the curves span any of the x axis.
+func drawable(lines []line) bool {
+	from, to := math.Inf(1), math.Inf(-1)
+	for _, l := range lines {
+		for _, x := range l.x {
+			from, to = min(from, x), max(to, x)
+		}
+	}
+	return from < to
 }
 
 func formatter(a axis) chart.ValueFormatter {

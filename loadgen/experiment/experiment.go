@@ -132,11 +132,12 @@ const (
 )
 
 // memory reads the figures off the samples: all connections open and idle is
-// the last sample of the hold.
+// the last sample of the hold, or of the ramp where there was no hold.
 func memory(o *observer, conns int) Memory {
-	var held Sample
+	empty := o.samples[0]
+	held := empty
 	for _, c := range o.cost() {
-		if c.Phase == "hold" {
+		if c.Phase == "ramp" || c.Phase == "hold" {
 			for _, s := range o.samples {
 				if s.Seconds <= c.Begun+c.Seconds {
 					held = s
@@ -144,7 +145,9 @@ func memory(o *observer, conns int) Memory {
 			}
 		}
 	}
-	empty := o.samples[0]
+	if held.Open > 0 { // not all that were wanted may have come
+		conns = held.Open
+	}
 	per := func(now, before int64) float64 { return float64(now-before) / float64(conns) }
 	m := Memory{
 		ServerRSS: held.Server, GeneratorRSS: held.Generator, MeasuredSeconds: held.Seconds,

@@ -40,35 +40,40 @@ func start(ctx context.Context, name string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(name, args...), exited: make(chan error, 1)}
 	p.cmd.Stderr = &p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	listening := make(chan string, 1)
-	go p.run(listening)
-	var err error
+	started, listening := make(chan error), make(chan string, 1)
+	go p.run(started, listening)
+	err := <-started
+	if err != nil {
+		return nil, fmt.Errorf("experiment: start %s: %w", name, err)
+	}
 	select {
 	case p.addr = <-listening:
 		return p, nil
 	case err = <-p.exited:
+		p.exited <- err // for kill
+		if err == nil {
+			err = errors.New("it ended and never listened")
+		}
 	case <-time.After(startTimeout):
 		err = errors.New("it does not listen")
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if p.cmd.Process != nil {
-		_ = p.cmd.Process.Kill()
-	}
+	p.kill()
 	return nil, fmt.Errorf("experiment: start %s: %w\n%s", name, err, p.stderr.String())
 }
 
 // run is the child's life. The kernel kills it should this program die, which
 // it takes the end of the thread that started it for, so that thread waits.
-func (p *process) run(listening chan<- string) {
+func (p *process) run(started chan<- error, listening chan<- string) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	stdout, err := p.cmd.StdoutPipe()
 	if err == nil {
 		err = p.cmd.Start()
 	}
+	started <- err
 	if err != nil {
-		p.exited <- err
 		return
 	}
 	lines := bufio.NewScanner(stdout)

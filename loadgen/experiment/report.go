@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	text "text/template"
 
 	"github.com/dustin/go-humanize"
@@ -23,10 +24,11 @@ var htmlTemplate string
 var functions = map[string]any{
 	"comma": func(n int) string { return humanize.Comma(int64(n)) },
 	"bytes": func(n int64) string { return humanize.IBytes(uint64(max(0, n))) },
-	"per":   func(bytes float64) string { return humanize.CommafWithDigits(bytes, 1) + " B" },
-	"f0":    func(v float64) string { return humanize.CommafWithDigits(v, 0) },
-	"f1":    func(v float64) string { return humanize.CommafWithDigits(v, 1) },
-	"f2":    func(v float64) string { return fmt.Sprintf("%.2f", v) },
+	"per":   func(bytes float64) string { return humanize.FormatFloat("#,###.#", bytes) + " B" },
+	"f0":    func(v float64) string { return humanize.FormatFloat("#,###.", v) },
+	"f1":    func(v float64) string { return humanize.FormatFloat("#,###.#", v) },
+	"f2":    func(v float64) string { return humanize.FormatFloat("#,###.##", v) },
+	"cell":  func(text string) string { return strings.NewReplacer("|", `\|`, "\n", " ").Replace(text) },
 	"inc":   func(i int) int { return i + 1 },
 }
 

@@ -1,0 +1,480 @@
+package loadgen
+
+import (
+	"context"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/frame"
+)
+
+func TestHandshakesAreChecked(t *testing.T) {
+	const conns = 5
+	answer := func(old, new string) func(*peer) {
+		return func(p *peer) {
+			good := accept(p.request())
+			if !strings.Contains(good, old) {
+				p.Errorf("%q is not in the good answer", old)
+			}
+			p.send([]byte(strings.Replace(good, old, new, 1)))
+			p.rest()
+		}
+	}
+	rows := []struct {
+		why    string
+		script func(*peer)
+		want   Counter
+		error  string
+	}{
+		{"the good answer", answer("", ""), Connected, ""},
+		{"more headers than needed", answer("Upgrade:", "Server: fake\r\nDate: now\r\nUpgrade:"), Connected, ""},
+		{"byte by byte", func(p *peer) {
+			for _, b := range []byte(accept(p.request())) {
+				p.send([]byte{b})
+			}
+			p.rest()
+		}, Connected, ""},
+
+		{"an accept value for somebody else", answer("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: x"), Rejected, "Sec-WebSocket-Accept"},
+		{"no accept value", answer("Sec-WebSocket-Accept", "Sec-WebSocket-Refuse"), Rejected, "Sec-WebSocket-Accept"},
+		{"503", answer("101 Switching Protocols", "503 Service Unavailable"), Rejected, "503 Service Unavailable"},
+		{"200", answer("101 Switching Protocols", "200 OK"), Rejected, "200 OK"},
+		{"no HTTP", func(p *peer) { p.request(); p.send([]byte("SSH-2.0-OpenSSH\r\n\r\n")); p.rest() }, Rejected, "SSH-2.0"},
+		{"a header without a colon", answer("Upgrade: websocket", "Upgrade websocket"), Rejected, "malformed"},
+		{"a bare line feed", answer("websocket\r\n", "websocket\n"), Rejected, "malformed"},
+		{"an extension that was not offered", answer("Upgrade:", "Sec-WebSocket-Extensions: x\r\nUpgrade:"), Rejected, "not offered"},
+		{"a head without end", func(p *peer) {
+			p.request()
+			p.send([]byte("HTTP/1.1 101 Switching Protocols\r\n"))
+			for {
+				if _, err := p.Write([]byte("X-More: and more\r\n")); err != nil {
+					return
+				}
+			}
+		}, Rejected, "head exceeds 8192 bytes"},
+
+		{"the end in place of an answer", func(p *peer) { p.request() }, Reset, "EOF"},
+		{"the end in the middle of it", func(p *peer) { p.send([]byte(accept(p.request())[:50])) }, Reset, "EOF"},
+		{"a reset in place of an answer", func(p *peer) { p.request(); p.reset() }, Reset, "reset"},
+		{"a reset in the middle of it", func(p *peer) { p.send([]byte(accept(p.request())[:50])); p.reset() }, Reset, "reset"},
+	}
+	for _, r := range rows {
+		t.Run(r.why, func(t *testing.T) {
+			res := mustRun(t, short(t), Config{URLs: []string{fake(t, r.script)}, Conns: conns, Workers: 1})
+			expect(t, res, map[Counter]int{r.want: conns})
+			if res.OK() != (r.want == Connected) {
+				t.Errorf("OK is %v", res.OK())
+			}
+			if r.want != Connected {
+				expectError(t, res, r.want.String()+": ", conns)
+				expectError(t, res, r.error, conns)
+			} else if len(res.Errors) > 0 || res.Handshake.Count != conns {
+				t.Errorf("%d handshakes, errors %v", res.Handshake.Count, res.Errors)
+			}
+		})
+	}
+}
+
+func TestAServerThatNeverAnswersIsGivenUp(t *testing.T) {
+	t.Parallel()
+	silent := func(p *peer) { p.request(); _, _ = io.Copy(io.Discard, p.in) }
+	halfway := func(p *peer) { p.send([]byte(accept(p.request())[:50])); _, _ = io.Copy(io.Discard, p.in) }
+	for why, script := range map[string]func(*peer){"silent": silent, "half an answer": halfway} {
+		t.Run(why, func(t *testing.T) {
+			t.Parallel()
+			res := mustRun(t, short(t), Config{
+				URLs: []string{fake(t, script)}, Conns: 5, Workers: 1, ConnectTimeout: 50 * time.Millisecond,
+			})
+			expect(t, res, map[Counter]int{TimedOut: 5})
+			expectError(t, res, "timed_out: the handshake was not complete in time", 5)
+			if res.OK() {
+				t.Error("the result is OK")
+			}
+		})
+	}
+}
+
+// Those that are on their way when their time is up are counted, those that
+// are open by then are left alone.
+func TestOnlyTheSlowAreGivenUp(t *testing.T) {
+	t.Parallel()
+	var accepted atomic.Int64
+	url := fake(t, func(p *peer) {
+		if accepted.Add(1)%2 == 0 {
+			p.request()
+			_, _ = io.Copy(io.Discard, p.in)
+			return
+		}
+		p.open()
+		p.rest()
+	})
+	// Long enough for the quick ones on a machine that is busy.
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 10, Workers: 1, ConnectTimeout: 3 * time.Second})
+	expect(t, res, map[Counter]int{Connected: 5, TimedOut: 5})
+}
+
+// While a server answers nobody, so many connections are on their way and no
+// more, and the result tells that the others were held up.
+func TestOnlySoManyConnectionsAreOnTheirWay(t *testing.T) {
+	const conns = inFlight + 100
+	var waiting atomic.Int64
+	full := make(chan struct{})
+	url := fake(t, func(p *peer) {
+		r := p.request()
+		switch n := waiting.Add(1); {
+		case n == inFlight:
+			close(full)
+		case n > inFlight:
+			select {
+			case <-full:
+			default:
+				p.Errorf("%d connections are on their way", n)
+			}
+		}
+		<-full
+		p.send([]byte(accept(r)))
+		p.rest()
+	})
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Workers: 1})
+	expect(t, res, map[Counter]int{Connected: conns})
+	if res.Counts[Held.String()] == 0 || !res.OK() {
+		t.Errorf("OK is %v, counts %v", res.OK(), res.Counts)
+	}
+}
+
+// crowded listens with room for one connection to wait. Further ones are still
+// on their way when connect returns, until there is room for many.
+func crowded(t *testing.T) (listener net.Listener, makeRoom func(), c Config) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	raw, err := listener.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	backlog := func(n int) {
+		err := raw.Control(func(fd uintptr) {
+			if err := unix.Listen(int(fd), n); err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	backlog(0)
+	return listener, func() { backlog(4096) }, Config{URLs: []string{"ws://" + listener.Addr().String() + "/"}, Conns: 6, Workers: 1}
+}
+
+func TestConnectionsThatTCPKeepsWaitingOpenLater(t *testing.T) {
+	t.Parallel()
+	listener, makeRoom, c := crowded(t)
+	var serving sync.WaitGroup
+	start := sync.OnceFunc(func() {
+		makeRoom()
+		serving.Go(func() {
+			for range c.Conns {
+				conn, err := listener.Accept()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				serving.Go(func() {
+					defer conn.Close()
+					p := newPeer(t, conn)
+					p.open()
+					p.rest()
+				})
+			}
+		})
+	})
+	c.Progress = func(p Progress) {
+		if p.Opening == c.Conns { // all are on their way, and the queue is full
+			start()
+		}
+	}
+	res := mustRun(t, short(t), c)
+	serving.Wait()
+	expect(t, res, map[Counter]int{Connected: c.Conns})
+	if !res.OK() {
+		t.Errorf("not OK: %v", res.Errors)
+	}
+}
+
+func TestConnectionsThatNobodyTakesAreRefused(t *testing.T) {
+	t.Parallel()
+	listener, _, c := crowded(t)
+	stop := sync.OnceFunc(func() { listener.Close() })
+	c.Progress = func(p Progress) {
+		if p.Opening == c.Conns {
+			stop() // resets those that wait; the others' next SYN finds nobody
+		}
+	}
+	res := mustRun(t, short(t), c)
+	refused, reset := res.Counts[Refused.String()], res.Counts[Reset.String()]
+	if refused == 0 || reset == 0 || refused+reset != c.Conns || res.Open != 0 || res.OK() {
+		t.Errorf("counts %v, errors %v", res.Counts, res.Errors)
+	}
+	expectError(t, res, "refused: connection refused", refused)
+}
+
+func TestConnectionsToNobodyAreRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	res := mustRun(t, short(t), Config{URLs: []string{"ws://" + l.Addr().String() + "/"}, Conns: 3})
+	expect(t, res, map[Counter]int{Refused: 3})
+	expectError(t, res, "refused: connection refused", 3)
+	if res.OK() {
+		t.Error("the result is OK")
+	}
+}
+
+func TestRequestsAskForWhatTheURLSays(t *testing.T) {
+	const conns = 20
+	requests := make(chan *http.Request, conns)
+	url := fake(t, func(p *peer) {
+		r := p.request()
+		requests <- r
+		p.send([]byte(accept(r)))
+		p.rest()
+	})
+	res := mustRun(t, short(t), Config{URLs: []string{url + "chat?room=%C3%A4&n=1"}, Conns: conns})
+	expect(t, res, map[Counter]int{Connected: conns})
+	keys := map[string]bool{}
+	for range conns {
+		r := <-requests
+		if r.RequestURI != "/chat?room=%C3%A4&n=1" {
+			t.Errorf("asked for %s", r.RequestURI)
+		}
+		keys[r.Header.Get("Sec-WebSocket-Key")] = true
+	}
+	if len(keys) != conns {
+		t.Errorf("%d keys of %d connections", len(keys), conns)
+	}
+}
+
+// The floor program answers with fixed bytes, takes only masks of zeros and
+// does not care for a closing handshake.
+func TestTheFloorIsSpokenToAsItWants(t *testing.T) {
+	ends := make(chan error, 2)
+	url := fake(t, func(p *peer) {
+		if key := p.request().Header.Get("Sec-WebSocket-Key"); key != string(frame.SampleKey[:]) {
+			p.Errorf("key %s", key)
+		}
+		p.send([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+			"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"))
+		buf := make([]byte, 6+32)
+		for {
+			if _, err := io.ReadFull(p.in, buf); err != nil {
+				ends <- err
+				return
+			}
+			if string(buf[:6]) != "\x82\xa0\x00\x00\x00\x00" {
+				p.Errorf("a frame begins with % x", buf[:6])
+			}
+			p.send(whole(buf[6:]))
+		}
+	})
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 2, Floor: true, Active: 2, Echo: 50 * time.Millisecond})
+	if !res.OK() || res.Echo.Messages == 0 {
+		t.Errorf("%+v", res)
+	}
+	for range 2 {
+		if err := <-ends; !strings.Contains(err.Error(), "reset") {
+			t.Errorf("a connection ended with %v, want a reset", err)
+		}
+	}
+}
+
+func TestPortsThatAreTakenAreSkipped(t *testing.T) {
+	const conns, taken = 6, 3
+	// An address that no other test has, nor another run of this one.
+	source := netip.AddrFrom4([4]byte{127, 100, byte(rand.IntN(256)), byte(1 + rand.IntN(254))})
+	sources := Sources{[]netip.Addr{source}, 1}
+	for i := range taken {
+		from, _ := sources.Pick(2 * i)
+		l, err := net.Listen("tcp", from.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+	}
+	arrived := make(chan string, conns)
+	url := fake(t, func(p *peer) {
+		arrived <- p.RemoteAddr().String()
+		p.open()
+		p.rest()
+	})
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Sources: sources.addrs, Workers: 2})
+	expect(t, res, map[Counter]int{Connected: conns})
+	if res.Counts[Skipped.String()] != taken || !res.OK() || res.Sources != 1 {
+		t.Errorf("%d skipped, want %d; errors %v", res.Counts[Skipped.String()], taken, res.Errors)
+	}
+	// Each of the first six combinations that is free, and the next three.
+	want := map[string]bool{}
+	for _, i := range []int{1, 3, 5, 6, 7, 8} {
+		from, _ := sources.Pick(i)
+		want[from.String()] = true
+	}
+	for range conns {
+		if from := <-arrived; !want[from] {
+			t.Errorf("connected from %s, or twice", from)
+		} else {
+			delete(want, from)
+		}
+	}
+}
+
+func TestSparePlacesRunOut(t *testing.T) {
+	r := &run{config: Config{Conns: 64_510}, sources: Sources{loopback(1), 1}}
+	for _, want := range []int{64_510, 64_511, -1, -1} {
+		if got := r.spare(); got != want {
+			t.Errorf("spare %d, want %d", got, want)
+		}
+	}
+}
+
+func TestAnAddressThatIsNotOursFails(t *testing.T) {
+	url := fake(t, func(*peer) { t.Error("somebody connected") })
+	res := mustRun(t, short(t), Config{
+		URLs: []string{url}, Conns: 3, Sources: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, // RFC 5737
+	})
+	expect(t, res, map[Counter]int{Failed: 3})
+	expectError(t, res, "192.0.2.1", 3)
+	if res.OK() {
+		t.Error("the result is OK")
+	}
+}
+
+func TestConnectionsSpreadOverSeveralURLs(t *testing.T) {
+	const each = 7
+	arrived := make(chan string, 3*each)
+	var urls []string
+	for range 3 {
+		urls = append(urls, fake(t, func(p *peer) {
+			arrived <- "ws://" + p.LocalAddr().String() + "/"
+			p.open()
+			p.rest()
+		}))
+	}
+	res := mustRun(t, short(t), Config{URLs: urls, Conns: 3 * each, Workers: 2})
+	expect(t, res, map[Counter]int{Connected: 3 * each})
+	if !slices.Equal(res.URLs, urls) {
+		t.Errorf("URLs %v", res.URLs)
+	}
+	accepted := map[string]int{}
+	for range 3 * each {
+		accepted[<-arrived]++
+	}
+	for _, url := range urls {
+		if accepted[url] != each {
+			t.Errorf("%s has %d connections, want %d", url, accepted[url], each)
+		}
+	}
+}
+
+// A pacer may let connections come late, never early.
+func TestConnectionsComeNoFasterThanWanted(t *testing.T) {
+	const conns, rate = 21, 200
+	url := fake(t, func(p *peer) { p.open(); p.rest() })
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Rate: rate, Workers: 1})
+	expect(t, res, map[Counter]int{Connected: conns})
+	if soonest := float64(conns-1) / rate; res.Phases[0].Seconds < soonest {
+		t.Errorf("%d connections in %v s, at %d a second", conns, res.Phases[0].Seconds, rate)
+	}
+	if res.Rate != rate || res.ConnectRate <= 0 || res.ConnectRate > rate*conns/(conns-1) {
+		t.Errorf("rate %v, wanted %v", res.ConnectRate, res.Rate)
+	}
+}
+
+// A time in a slot wraps; what lies between two of them does not.
+func TestAHandshakesAgeSurvivesTheWrap(t *testing.T) {
+	const wrap = (math.MaxUint32 + 1) * time.Microsecond
+	for _, begun := range []time.Duration{0, time.Second, wrap - time.Second, wrap, 5*wrap - 1} {
+		for _, age := range []time.Duration{0, time.Millisecond, 30 * time.Second, time.Hour} {
+			c := client{since: micros(begun)}
+			if got := c.age(begun + age); got < age || got > age+time.Microsecond {
+				t.Errorf("begun at %s, %s later it is %s old", begun, age, got)
+			}
+		}
+	}
+}
+
+func TestRefusalsAreToldFromResets(t *testing.T) {
+	for _, r := range []struct {
+		err  error
+		want Counter
+	}{
+		{unix.ECONNREFUSED, Refused}, {unix.ECONNRESET, Reset}, {io.EOF, Reset}, {unix.EPIPE, Reset}, {unix.ETIMEDOUT, Reset},
+	} {
+		if got := refusal(r.err); got != r.want {
+			t.Errorf("%v is %s, want %s", r.err, got, r.want)
+		}
+	}
+}
+
+func TestARunThatIsOverBeforeItBeginsReturns(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	url := fake(t, func(p *peer) { p.open(); p.rest() })
+	res, err := Run(ctx, Config{URLs: []string{url}, Conns: 10})
+	if err == nil && !res.Interrupted {
+		t.Errorf("%+v", res)
+	}
+}
+
+// The generator blames itself for connects that it called late, and for
+// nothing that the server did or did not do with them.
+func TestASlowServerIsNotTheGeneratorsLimit(t *testing.T) {
+	// With 200 ms between answers, 30 handshakes take 6 s in place of 0.3 s.
+	turn := make(chan struct{}, 1)
+	turn <- struct{}{}
+	url := fake(t, func(p *peer) {
+		r := p.request()
+		<-turn
+		time.Sleep(200 * time.Millisecond)
+		turn <- struct{}{}
+		p.send([]byte(accept(r)))
+		p.rest()
+	})
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 30, Rate: 100, Workers: 1})
+	for _, text := range res.Limited {
+		t.Errorf("limited %q, with counts %v", text, res.Counts)
+	}
+}
+
+// A few handshakes that are never answered do not hold up other workers.
+func TestAServerThatDoesNotAnswerHoldsNoWorkerUp(t *testing.T) {
+	const conns = 12
+	ctx, enough := context.WithCancel(t.Context())
+	var asked atomic.Int64
+	url := fake(t, func(p *peer) {
+		p.request()
+		if asked.Add(1) == conns {
+			enough()
+		}
+		_, _ = io.Copy(io.Discard, p.in)
+	})
+	res := mustRun(t, ctx, Config{URLs: []string{url}, Conns: conns, Workers: conns, ConnectTimeout: time.Hour})
+	if !res.Interrupted || asked.Load() != conns {
+		t.Errorf("%d of %d handshakes had begun", asked.Load(), conns)
+	}
+}

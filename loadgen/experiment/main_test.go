@@ -1,0 +1,86 @@
+package experiment
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// Run starts the program that is running, as «lull serve». In a test that is
+// the test itself, which therefore knows how to serve: like lull, and, where
+// fault says so, not like it.
+func TestMain(m *testing.M) {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == "serve":
+		serve(os.Args[2:])
+	case len(os.Args) > 1 && os.Args[1] == "-listen": // as the floor program is called
+		serve(os.Args[1:])
+	case os.Getenv(orphan) != "":
+		leaveOrphan(os.Getenv(orphan))
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// fault names, in the environment, what is wrong with the server.
+const fault = "LULL_TEST_FAULT"
+
+// faultConns is after how many connections one that dies does.
+const faultConns = 50
+
+func serve(args []string) {
+	flags := flag.NewFlagSet("serve", flag.ExitOnError)
+	listen := flags.String("listen", "", "")
+	mode := flags.String("mode", "", "")
+	conns := flags.Int("max-conns", 0, "")
+	reactors := flags.Int("reactors", 0, "")
+	threads := flags.Int("threads", 0, "")
+	flags.String("status", "", "")
+	flags.String("fd-tables", "", "")
+	flags.String("tables", "", "")
+	_ = flags.Parse(args) // or it exits
+
+	if os.Getenv(fault) == "does not start" {
+		fmt.Fprintln(os.Stderr, "the port is taken")
+		os.Exit(3)
+	}
+	var opened atomic.Int64
+	h := server.Handler{
+		Open: func(server.Conn) {
+			if os.Getenv(fault) == "dies" && opened.Add(1) == faultConns {
+				fmt.Fprintln(os.Stderr, "out of luck")
+				os.Exit(4)
+			}
+		},
+		Message: func(c server.Conn, op frame.Op, data []byte) {
+			if *mode == "echo" {
+				_ = c.Send(op, data)
+			} else {
+				_ = c.Server().Broadcast(op, data)
+			}
+		},
+	}
+	s, err := server.Listen(*listen, h, server.Options{
+		MaxConns: *conns, Reactors: max(*reactors, *threads), Tables: netpoll.Private,
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	fmt.Printf("listening on %s (%s)\n", s.Addrs()[0], *mode)
+	if err := s.Run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

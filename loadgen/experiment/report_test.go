@@ -1,0 +1,343 @@
+package experiment
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"html/template"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/tuning"
+)
+
+// fixed is a report with something in every field.
+func fixed() *Report {
+	begun := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	return &Report{
+		Date:    begun,
+		Machine: Machine{Kernel: "6.18.0", Go: "go1.26.0", Processors: 4, Memory: 16 << 30},
+		Wanted:  1_000_000, Limit: "memory allows 500000: more memory, or fewer connections",
+		Raised: []tuning.Change{{Name: "net.core.somaxconn", Old: "4096", New: "65535"}},
+		Load: &loadgen.Result{
+			Conns: 500_000, URLs: []string{"ws://127.0.0.1:8080/"}, Workers: 4, Sources: 8, Size: 32,
+			Open: 499_999, Lost: 1, ConnectRate: 25_000.4,
+			Counts:    map[string]int{"connected": 500_000, "dropped": 1, "missed": 1},
+			Handshake: loadgen.Latency{Count: 500_000, First: 0.1, P50: 1.5, P90: 2, P99: 12.25, Last: 100},
+			Broadcasts: []loadgen.Broadcast{
+				{
+					Messages: 1, Expected: 500_000, Received: 500_000, Deliveries: 250_000.7,
+					Latency:   loadgen.Latency{Count: 500_000, First: 0.25, P50: 1000, P90: 1800, P99: 1990.5, Last: 2000},
+					Histogram: []loadgen.Bar{{UpTo: 1000, Count: 250_000}, {UpTo: 2000, Count: 250_000}},
+				},
+				{
+					Messages: 1, Expected: 500_000, Received: 499_999, Deliveries: 1_000_000,
+					Latency:   loadgen.Latency{Count: 499_999, First: 0.5, P50: 250, P90: 450, P99: 490, Last: 500},
+					Histogram: []loadgen.Bar{{UpTo: 250, Count: 250_000}, {UpTo: 500, Count: 249_999}},
+				},
+			},
+			Phases:  []loadgen.Phase{{Name: "ramp", Begun: begun, Seconds: 20, CPUSeconds: 30}},
+			Errors:  map[string]int{"dropped: EOF": 1},
+			Limited: []string{"ramp: the generator used 95 % of all processors"},
+		},
+		Costs: []Cost{{"ramp", 0, 20, 15.5, 30}, {"hold", 20, 10, 0.01, 0}, {"broadcast", 30, 5, 2.5, 3.25}},
+		Memory: Memory{
+			ServerRSS: 36 << 20, GeneratorRSS: 48 << 20, ServerPerConn: 45.25, GenPerConn: 50, KernelPerConn: 8005,
+			ServerSlope: 40.5, GeneratorSlope: 44, MeasuredSeconds: 29.9,
+		},
+		Samples: []Sample{
+			{0, 0, 12 << 20, 24 << 20, 100 << 20},
+			{10, 250_000, 24 << 20, 36 << 20, 2000 << 20},
+			{20, 499_999, 36 << 20, 48 << 20, 4000 << 20},
+			{35, 499_999, 40 << 20, 50 << 20, 4100 << 20},
+		},
+	}
+}
+
+// plain is the report of a small run in which all went well.
+func plain() *Report {
+	return &Report{
+		Date:    time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
+		Machine: Machine{Kernel: "6.18.0", Go: "go1.26.0", Processors: 2, Memory: 8 << 30},
+		Wanted:  100,
+		Load:    &loadgen.Result{Conns: 100, Open: 100, ConnectRate: 5000, Counts: map[string]int{}},
+		Costs:   []Cost{{"ramp", 0, 0.5, 0.1, 0.2}},
+		Samples: []Sample{{0, 0, 12 << 20, 24 << 20, 100 << 20}, {0.5, 100, 12 << 20, 24 << 20, 101 << 20}},
+	}
+}
+
+func TestReportForPeople(t *testing.T) {
+	for name, of := range map[string]struct {
+		report *Report
+		want   string
+	}{"with everything": {fixed(), goldenFixed}, "plain": {plain(), goldenPlain}} {
+		var b strings.Builder
+		if err := of.report.WriteMarkdown(&b); err != nil {
+			t.Fatal(err)
+		}
+		if b.String() != of.want {
+			t.Errorf("%s: got:\n%s\nwant:\n%s", name, b.String(), of.want)
+		}
+	}
+}
+
+const goldenFixed = `# 500,000 connections: not as wanted
+
+2026-03-04 05:06 UTC · Linux 6.18.0 · 4 processors · 16 GiB · go1.26.0
+Server and generator are two processes on this machine, over loopback.
+Limited: memory allows 500000: more memory, or fewer connections
+Raised for the run and put back: net.core.somaxconn from 4096 to 65535
+**Generator-limited** — ramp: the generator used 95 % of all processors
+
+| | |
+|---|---|
+| connections open after the hold | 499,999 of 500,000 |
+| connect rate | 25,000/s; handshake p50 1.5 ms, p99 12.3 ms |
+| messages lost | 1 |
+| server, user space | 36 MiB in all, **45.2 B** a connection (40.5 B between 15 k and 100 k) |
+| generator, user space | 48 MiB in all, 50.0 B a connection (44.0 B between 15 k and 100 k) |
+| kernel, both ends | 8,005.0 B a connection |
+
+| phase | seconds | server CPU s | generator CPU s |
+|---|--:|--:|--:|
+| ramp | 20.00 | 15.50 | 30.00 |
+| hold | 10.00 | 0.01 | 0.00 |
+| broadcast | 5.00 | 2.50 | 3.25 |
+
+| broadcast | received | first ms | p50 ms | p99 ms | last ms | deliveries/s |
+|--:|--:|--:|--:|--:|--:|--:|
+| 1 | 500,000 of 500,000 | 0.25 | 1,000.0 | 1,990.5 | 2,000.0 | 250,001 |
+| 2 | 499,999 of 500,000 | 0.50 | 250.0 | 490.0 | 500.0 | 1,000,000 |
+
+| beside published runs | connections | memory | a connection | hardware |
+|---|--:|--:|--:|---|
+| **lull, this run** (server side, kernel included) | 499,999 | 1.9 GiB | 4,047.8 B | 4 processors, 16 GiB, generator included |
+| Haskell websockets, 256 k (the generator (tsung) ran on a second one) | 256,000 | 4.4 GiB | 18,359 B | EC2 m4.xlarge, 4 cores, 16 GB |
+| Haskell websockets, 500 k (then the generator died) | 500,000 | 8.8 GiB | 18,800 B | EC2 m4.xlarge, 4 cores, 16 GB |
+| Phoenix channels, 2 M (45 generators) | 2,000,000 | 78 GiB | 41,900 B | Rackspace OnMetal, 40 cores, 128 GB |
+
+| errors | |
+|---|--:|
+| dropped: EOF | 1 |
+
+`
+
+const goldenPlain = `# 100 connections: all open, nothing lost
+
+2026-03-04 05:06 UTC · Linux 6.18.0 · 2 processors · 8.0 GiB · go1.26.0
+Server and generator are two processes on this machine, over loopback.
+
+| | |
+|---|---|
+| connections open after the hold | 100 of 100 |
+| connect rate | 5,000/s; handshake p50 0.0 ms, p99 0.0 ms |
+| messages lost | 0 |
+| server, user space | 0 B in all, **0.0 B** a connection |
+| generator, user space | 0 B in all, 0.0 B a connection |
+| kernel, both ends | 0.0 B a connection |
+
+| phase | seconds | server CPU s | generator CPU s |
+|---|--:|--:|--:|
+| ramp | 0.50 | 0.10 | 0.20 |
+
+| beside published runs | connections | memory | a connection | hardware |
+|---|--:|--:|--:|---|
+| **lull, this run** (server side, kernel included) | 100 | 0 B | 0.0 B | 2 processors, 8.0 GiB, generator included |
+| Haskell websockets, 256 k (the generator (tsung) ran on a second one) | 256,000 | 4.4 GiB | 18,359 B | EC2 m4.xlarge, 4 cores, 16 GB |
+| Haskell websockets, 500 k (then the generator died) | 500,000 | 8.8 GiB | 18,800 B | EC2 m4.xlarge, 4 cores, 16 GB |
+| Phoenix channels, 2 M (45 generators) | 2,000,000 | 78 GiB | 41,900 B | Rackspace OnMetal, 40 cores, 128 GB |
+
+`
+
+// saved saves a report and reads it back.
+func saved(t *testing.T, r *Report) (markdown, html, text string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "new", "folder")
+	if err := r.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	read := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	return read("report.md"), read("report.html"), read("report.json")
+}
+
+func TestSaveWritesThreeFiles(t *testing.T) {
+	markdown, html, text := saved(t, fixed())
+	if markdown != goldenFixed {
+		t.Errorf("report.md is not what WriteMarkdown writes:\n%s", markdown)
+	}
+	got := &Report{}
+	if err := json.Unmarshal([]byte(text), got); err != nil {
+		t.Fatal(err)
+	}
+	if want := fixed(); !reflect.DeepEqual(got, want) {
+		t.Errorf("report.json became %+v, want %+v", got, want)
+	}
+	if !strings.HasPrefix(html, "<!doctype html>") || !strings.HasSuffix(strings.TrimSpace(html), "</html>") {
+		t.Errorf("report.html is cut: %q … %q", html[:20], html[len(html)-20:])
+	}
+}
+
+func TestSaveSaysWhereItCannotWrite(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// A folder in a report's place cannot be written even by root.
+	taken := t.TempDir()
+	for _, name := range []string{"report.json", "report.md", "report.html"} {
+		if err := os.Mkdir(filepath.Join(taken, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, in := range map[string]string{file: file, filepath.Join(file, "below"): file, taken: filepath.Join(taken, "report.")} {
+		err := fixed().Save(dir)
+		if err == nil || !strings.HasPrefix(err.Error(), "experiment: ") || !strings.Contains(err.Error(), in) {
+			t.Errorf("%s: %v", in, err)
+		}
+	}
+}
+
+// wellFormed reads HTML as far as that is XML: every end tag has its begin.
+func wellFormed(html string) error {
+	d := xml.NewDecoder(strings.NewReader(html))
+	d.Strict, d.AutoClose, d.Entity = false, append(xml.HTMLAutoClose, "meta", "th", "td"), xml.HTMLEntity
+	for {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func TestPageStandsAlone(t *testing.T) {
+	for name, r := range map[string]*Report{"with everything": fixed(), "plain": plain()} {
+		_, html, _ := saved(t, r)
+		if err := wellFormed(html); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		charts := 2
+		if len(r.Load.Broadcasts) > 0 {
+			charts = 3
+		}
+		if n := strings.Count(html, "<svg"); n != charts || strings.Count(html, "</svg>") != charts {
+			t.Errorf("%s: %d pictures, want %d", name, n, charts)
+		}
+		// The only addresses in it name XML's vocabularies; nothing is fetched.
+		for _, url := range regexp.MustCompile(`(?:\S+\s*=\s*)?\S*https?://[^"'\s)]*`).FindAllString(html, -1) {
+			if !strings.HasPrefix(url, "xmlns") {
+				t.Errorf("%s: refers to %s", name, url)
+			}
+		}
+		for _, tag := range []string{"<script", "<link", "<img", "<iframe", "@import", "url("} {
+			if strings.Contains(strings.ToLower(html), tag) {
+				t.Errorf("%s: there is a %s", name, tag)
+			}
+		}
+	}
+}
+
+func TestPageShowsTheFigures(t *testing.T) {
+	_, html, _ := saved(t, fixed())
+	text := regexp.MustCompile(`<[^>]*>`).ReplaceAllString(html, "|")
+	for _, want := range []string{
+		"500,000 connections|",               // the title: what was tried
+		"499,999 connections|",               // the heading: what was reached
+		"Linux 6.18.0", "go1.26.0", "16 GiB", // where
+		"Limited: memory allows 500000",
+		"499,999 of 500,000 open, 1 messages lost",
+		"Generator-limited — ramp: the generator used 95 % of all processors",
+		"|45.2 B|", "|50.0 B|", "|8,005.0 B|", "|25,000|", "|36 MiB|",
+		"|broadcast 1|", "|broadcast 2|",
+		"|499,999 of 500,000|0.50|250.0|490.0|500.0|1,000,000|",
+		"|ramp|20.00|15.50|30.00|",
+		"net.core.somaxconn from 4096 to 65535",
+		"|4,047.8 B|", "Haskell websockets, 256 k", "|18,359 B|",
+		"|dropped: EOF|1|",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("nothing says %q", want)
+		}
+	}
+	_, html, _ = saved(t, plain())
+	for _, unwanted := range []string{"Limited", "limited", "Not as wanted", "Broadcasts", "Errors", "Raised"} {
+		if strings.Contains(html, unwanted) {
+			t.Errorf("a run in which all went well speaks of %q", unwanted)
+		}
+	}
+}
+
+// What a server says in its errors is text, whatever it looks like.
+func TestErrorsAreEscaped(t *testing.T) {
+	const evil = `rejected: <script>alert("x")</script></table><img src=x onerror=y>`
+	r := fixed()
+	r.Load.Errors = map[string]int{evil: 1}
+	r.Load.Limited = []string{evil}
+	r.Limit = evil
+	r.Machine.Kernel = evil
+	r.Raised[0].Old = evil
+	_, html, _ := saved(t, r)
+	for _, tag := range []string{"<script", "<img"} {
+		if strings.Contains(html, tag) {
+			t.Errorf("there is a %s", tag)
+		}
+	}
+	if n := strings.Count(html, template.HTMLEscapeString(evil)); n != 5 {
+		t.Errorf("shown %d times, want 5", n)
+	}
+	if err := wellFormed(html); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMemoryOfAConnectionIsItsServersSide(t *testing.T) {
+	r := fixed()
+	if got, want := r.BytesPerConnection(), 45.25+8005.0/2; got != want { // the kernel's figure is both ends'
+		t.Errorf("%v B, want %v", got, want)
+	}
+	if got := r.BytesTotal(); got != 2_023_870_952 { // 4047.75 × 499,999
+		t.Errorf("%d B in all", got)
+	}
+}
+
+func TestPublishedRuns(t *testing.T) {
+	want := map[string]int{
+		"Haskell websockets, 256 k": 18_359, // 4.7 GB ÷ 256,000
+		"Haskell websockets, 500 k": 18_800, // 9.4 GB ÷ 500,000
+		"Phoenix channels, 2 M":     41_900, // 83.8 GB ÷ 2,000,000
+	}
+	for _, m := range Marks {
+		if got := m.PerConnection(); got != want[m.What] || m.Hardware == "" {
+			t.Errorf("%s: %d B a connection, want %d", m.What, got, want[m.What])
+		}
+	}
+}
+
+// Runs that were short, or reached nobody, have a report too.
+func TestReportsOfLittleAreSaved(t *testing.T) {
+	none := loadgen.Broadcast{Messages: 1, Expected: 10}
+	samples := []Sample{{Open: 0}, {Seconds: 1, Open: 10}}
+	for why, r := range map[string]*Report{
+		"no sample":         {Load: &loadgen.Result{}},
+		"one sample":        {Load: &loadgen.Result{}, Samples: samples[:1]},
+		"a broadcast lost":  {Load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{none}}, Samples: samples},
+		"and another's not": {Load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{none, {Expected: 1, Histogram: []loadgen.Bar{{UpTo: 1, Count: 1}}}}}, Samples: samples},
+	} {
+		if err := r.Save(t.TempDir()); err != nil {
+			t.Errorf("%s: %v", why, err)
+		}
+	}
+}

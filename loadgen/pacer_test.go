@@ -1,0 +1,72 @@
+package loadgen
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+func TestPacerTellsHowManyAreDue(t *testing.T) {
+	rows := []struct {
+		why     string
+		rate    float64
+		elapsed time.Duration
+		want    int
+	}{
+		{"the first is due at once", 10, 0, 1},
+		{"not yet the second", 10, 99 * time.Millisecond, 1},
+		{"the second", 10, 100 * time.Millisecond, 2},
+		{"after a second", 10, time.Second, 11},
+		{"fewer than one a second", 0.5, 1999 * time.Millisecond, 1},
+		{"one in two seconds", 0.5, 2 * time.Second, 2},
+		{"a stall is caught up on", 1000, time.Minute, 60_001},
+		{"no limit", 0, 0, math.MaxInt},
+		{"no limit, later", 0, time.Hour, math.MaxInt},
+	}
+	for _, r := range rows {
+		if got := (pacer{r.rate}).due(r.elapsed); got != r.want {
+			t.Errorf("%s: %d are due, want %d", r.why, got, r.want)
+		}
+	}
+}
+
+func TestPacerTellsHowLongToWait(t *testing.T) {
+	rows := []struct {
+		why     string
+		rate    float64
+		elapsed time.Duration
+		done    int
+		want    time.Duration
+	}{
+		{"not for the first", 10, 0, 0, 0},
+		{"for the second", 10, 0, 1, 100 * time.Millisecond},
+		{"half of it is over", 10, 50 * time.Millisecond, 1, 50 * time.Millisecond},
+		{"all of it is", 10, 100 * time.Millisecond, 1, 0},
+		{"two seconds each", 0.5, 0, 3, 6 * time.Second},
+		{"not at all after a stall", 10, time.Minute, 5, 0},
+		{"no limit", 0, 0, 0, 0},
+		{"no limit, many done", 0, time.Second, 1 << 30, 0},
+	}
+	for _, r := range rows {
+		if got := (pacer{r.rate}).wait(r.elapsed, r.done); got != r.want {
+			t.Errorf("%s: wait %s, want %s", r.why, got, r.want)
+		}
+	}
+}
+
+// Who waits as long as he is told has something to do then, to a microsecond:
+// a worker neither spins nor sleeps through its next connection.
+func TestWaitingEndsWhenTheNextIsDue(t *testing.T) {
+	for _, rate := range []float64{0.3, 1, 3, 7, 99.5, 10_000, 123_456} {
+		p := pacer{rate}
+		for done := range 1000 {
+			at := p.wait(0, done)
+			if late := at + time.Microsecond; p.due(late) <= done {
+				t.Errorf("rate %v: %d due after %s, though %d were done", rate, p.due(late), late, done)
+			}
+			if early := at - time.Microsecond; early >= 0 && p.due(early) > done {
+				t.Errorf("rate %v: %d due after %s already", rate, p.due(early), early)
+			}
+		}
+	}
+}

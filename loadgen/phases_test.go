@@ -1,0 +1,407 @@
+package loadgen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+// forever is longer than any test runs.
+const forever = 1000 * time.Hour
+
+func relayed(_, _ int, payload []byte) []byte { return whole(payload) }
+
+func TestBroadcastsReachEverybody(t *testing.T) {
+	const conns = 12
+	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
+		for _, workers := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, %d workers", tables, workers), func(t *testing.T) {
+				res := mustRun(t, short(t), Config{
+					URLs: []string{hub(t, relayed)}, Conns: conns, Workers: workers, Tables: tables, Broadcasts: 7, Burst: 3,
+				})
+				expect(t, res, map[Counter]int{Connected: conns, Sent: 7, Received: 7 * conns})
+				if !res.OK() || res.Workers != workers || res.Lost != 0 {
+					t.Errorf("%+v", res)
+				}
+				var sizes []int
+				for i, b := range res.Broadcasts {
+					sizes = append(sizes, b.Messages)
+					if b.Expected != conns*b.Messages || b.Received != b.Expected || b.Latency.Count != int64(b.Expected) {
+						t.Errorf("burst %d: %+v", i, b)
+					}
+					if b.Latency.First <= 0 || b.Latency.First > b.Latency.P50 || b.Latency.P50 > b.Latency.P99 || b.Latency.P99 > b.Latency.Last {
+						t.Errorf("burst %d: latency %+v", i, b.Latency)
+					}
+					bars := int64(0)
+					for _, bar := range b.Histogram {
+						bars += bar.Count
+					}
+					if b.Deliveries <= 0 || b.Lag.Count == 0 || bars != b.Latency.Count {
+						t.Errorf("burst %d: %v a second, lag %+v, %d in the histogram", i, b.Deliveries, b.Lag, bars)
+					}
+				}
+				if !slices.Equal(sizes, []int{3, 3, 1}) {
+					t.Errorf("bursts of %v", sizes)
+				}
+			})
+		}
+	}
+}
+
+func TestABroadcastThatComesTwiceIsNotOK(t *testing.T) {
+	const conns = 4
+	res := mustRun(t, short(t), Config{
+		URLs: []string{hub(t, func(_, _ int, payload []byte) []byte { return append(whole(payload), whole(payload)...) })},
+		// With one worker the second of two is counted before the last first
+		// one ends the run.
+		Conns: conns, Workers: 1, Broadcasts: 1,
+	})
+	expect(t, res, map[Counter]int{Connected: conns, Sent: 1, Received: conns, Repeated: conns})
+	if res.OK() || res.Lost != 0 {
+		t.Errorf("OK is %v, %d lost", res.OK(), res.Lost)
+	}
+}
+
+// Whoever is not sent the middle one of three notices when the third comes.
+func TestABroadcastThatIsSkippedIsLost(t *testing.T) {
+	const conns, skipped = 4, 2
+	url := hub(t, func(to, n int, payload []byte) []byte {
+		if to < skipped && n == 1 {
+			return nil
+		}
+		return whole(payload)
+	})
+	res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Broadcasts: 3, Burst: 3}, func(p Progress) bool {
+		return p.Received == 3*conns-skipped
+	})
+	expect(t, res, map[Counter]int{Connected: conns, Sent: 3, Received: 3*conns - skipped, Missed: skipped})
+	if res.Lost != skipped || res.OK() {
+		t.Errorf("OK is %v, %d lost", res.OK(), res.Lost)
+	}
+}
+
+func TestABroadcastThatGoesNowhereIsLostAfterSomePatience(t *testing.T) {
+	const conns = 3
+	url := hub(t, func(int, int, []byte) []byte { return nil })
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Broadcasts: 2, Patience: 50 * time.Millisecond})
+	expect(t, res, map[Counter]int{Connected: conns, Sent: 2})
+	if len(res.Broadcasts) != 2 || res.Lost != 2*conns || res.OK() {
+		t.Errorf("OK is %v, %d lost, broadcasts %+v", res.OK(), res.Lost, res.Broadcasts)
+	}
+	for _, b := range res.Broadcasts {
+		if b.Expected != conns || b.Received != 0 || b.Deliveries != 0 || b.Latency != (Latency{}) {
+			t.Errorf("%+v", b)
+		}
+	}
+}
+
+// A server that only takes is found out when its socket is full. The
+// generator does not queue for it.
+func TestAServerThatDoesNotReadStalls(t *testing.T) {
+	end := make(chan struct{})
+	url := fake(t, func(p *peer) {
+		if err := p.SetReadBuffer(4 << 10); err != nil {
+			p.Error(err)
+		}
+		p.open()
+		<-end
+	})
+	defer close(end)
+	// 600 times 64 KiB exceed every buffer on the way.
+	res := runUntil(t, Config{
+		URLs: []string{url}, Conns: 1, Size: sizeMax, Broadcasts: 600, Burst: 600, Patience: forever,
+	}, func(p Progress) bool { return p.Failed == 1 })
+	if res.Counts[Stalled.String()] != 1 || res.Open != 0 || res.Lost != 600 {
+		t.Errorf("%d lost, counts %v", res.Lost, res.Counts)
+	}
+	expectError(t, res, "stalled: ", 1)
+}
+
+// Who leaves in the middle of a broadcast was expected to receive it.
+func TestWhoLeavesDuringABroadcastIsMissed(t *testing.T) {
+	const conns = 5
+	url := hub(t, func(to, _ int, payload []byte) []byte {
+		if to == 0 {
+			return append(whole(payload[:7]), frame.AppendClose(nil, frame.GoingAway, "")...)
+		}
+		return whole(payload)
+	})
+	res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Broadcasts: 1, Patience: forever}, func(p Progress) bool {
+		return p.Received == conns-1 && p.Failed == 1
+	})
+	expect(t, res, map[Counter]int{Connected: conns, Sent: 1, Received: conns - 1, Foreign: 1, Closed: 1})
+	if res.Lost != 1 || res.OK() {
+		t.Errorf("OK is %v, %d lost", res.OK(), res.Lost)
+	}
+}
+
+func TestEchoesKeepTheActiveBusy(t *testing.T) {
+	const conns, active = 8, 5
+	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
+		t.Run(tables.String(), func(t *testing.T) {
+			silent := make(chan int, conns)
+			url := fake(t, func(p *peer) {
+				p.open()
+				n := 0
+				for {
+					op, payload, ok := p.next()
+					if !ok || op == frame.Close {
+						silent <- n
+						return
+					}
+					p.send(whole(payload))
+					n++
+				}
+			})
+			res := mustRun(t, short(t), Config{
+				URLs: []string{url}, Conns: conns, Workers: 2, Tables: tables, Active: active, Echo: 100 * time.Millisecond, Size: 16,
+			})
+			e := res.Echo
+			if e == nil || e.Active != active || e.Messages < active || e.Rate <= 0 || e.Latency.Count < int64(e.Messages) || e.Lag.Count == 0 {
+				t.Errorf("%+v", e)
+			}
+			if !res.OK() || res.Open != conns || res.Counts[Foreign.String()] != 0 {
+				t.Errorf("OK is %v, counts %v, errors %v", res.OK(), res.Counts, res.Errors)
+			}
+			idle, messages := 0, 0
+			for range conns {
+				n := <-silent
+				if messages += n; n == 0 {
+					idle++
+				}
+			}
+			if idle != conns-active {
+				t.Errorf("%d connections were silent, want %d", idle, conns-active)
+			}
+			// Each connection has one message on its way.
+			if got := res.Counts[Echoes.String()]; got > messages || got < messages-active {
+				t.Errorf("%d echoes of %d messages", got, messages)
+			}
+		})
+	}
+}
+
+func TestPhasesAndProgressAreTold(t *testing.T) {
+	var phases []string
+	var last Progress
+	res := mustRun(t, short(t), Config{
+		URLs: []string{hub(t, relayed)}, Conns: 3, Hold: 250 * time.Millisecond, Broadcasts: 1,
+		Active: 1, Echo: time.Millisecond,
+		Phase: func(name string) { phases = append(phases, name) },
+		Progress: func(p Progress) {
+			if p.Elapsed < last.Elapsed || p.Open > 3 || p.Connected > 3 || !slices.Contains(phases, p.Phase) || p.Failed != 0 {
+				t.Errorf("%+v after %+v", p, last)
+			}
+			last = p
+		},
+	})
+	want := []string{"ramp", "hold", "broadcast", "echo", "close"}
+	if !slices.Equal(phases, want) {
+		t.Errorf("phases %v, want %v", phases, want)
+	}
+	for i, p := range res.Phases {
+		if p.Name != want[i] || p.Seconds < 0 || p.CPUSeconds < 0 || i > 0 && p.Begun.Before(res.Phases[i-1].Begun) {
+			t.Errorf("%+v", res.Phases)
+		}
+	}
+	if res.Phases[1].Seconds < 0.25 {
+		t.Errorf("held for %v s", res.Phases[1].Seconds)
+	}
+	if len(res.Timeline) == 0 || last.Open != 3 || last.Opening != 0 {
+		t.Errorf("timeline %v, last progress %+v", res.Timeline, last)
+	}
+}
+
+func TestPhasesAreLeftOut(t *testing.T) {
+	rows := []struct {
+		config Config
+		want   string
+	}{
+		{Config{}, "[ramp]"},
+		{Config{Hold: 1}, "[ramp hold]"},
+		{Config{Broadcasts: 1}, "[ramp broadcast]"},
+		{Config{Active: 1}, "[ramp]"},
+		{Config{Echo: 1}, "[ramp]"},
+		{Config{Active: 1, Echo: 1, Hold: 1, Broadcasts: 1}, "[ramp hold broadcast echo]"},
+	}
+	for _, r := range rows {
+		var names []string
+		for _, p := range (&run{config: r.config}).phases() {
+			names = append(names, p.name)
+		}
+		if fmt.Sprint(names) != r.want {
+			t.Errorf("%+v: %v, want %s", r.config, names, r.want)
+		}
+	}
+}
+
+func TestAWorkersFailureEndsThePhase(t *testing.T) {
+	failed := errors.New("epoll is gone")
+	r := &run{begun: time.Now(), ended: make(chan error, 1), result: &Result{}}
+	r.ended <- failed
+	err := r.await(t.Context(), func(time.Duration) bool { return false })
+	if !errors.Is(err, failed) || !strings.Contains(err.Error(), "a worker has failed") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAPhaseEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := &run{begun: time.Now(), result: &Result{}}
+	if err := r.await(ctx, func(time.Duration) bool { return false }); err != context.Canceled {
+		t.Errorf("got %v", err)
+	}
+	if err := r.await(ctx, func(time.Duration) bool { return true }); err != nil {
+		t.Errorf("done already: %v", err)
+	}
+}
+
+// Shares are consecutive, and all connections are in one.
+func TestConnectionsAreSharedOut(t *testing.T) {
+	for _, conns := range []int{1, 2, 5, 9, 100} {
+		for workers := 1; workers <= 7; workers++ {
+			r := &run{config: Config{Conns: conns, Rate: 12}, slots: (conns + workers - 1) / workers}
+			next := 0
+			for i := range workers {
+				o := r.share(i, 3)
+				if o.kind != orderConnect || o.rate != 4 || o.count > r.slots || o.count > 0 && o.from != next {
+					t.Errorf("%d connections, worker %d of %d: %+v", conns, i, workers, o)
+				}
+				next += o.count
+			}
+			if next != conns {
+				t.Errorf("%d workers have %d of %d connections", workers, next, conns)
+			}
+		}
+	}
+}
+
+func TestChooseWorkers(t *testing.T) {
+	// A limit of 1024 leaves 960 descriptors in a table. In private tables
+	// each worker has an epoll set and everybody's wakers there; in the shared
+	// one all have both.
+	const limit, processors = 1024, 2
+	lowerLimit(t, limit)
+	before := runtime.GOMAXPROCS(processors)
+	defer runtime.GOMAXPROCS(before)
+	rows := []struct {
+		why            string
+		conns, workers int
+		tables         netpoll.Tables
+		want, slots    int
+		fails          string
+	}{
+		{"one for each processor", 10, 0, netpoll.Private, 2, 5, ""},
+		{"one connection", 1, 0, netpoll.Private, 2, 1, ""},
+		{"two tables are enough", 1916, 0, netpoll.Private, 2, 958, ""},                   // 2 × (960 − 2)
+		{"two tables are not", 1917, 0, netpoll.Private, 3, 639, ""},                      // 3 × (960 − 3) = 2871
+		{"six tables", 5000, 0, netpoll.Private, 6, 834, ""},                              // 5 × 955 = 4775 < 5000 ≤ 6 × 954
+		{"the most that tables can hold", 230_400, 0, netpoll.Private, 480, 480, ""},      // 480 × (960 − 480)
+		{"as many as wanted", 10, 4, netpoll.Private, 4, 3, ""},                           //
+		{"three tables, full", 2871, 3, netpoll.Private, 3, 957, ""},                      //
+		{"one table, full", 956, 0, netpoll.Shared, 2, 478, ""},                           // 960 − 2 × 2
+		{"one worker, one table", 958, 1, netpoll.Shared, 1, 958, ""},                     //
+		{"three tables too small", 2872, 3, netpoll.Private, 0, 0, "2871 connections"},    //
+		{"one table too small", 957, 0, netpoll.Shared, 0, 0, "956 connections, not 957"}, //
+		{"more than tables can hold", 230_401, 0, netpoll.Private, 0, 0, "raise it"},      //
+	}
+	for _, r := range rows {
+		run := &run{config: Config{Conns: r.conns, Workers: r.workers, Tables: r.tables}}
+		err := run.chooseWorkers()
+		switch {
+		case (err != nil) != (r.fails != ""):
+			t.Errorf("%s: %v", r.why, err)
+		case err != nil && (!strings.Contains(err.Error(), r.fails) || !strings.Contains(err.Error(), "RLIMIT_NOFILE = 1024")):
+			t.Errorf("%s: error %v does not speak of %q", r.why, err, r.fails)
+		case err == nil && (run.config.Workers != r.want || run.slots != r.slots):
+			t.Errorf("%s: %d workers with %d slots, want %d with %d", r.why, run.config.Workers, run.slots, r.want, r.slots)
+		}
+	}
+}
+
+// lowerLimit lowers the soft RLIMIT_NOFILE for a test.
+func lowerLimit(t *testing.T, to uint64) {
+	t.Helper()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: to, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Echoes that do not come are lost.
+func TestAServerThatDoesNotEchoIsNotOK(t *testing.T) {
+	url := fake(t, func(p *peer) { p.open(); p.rest() })
+	res := mustRun(t, short(t), Config{
+		URLs: []string{url}, Conns: 3, Active: 3, Echo: 20 * time.Millisecond, Patience: 50 * time.Millisecond,
+	})
+	if res.OK() || res.Lost != 3 || res.Echo.Messages != 0 {
+		t.Errorf("OK is %v, %d lost, %+v", res.OK(), res.Lost, res.Echo)
+	}
+}
+
+// Echoes that come twice are repeated, and not answered.
+func TestEchoesThatComeTwiceAreFound(t *testing.T) {
+	url := fake(t, func(p *peer) {
+		p.open()
+		for {
+			op, payload, ok := p.next()
+			if !ok || op == frame.Close {
+				return
+			}
+			p.send(append(whole(payload), whole(payload)...))
+		}
+	})
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 1, Active: 1, Echo: 20 * time.Millisecond})
+	if res.OK() || res.Counts[Repeated.String()] == 0 {
+		t.Errorf("OK is %v, counts %v", res.OK(), res.Counts)
+	}
+}
+
+// As many connections are active as were wanted, however few a worker has.
+func TestAsManyAreActiveAsWanted(t *testing.T) {
+	for _, active := range []int{1, 3, 4, 5} {
+		const conns = 5 // four workers have 2, 2, 1 and none
+		sent := make(chan int, conns)
+		url := fake(t, func(p *peer) { p.open(); sent <- len(p.rest()) })
+		mustRun(t, short(t), Config{
+			URLs: []string{url}, Conns: conns, Active: active, Workers: 4, Echo: 20 * time.Millisecond, Patience: 50 * time.Millisecond,
+		})
+		busy := 0
+		for range conns {
+			if <-sent > 0 {
+				busy++
+			}
+		}
+		if busy != active {
+			t.Errorf("%d connections are active, want %d", busy, active)
+		}
+	}
+}
+
+// The error about workers speaks of numbers that can be.
+func TestNoNumberOfWorkersIsNegative(t *testing.T) {
+	lowerLimit(t, 1024)
+	r := &run{config: Config{Conns: 230_401, Tables: netpoll.Private}}
+	if err := r.chooseWorkers(); err == nil || strings.Contains(err.Error(), "-") || !strings.Contains(err.Error(), "230400 connections") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,76 @@
+package loadgen
+
+import (
+	"bytes"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/seed-134acfd0/lull/frame"
+)
+
+func TestARunWhoseProbeIsRefusedFails(t *testing.T) {
+	const conns = 3
+	var accepted atomic.Int64
+	url := fake(t, func(p *peer) {
+		if accepted.Add(1) > conns { // the probe comes last
+			p.send([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"))
+			return
+		}
+		p.open()
+		p.rest()
+	})
+	res, err := Run(short(t), Config{URLs: []string{url}, Conns: conns, Broadcasts: 1, Probe: time.Millisecond})
+	if err == nil || !strings.Contains(err.Error(), "loadgen: probe: ") {
+		t.Errorf("got %v", err)
+	}
+	if res == nil || res.Open != conns || res.Probe != nil {
+		t.Errorf("%+v", res)
+	}
+}
+
+// What the probe measures is the time between its ping and the pong to it,
+// whatever else arrives.
+func TestTheProbeWantsItsOwnPongs(t *testing.T) {
+	const pings = 10
+	url := fake(t, func(p *peer) {
+		p.open(frame.Append(nil, frame.Text, []byte("welcome"))) // what comes with the answer is not lost
+		for range pings {
+			op, payload, ok := p.next()
+			if op != frame.Ping || len(payload) != 8 || !ok {
+				p.Errorf("%s %q, want a ping", op, payload)
+				return
+			}
+			p.send(frame.Append(nil, frame.Pong, []byte("other")))
+			p.send(whole(payload))
+			p.send(frame.Append(nil, frame.Pong, payload))
+		}
+	})
+	r := &run{config: Config{URLs: []string{url}, Probe: time.Millisecond}, begun: time.Now()}
+	p, err := r.startProbe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := newHistogram()
+	for got.TotalCount() < pings {
+		got.Merge(p.take())
+	}
+	if l := latency(got); l.Count != pings || l.First <= 0 {
+		t.Errorf("%+v", l)
+	}
+	if l := p.stop(); l.Count != 0 {
+		t.Errorf("after all were taken: %+v", l)
+	}
+	if err := ws.WriteFrame(p.conn, ws.NewPingFrame(nil)); err == nil {
+		t.Error("the probe's connection is open after stop")
+	}
+}
+
+// The probe does not believe a length.
+func TestTheProbeSurvivesAHugeFrame(t *testing.T) {
+	p := &probe{in: bytes.NewReader([]byte{0x82, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 'x'})}
+	p.receive() // ends with what there is to read
+}

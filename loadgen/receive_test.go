@@ -1,0 +1,278 @@
+package loadgen
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/seed-134acfd0/lull/frame"
+)
+
+// raw is a frame whose first byte is a test's choice.
+func raw(first byte, payload string) []byte {
+	return append([]byte{first, byte(len(payload))}, payload...)
+}
+
+func TestServersThatBreakTheProtocolAreFound(t *testing.T) {
+	const conns = 3
+	rows := []struct {
+		why   string
+		wire  []byte
+		error string
+	}{
+		{"5.1 a masked frame", frame.AppendMasked(nil, frame.Text, [4]byte{1, 2, 3, 4}, []byte("hello")), "mask"},
+		{"5.2 a reserved bit", raw(0xc2, "hello"), "rsv"},
+		{"5.2 a reserved opcode", raw(0x83, "hello"), "op code"},
+		{"5.2 a length that is not minimal", append([]byte{0x82, 126, 0, 5}, "hello"...), "minimal"},
+		{"5.4 a continuation of nothing", raw(0x80, "hello"), "continuation"},
+		{"5.4 a message within a message", append(raw(0x02, "he"), raw(0x82, "llo")...), "continuation"},
+		{"5.5 a ping in two parts", raw(0x09, "hello"), "final"},
+		{"5.5.1 a close code that may not be sent", raw(0x88, "\x03\xee"), "close code"},
+		{"8.1 text that is not UTF-8", raw(0x81, "\xff"), "UTF-8"},
+		{"a message of more than a megabyte", frame.AppendHeader(nil, frame.Binary, 1<<20+1), "limit"},
+	}
+	for _, r := range rows {
+		t.Run(r.why, func(t *testing.T) {
+			url := fake(t, func(p *peer) { p.open(r.wire); p.rest() })
+			res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns})
+			expect(t, res, map[Counter]int{Connected: conns, Broken: conns})
+			expectError(t, res, "broken: frame: ", conns)
+			for text := range res.Errors {
+				if !strings.Contains(strings.ToLower(text), strings.ToLower(r.error)) {
+					t.Errorf("error %q does not speak of %q", text, r.error)
+				}
+			}
+			if res.OK() {
+				t.Error("the result is OK")
+			}
+		})
+	}
+}
+
+func TestPingsAreAnsweredInKind(t *testing.T) {
+	long := strings.Repeat("x", 125) // RFC 6455 section 5.5
+	pings := []string{"", "hello", "\x00\xff", long}
+	url := fake(t, func(p *peer) {
+		var frames [][]byte
+		for _, payload := range pings {
+			frames = append(frames, frame.Append(nil, frame.Ping, []byte(payload)))
+		}
+		// Between the parts of a message, too.
+		frames = append(frames, raw(0x01, "he"), frame.Append(nil, frame.Ping, []byte("between")), raw(0x80, "llo"))
+		p.open(frames...)
+		for _, want := range append(slices.Clone(pings), "between") {
+			if op, payload, ok := p.next(); op != frame.Pong || string(payload) != want || !ok {
+				p.Errorf("%s %q, want a pong with %q", op, payload, want)
+			}
+		}
+		p.rest()
+	})
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 4})
+	expect(t, res, map[Counter]int{Connected: 4, Foreign: 4})
+	if !res.OK() {
+		t.Errorf("not OK: %v", res.Errors)
+	}
+}
+
+func TestPongsNeedNoAnswer(t *testing.T) {
+	url := fake(t, func(p *peer) {
+		p.open(frame.Append(nil, frame.Pong, []byte("hello")))
+		if got := p.rest(); len(got) > 0 {
+			p.Errorf("answered with %q", got)
+		}
+	})
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 2})
+	expect(t, res, map[Counter]int{Connected: 2})
+}
+
+// A message's bytes arrive in whatever pieces, cut anywhere.
+func TestMessagesArriveInAnyPieces(t *testing.T) {
+	fragments := func(payload []byte) (wire []byte) {
+		first := byte(frame.Binary)
+		for part := range slices.Chunk(payload, 5) {
+			wire = append(wire, raw(first, string(part))...)
+			wire = frame.Append(wire, frame.Pong, []byte("between"))
+			first = byte(frame.Continuation)
+		}
+		return append(wire, raw(0x80, "")...)
+	}
+	for why, encode := range map[string]func([]byte) []byte{"whole": whole, "in fragments": fragments} {
+		for _, size := range []int{sizeMin, 32, 200} {
+			t.Run(why, func(t *testing.T) {
+				payload := make([]byte, size)
+				message{number: 0, kind: kindBroadcast}.encode(payload)
+				wire := encode(payload)
+				// Each connection gets it cut in another place, by the end of
+				// what goes with the answer to its handshake.
+				const conns = 20
+				cuts := make(chan int, conns)
+				for i := range conns {
+					cuts <- i * len(wire) / conns
+				}
+				url := fake(t, func(p *peer) {
+					cut := <-cuts
+					p.open(wire[:cut])
+					for _, b := range wire[cut:] {
+						p.send([]byte{b})
+					}
+					p.rest()
+				})
+				res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Size: size, Hold: forever}, func(p Progress) bool {
+					return p.Received == conns
+				})
+				if res.Counts[Received.String()] != conns || res.Open != conns || res.Counts[Foreign.String()] != 0 {
+					t.Errorf("%d open, counts %v, errors %v", res.Open, res.Counts, res.Errors)
+				}
+			})
+		}
+	}
+}
+
+func TestMessagesThatAreNotOursAreCounted(t *testing.T) {
+	other := make([]byte, 32)
+	message{kind: kindBroadcast}.encode(other)
+	other[31]++
+	tooShort := make([]byte, 31)
+	message{kind: kindBroadcast}.encode(tooShort)
+	foreign := [][]byte{frame.Append(nil, frame.Text, []byte("welcome")), whole(nil), whole(other), whole(tooShort)}
+	url := fake(t, func(p *peer) { p.open(foreign...); p.rest() })
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 3})
+	expect(t, res, map[Counter]int{Connected: 3, Foreign: 3 * len(foreign)})
+	if !res.OK() { // a server may greet
+		t.Errorf("not OK: %v", res.Errors)
+	}
+}
+
+func TestAConnectionIsASmallSlot(t *testing.T) {
+	if size := unsafe.Sizeof(client{}); size != 28 {
+		t.Errorf("a client takes %d bytes", size)
+	}
+}
+
+// reader is a worker without a thread, with one open connection that has no
+// socket.
+func reader(t *testing.T) (*worker, *client) {
+	t.Helper()
+	r := &run{slots: 4}
+	r.config.Size = 32
+	w, err := newWorker(r, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.slots.Close() })
+	c := w.slots.Take(-1)
+	c.state = open
+	return w, c
+}
+
+func TestBroadcastsAreCountedByTheirNumbers(t *testing.T) {
+	rows := []struct {
+		numbers                    []uint32
+		received, missed, repeated uint64
+	}{
+		{[]uint32{0, 1, 2}, 3, 0, 0},
+		{[]uint32{0, 0, 1}, 2, 0, 1},
+		{[]uint32{0, 1, 0, 1}, 2, 0, 2},
+		{[]uint32{0, 2}, 2, 1, 0},
+		{[]uint32{5}, 1, 5, 0},
+		{[]uint32{1, 0, 2}, 2, 1, 1}, // out of order: one missed, and late
+		{nil, 0, 0, 0},
+	}
+	for _, r := range rows {
+		w, c := reader(t)
+		var wire []byte
+		for _, n := range r.numbers {
+			payload := make([]byte, 32)
+			message{number: n, kind: kindBroadcast}.encode(payload)
+			wire = append(wire, whole(payload)...)
+		}
+		if left := w.frames(c, wire); len(left) > 0 {
+			t.Errorf("%v: %d bytes left", r.numbers, len(left))
+		}
+		n := w.tally.counts
+		if n[Received] != r.received || n[Missed] != r.missed || n[Repeated] != r.repeated {
+			t.Errorf("%v: %d received, %d missed, %d repeated; want %d, %d, %d", r.numbers,
+				n[Received], n[Missed], n[Repeated], r.received, r.missed, r.repeated)
+		}
+	}
+}
+
+// What is incomplete is remembered with its connection, for as long as it is.
+func TestPartialsAreSharedAndGivenBack(t *testing.T) {
+	w, one := reader(t)
+	two := w.slots.Take(-1)
+	two.state = open
+	payload := bytes.Repeat([]byte{1}, 100)
+	wire := append(raw(0x02, string(payload[:50])), raw(0x80, string(payload[50:]))...)
+	for cut := 1; cut < len(wire); cut++ {
+		for _, c := range []*client{one, two} {
+			w.keep(c, w.frames(c, wire[:cut]))
+		}
+		for _, c := range []*client{one, two} {
+			rest := wire[cut:]
+			if p := w.partial(c); p != nil {
+				rest = append(slices.Clone(p.raw), rest...)
+			}
+			w.keep(c, w.frames(c, rest))
+			if c.partial != 0 {
+				t.Fatalf("cut at %d: a connection keeps its partial", cut)
+			}
+		}
+	}
+	if got, want := w.tally.counts[Foreign], uint64(2*(len(wire)-1)); got != want {
+		t.Errorf("%d messages, want %d", got, want)
+	}
+	if len(w.partials) != 2 || len(w.unused) != 2 {
+		t.Errorf("%d partials, %d of them unused", len(w.partials), len(w.unused))
+	}
+}
+
+func TestReceivingABroadcastDoesNotAllocate(t *testing.T) {
+	w, c := reader(t)
+	payload := make([]byte, 32)
+	wire := make([]byte, 0, 64)
+	n := testing.AllocsPerRun(1000, func() {
+		message{number: c.got, kind: kindBroadcast}.encode(payload)
+		wire = frame.Append(wire[:0], frame.Binary, payload)
+		w.keep(c, w.frames(c, wire))
+	})
+	if n != 0 || w.tally.counts[Received] == 0 {
+		t.Errorf("%v allocations for each of %d messages", n, w.tally.counts[Received])
+	}
+}
+
+// A connection ends once: what stands behind a Close frame is not looked at.
+func TestNothingCountsBehindACloseFrame(t *testing.T) {
+	goodbye := frame.AppendClose(nil, frame.GoingAway, "")
+	for _, behind := range [][]byte{raw(0xc2, "a breach"), goodbye} {
+		url := fake(t, func(p *peer) { p.open(goodbye, behind); p.rest() })
+		res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 3})
+		expect(t, res, map[Counter]int{Connected: 3, Closed: 3})
+	}
+}
+
+// A message of no kind is not ours.
+func TestMessagesOfNoKindAreForeign(t *testing.T) {
+	payload := make([]byte, 32)
+	message{kind: 'x'}.encode(payload)
+	if m, ok := decode(payload, 32); ok {
+		t.Errorf("taken for %+v", m)
+	}
+	url := fake(t, func(p *peer) { p.open(whole(payload)); p.rest() })
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 3})
+	expect(t, res, map[Counter]int{Connected: 3, Foreign: 3})
+}
+
+// Each message that is counted as received is in the latency, also behind
+// one that is not.
+func TestEveryReceivedMessageIsInTheLatency(t *testing.T) {
+	w, c := reader(t)
+	payload := make([]byte, 32)
+	message{number: 1, kind: kindBroadcast}.encode(payload)
+	w.frames(c, whole(payload))
+	if got := w.tally.broadcast.TotalCount(); got != 1 || w.tally.counts[Received] != 1 || w.public.lastRecv.Load() == 0 {
+		t.Errorf("%d received, %d in the histogram", w.tally.counts[Received], got)
+	}
+}

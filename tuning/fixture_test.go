@@ -1,0 +1,86 @@
+package tuning
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// fixture copies a machine from testdata to where it may be written. In /proc,
+// self is a symbolic link to the reader's own number, and that is how Read
+// finds its limits; the copy gets one here, because modules carry no links.
+func fixture(t *testing.T, name string) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	if err := os.CopyFS(root, os.DirFS(filepath.Join("testdata", name))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("1", filepath.Join(root, "proc/self")); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func mustRead(t *testing.T, root string) *Machine {
+	t.Helper()
+	m, err := Read(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// write gives a machine's sysctls values.
+func write(t *testing.T, m *Machine, sysctls map[string]string) {
+	t.Helper()
+	for name, value := range sysctls {
+		if err := os.MkdirAll(filepath.Dir(m.path(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(m.path(name), []byte(value+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// protect makes all of a machine's files read-only.
+func protect(t *testing.T, m *Machine) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(m.root, "proc/sys"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			err = os.Chmod(path, 0o444)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// asAnybody runs f without the privilege to write to read-only files, so that
+// a test sees the same as root and as somebody else.
+func asAnybody(t *testing.T, f func()) {
+	t.Helper()
+	runtime.LockOSThread() // capabilities are a thread's
+	defer runtime.UnlockOSThread()
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var before [2]unix.CapUserData
+	if err := unix.Capget(&head, &before[0]); err != nil {
+		t.Fatal(err)
+	}
+	without := before
+	without[0].Effective &^= 1 << unix.CAP_DAC_OVERRIDE
+	if err := unix.Capset(&head, &without[0]); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Capset(&head, &before[0]); err != nil {
+			panic(err) // the thread would go on without
+		}
+	}()
+	f()
+}

@@ -1,0 +1,381 @@
+package tuning
+
+import (
+	"math"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// plenty is a machine without a limit that matters, whose sysctls this process
+// may not change unless they are made writable.
+func plenty(t *testing.T) *Machine {
+	m := &Machine{root: t.TempDir(), Memory: 1 << 50, Available: 1 << 50, OpenFiles: 1 << 40}
+	write(t, m, map[string]string{
+		"fs.file-max": "1000000000000", "fs.epoll.max_user_watches": "1000000000000",
+		"net.core.somaxconn": "65535", "net.ipv4.tcp_mem": "1 1000000000000 1000000000000",
+	})
+	return m
+}
+
+func finding(t *testing.T, m *Machine, d Demand, name string) Finding {
+	t.Helper()
+	for _, f := range m.Check(d) {
+		if f.Limit.Name == name {
+			return f
+		}
+	}
+	t.Fatalf("no limit is called %s", name)
+	panic("unreachable")
+}
+
+// Each row makes one thing scarce. At what it allows that is enough, for one
+// connection more it is the one that stops.
+func TestEachLimitStopsSomewhere(t *testing.T) {
+	server, generator := Demand{Server: true}, Demand{Generator: true}
+	both := Demand{Server: true, Generator: true}
+	private := Demand{Server: true, Private: true}
+	sources := Demand{Generator: true, Sources: 16, Targets: 2}
+	someSources := Demand{Generator: true, Sources: 1}
+	rows := []struct {
+		name, why string
+		scarce    func(*testing.T, *Machine)
+		demand    Demand
+		allows    int
+	}{
+		// A process keeps 128 descriptors for itself.
+		{"RLIMIT_NOFILE", "one table", func(_ *testing.T, m *Machine) { m.OpenFiles = 10_128 }, server, 10_000},
+		{"RLIMIT_NOFILE", "server and generator are two processes", func(_ *testing.T, m *Machine) { m.OpenFiles = 10_128 }, both, 10_000},
+		{"RLIMIT_NOFILE", "no room at all", func(_ *testing.T, m *Machine) { m.OpenFiles = 100 }, server, 0},
+		// 1024 tables, of which each keeps 128 and everybody's wakers: 2000 × 1024.
+		{"RLIMIT_NOFILE", "private tables", func(_ *testing.T, m *Machine) { m.OpenFiles = 128 + 1024 + 2000 }, private, 2_048_000},
+		// Of 100,000 files 20,000 are open.
+		{"fs.file-max", "one end", func(t *testing.T, m *Machine) {
+			m.Files = 20_000
+			write(t, m, map[string]string{"fs.file-max": "100000"})
+		}, generator, 80_000},
+		{"fs.file-max", "both ends: 80,000 ÷ 2", func(t *testing.T, m *Machine) {
+			m.Files = 20_000
+			write(t, m, map[string]string{"fs.file-max": "100000"})
+		}, both, 40_000},
+		// Reactors watch some, at most 4 each: 4096.
+		{"fs.epoll.max_user_watches", "one end", func(t *testing.T, m *Machine) {
+			write(t, m, map[string]string{"fs.epoll.max_user_watches": "104096"})
+		}, server, 100_000},
+		{"fs.epoll.max_user_watches", "both ends, one user: 100,000 ÷ 2", func(t *testing.T, m *Machine) {
+			write(t, m, map[string]string{"fs.epoll.max_user_watches": "104096"})
+		}, both, 50_000},
+		// 64,512 from each address to each target.
+		{"source ports", "16 × 2 × 64,512", func(*testing.T, *Machine) {}, sources, 2_064_384},
+		{"source ports", "a target at the least", func(*testing.T, *Machine) {}, someSources, 64_512},
+		// 4150 bytes are the kernel's and 64 lull's, for each end; half a
+		// gibibyte is everybody else's.
+		{"memory", "one end", func(_ *testing.T, m *Machine) { m.Available = 512<<20 + 1000*4214 }, server, 1000},
+		{"memory", "both ends", func(_ *testing.T, m *Machine) { m.Available = 512<<20 + 1000*8428 }, both, 1000},
+		{"memory", "less than the reserve", func(_ *testing.T, m *Machine) { m.Available = 100 << 20 }, server, 0},
+	}
+	for _, r := range rows {
+		t.Run(r.name+", "+r.why, func(t *testing.T) {
+			m := plenty(t)
+			r.scarce(t, m)
+			protect(t, m)
+			asAnybody(t, func() {
+				d := r.demand
+				d.Conns = r.allows
+				if most, by := m.Largest(d); most != r.allows || by != nil {
+					t.Errorf("%d connections: %d, stopped by %+v", d.Conns, most, by)
+				}
+				if f := finding(t, m, d, r.name); f.Conns != r.allows {
+					t.Errorf("allows %d, want %d", f.Conns, r.allows)
+				}
+				d.Conns++
+				if most, by := m.Largest(d); most != r.allows || by == nil || by.Name != r.name {
+					t.Errorf("%d connections: %d, stopped by %+v", d.Conns, most, by)
+				}
+			})
+		})
+	}
+}
+
+// What is needed is compared with what there is, to the last one.
+func TestFindingsCompareNeedAndHave(t *testing.T) {
+	server := Demand{Server: true, Conns: 1000}
+	both := Demand{Server: true, Generator: true, Conns: 1000}
+	rows := []struct {
+		name   string
+		demand Demand
+		need   int64
+	}{
+		{"RLIMIT_NOFILE", server, 1128},                                  // 128 + 1000
+		{"RLIMIT_NOFILE", Demand{Private: true, Conns: 1_000_000}, 2129}, // 128 + 1024 + 976.6
+		{"fs.file-max", both, 2000},                                      // none open yet
+		{"fs.epoll.max_user_watches", both, 6096},                        // 4096 + 2 × 1000
+		{"memory", server, 512<<20 + 4_214_000},
+		{"net.core.somaxconn", server, 65_535},                          // whatever their number
+		{"net.core.somaxconn", Demand{Generator: true, Conns: 1000}, 0}, // only who listens
+		{"net.ipv4.tcp_mem", server, 1000},                              // a page each
+	}
+	for _, r := range rows {
+		m := plenty(t)
+		f := finding(t, m, r.demand, r.name)
+		if f.Need != r.need || !f.OK() {
+			t.Errorf("%s for %+v: need %d, want %d; OK is %v", r.name, r.demand, f.Need, r.need, f.OK())
+		}
+		for have, ok := range map[int64]bool{r.need: true, r.need + 1: true, r.need - 1: false, Unknown: true} {
+			if f.Have = have; f.OK() != (ok || r.need == 0) {
+				t.Errorf("%s: OK is %v with %d of %d", r.name, f.OK(), have, f.Need)
+			}
+		}
+	}
+}
+
+func TestSoftLimitsStopNobody(t *testing.T) {
+	m := plenty(t)
+	write(t, m, map[string]string{"net.core.somaxconn": "128", "net.ipv4.tcp_mem": "100 50000 90000"})
+	protect(t, m)
+	d := Demand{Conns: 1_000_000, Server: true}
+	asAnybody(t, func() {
+		if most, by := m.Largest(d); most != d.Conns || by != nil {
+			t.Errorf("%d, stopped by %+v", most, by)
+		}
+	})
+	for name, conns := range map[string]int{"net.core.somaxconn": math.MaxInt, "net.ipv4.tcp_mem": 50_000} {
+		if f := finding(t, m, d, name); f.OK() || f.Conns != conns {
+			t.Errorf("%s: OK is %v, for %d connections", name, f.OK(), f.Conns)
+		}
+	}
+}
+
+// Raise will do what is needed, so it stops nobody.
+func TestSysctlsThatCanBeRaisedStopNobody(t *testing.T) {
+	m := plenty(t)
+	write(t, m, map[string]string{"fs.file-max": "1000", "fs.epoll.max_user_watches": "5000"})
+	d := Demand{Conns: 1_000_000, Server: true}
+	if most, by := m.Largest(d); most != d.Conns || by != nil {
+		t.Errorf("%d, stopped by %+v", most, by)
+	}
+	protect(t, m)
+	asAnybody(t, func() {
+		if most, by := m.Largest(d); most != 904 || by == nil || by.Name != "fs.epoll.max_user_watches" { // 5000 − 4096
+			t.Errorf("%d, stopped by %+v", most, by)
+		}
+	})
+}
+
+func TestTheLowestLimitIsNamed(t *testing.T) {
+	rows := []struct {
+		machine string
+		demand  Demand
+		most    int
+		by      string
+	}{
+		// 65,535 − 128 descriptors.
+		{"m4.xlarge", Demand{Conns: 1_000_000, Server: true}, 65_407, "RLIMIT_NOFILE"},
+		// 3,663,543 − 4096 watches; memory would do for
+		// (15 GiB − 512 MiB) ÷ 4214 = 3,694,650.
+		{"m4.xlarge", Demand{Conns: 4_000_000, Server: true, Private: true}, 3_659_447, "fs.epoll.max_user_watches"},
+		{"m4.xlarge", Demand{Conns: 1_000_000, Server: true, Private: true}, 1_000_000, ""},
+		// 3,659,447 watches ÷ 2, where memory would do for 1,847,325.
+		{"m4.xlarge", Demand{Conns: 2_000_000, Server: true, Generator: true, Private: true}, 1_829_723, "fs.epoll.max_user_watches"},
+		// 10 × 64,512.
+		{"m4.xlarge", Demand{Conns: 1_000_000, Generator: true, Private: true, Sources: 10, Targets: 1}, 645_120, "source ports"},
+		// 4096 − 128 descriptors.
+		{"container", Demand{Conns: 100_000, Server: true}, 3968, "RLIMIT_NOFILE"},
+		// (1 GiB − 512 MiB) ÷ 4214.
+		{"container", Demand{Conns: 1_000_000, Server: true, Private: true}, 127_401, "memory"},
+		// (197,318 − 2336) ÷ 2 = 97,491 files, but memory ends first.
+		{"container", Demand{Conns: 1_000_000, Server: true, Generator: true, Private: true}, 63_700, "memory"},
+		{"container", Demand{Conns: 0, Server: true}, 0, ""},
+		{"garbage", Demand{Conns: 1_000_000, Server: true, Generator: true}, 1_000_000, ""},
+	}
+	for _, r := range rows {
+		m := mustRead(t, fixture(t, r.machine))
+		protect(t, m)
+		asAnybody(t, func() {
+			most, by := m.Largest(r.demand)
+			name := ""
+			if by != nil {
+				name = by.Name
+			}
+			if most != r.most || name != r.by {
+				t.Errorf("%s, %+v: %d by %q, want %d by %q", r.machine, r.demand, most, name, r.most, r.by)
+			}
+		})
+	}
+}
+
+func TestWhatIsUnknownStopsNobody(t *testing.T) {
+	m := &Machine{root: t.TempDir(), Memory: Unknown, Available: Unknown, OpenFiles: Unknown, Files: Unknown}
+	d := Demand{Conns: 2_000_000_000, Server: true, Generator: true}
+	if most, by := m.Largest(d); most != d.Conns || by != nil {
+		t.Errorf("%d, stopped by %+v", most, by)
+	}
+	for _, f := range m.Check(d) {
+		if !f.OK() || f.Conns < d.Conns || f.Limit.Name != "source ports" && f.Have != Unknown {
+			t.Errorf("%s: %+v", f.Limit.Name, f)
+		}
+	}
+}
+
+// Ports are scarce only for who connects, from addresses that were given.
+func TestSourcePortsLimitOnlyGivenAddresses(t *testing.T) {
+	for _, d := range []Demand{
+		{Server: true, Conns: 1_000_000, Sources: 1}, {Generator: true, Conns: 1_000_000},
+	} {
+		if f := finding(t, plenty(t), d, "source ports"); !f.OK() || f.Conns < d.Conns {
+			t.Errorf("%+v: %+v", d, f)
+		}
+	}
+}
+
+// fs.file-max does not bind root.
+func TestThePrivilegedOpenAsManyFilesAsTheyLike(t *testing.T) {
+	m := plenty(t)
+	write(t, m, map[string]string{"fs.file-max": "10"})
+	d := Demand{Conns: 1000, Server: true}
+	if f := finding(t, m, d, "fs.file-max"); f.OK() {
+		t.Errorf("somebody else: %+v", f)
+	}
+	m.Privileged = true
+	if f := finding(t, m, d, "fs.file-max"); !f.OK() || f.Conns != math.MaxInt {
+		t.Errorf("root: %+v", f)
+	}
+}
+
+// Numbers that no machine has neither overflow nor turn negative.
+func TestAbsurdDemandsAreJudged(t *testing.T) {
+	for _, conns := range []int{1_000_000_000_000, math.MaxInt} {
+		for _, d := range []Demand{
+			{Server: true, Generator: true},
+			{Server: true, Private: true},
+			{Generator: true, Sources: 1, Targets: 1},
+			{Generator: true, Sources: 1 << 20, Targets: 1 << 10},
+		} {
+			d.Conns = conns
+			m := mustRead(t, fixture(t, "m4.xlarge"))
+			for _, f := range m.Check(d) {
+				if f.Need < 0 || f.Conns < 0 {
+					t.Errorf("%+v: %s needs %d, allows %d", d, f.Limit.Name, f.Need, f.Conns)
+				}
+				if f.Limit.Name == "memory" && (f.OK() || f.Need < 1_000_000_000_000) {
+					t.Errorf("%+v: memory needs %d", d, f.Need)
+				}
+			}
+			if most, by := m.Largest(d); most < 0 || most >= 4_000_000 || by == nil {
+				t.Errorf("%+v: %d, stopped by %+v", d, most, by)
+			}
+		}
+	}
+}
+
+func TestLimitsSayWhatToDo(t *testing.T) {
+	seen := map[string]bool{}
+	for _, l := range Limits {
+		if l.Name == "" || seen[l.Name] || l.Symptom == "" || l.Fix == "" || (l.have == nil) == (l.Sysctl == "") {
+			t.Errorf("%+v", l)
+		}
+		if l.Sysctl != "" && !strings.Contains(l.Fix, l.Sysctl) {
+			t.Errorf("%s: %q does not name %s", l.Name, l.Fix, l.Sysctl)
+		}
+		seen[l.Name] = true
+	}
+}
+
+func TestReactorsAreAsManyAsTablesDemand(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	// Of 1024 descriptors a table keeps 128, and a waker for each reactor.
+	for conns, want := range map[int]int{
+		0:             1,
+		895:           1, // 1024 − 128 − 1
+		896:           2,
+		5000:          6,   // 5 × 891 = 4455 < 5000 ≤ 6 × 890
+		200_000:       422, // 421 × 475 = 199,975 < 200,000 ≤ 422 × 474
+		1_000_000_000: 1024,
+	} {
+		if got := Reactors(conns); got != max(want, runtime.NumCPU()) {
+			t.Errorf("%d reactors for %d connections, want %d", got, conns, want)
+		}
+	}
+}
+
+// Source ports that do not suffice are no OK finding.
+func TestPortsThatDoNotSufficeAreNotOK(t *testing.T) {
+	d := Demand{Conns: 64_513, Generator: true, Sources: 1, Targets: 1}
+	if f := finding(t, plenty(t), d, "source ports"); f.OK() || f.Conns != 64_512 {
+		t.Errorf("OK is %v: have %d, need %d, for %d connections", f.OK(), f.Have, f.Need, f.Conns)
+	}
+	d.Conns--
+	if f := finding(t, plenty(t), d, "source ports"); !f.OK() {
+		t.Errorf("%+v", f)
+	}
+}
+
+// They are counted to the last one, also those of an m4.xlarge's one
+// interface.
+func TestPortsAreCountedToTheLast(t *testing.T) {
+	m := plenty(t)
+	for sources := 1; sources <= 1000; sources++ {
+		want := sources * 64_512
+		if f := finding(t, m, Demand{Conns: 1, Generator: true, Sources: sources, Targets: 1}, "source ports"); f.Conns != want {
+			t.Fatalf("%d addresses: %d connections, want %d", sources, f.Conns, want)
+		}
+	}
+}
+
+// What is OK stops nobody.
+func TestWhatIsOKStopsNobody(t *testing.T) {
+	m := plenty(t)
+	const all = "9223372036854775807" // systemd's fs.file-max
+	m.OpenFiles, m.Available = 1<<62, 1<<62
+	write(t, m, map[string]string{"fs.file-max": all, "fs.epoll.max_user_watches": all, "net.ipv4.tcp_mem": "1 " + all + " " + all})
+	protect(t, m)
+	asAnybody(t, func() {
+		d := Demand{Conns: 1_000_000_000_000, Server: true}
+		for _, f := range m.Check(d) {
+			if f.OK() && f.Conns < d.Conns {
+				t.Errorf("%s is OK but allows %d", f.Limit.Name, f.Conns)
+			}
+		}
+		if most, by := m.Largest(d); by != nil {
+			t.Errorf("%d, stopped by %s", most, by.Name)
+		}
+	})
+}
+
+// Few descriptors in a table make fewer tables, not none.
+func TestSmallPrivateTablesHoldSome(t *testing.T) {
+	for limit, want := range map[int64]int{
+		1024: 200_704, // 448 tables with 1024 − 128 − 448 connections
+		256:  4096,    // 64 tables with 256 − 128 − 64
+		100:  0,       // less than each keeps
+	} {
+		m := plenty(t)
+		m.OpenFiles = limit
+		d := Demand{Conns: 1_000_000, Server: true, Private: true}
+		if most, by := m.Largest(d); most != want || by == nil || by.Name != "RLIMIT_NOFILE" {
+			t.Errorf("limit %d: %d, want %d", limit, most, want)
+		}
+	}
+}
+
+// An unknown number of open files is no number.
+func TestUnknownFilesAreNone(t *testing.T) {
+	m := plenty(t)
+	m.Files = Unknown
+	if f := finding(t, m, Demand{Conns: 10, Server: true}, "fs.file-max"); f.Need != 10 {
+		t.Errorf("need %d", f.Need)
+	}
+}

@@ -1,0 +1,52 @@
+package tuning
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestMemoryOfThisProcessGrowsAsItIsUsed(t *testing.T) {
+	const size = 64 << 20
+	before := mustMemoryOf(t, os.Getpid())
+	if before.Resident < 1<<20 || before.Slab < 1<<20 {
+		t.Errorf("%+v", before)
+	}
+	pages, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := mustMemoryOf(t, os.Getpid())
+	if err := unix.Munmap(pages); err != nil {
+		t.Fatal(err)
+	}
+	after := mustMemoryOf(t, os.Getpid())
+	// The rest of the process may have given some megabytes back meanwhile.
+	if grown, shrunk := used.Resident-before.Resident, used.Resident-after.Resident; grown < size/2 || shrunk < size/2 {
+		t.Errorf("%d bytes used: grown by %d, shrunk by %d", size, grown, shrunk)
+	}
+}
+
+func mustMemoryOf(t *testing.T, pid int) Memory {
+	t.Helper()
+	m, err := MemoryOf(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestMemoryOfNobody(t *testing.T) {
+	for pid, text := range map[int]string{1 << 30: "1073741824", -1: "-1"} { // the kernel gives numbers below 2^22
+		m, err := MemoryOf(pid)
+		if err == nil || m != (Memory{}) {
+			t.Errorf("process %d: %+v, %v", pid, m, err)
+			continue
+		}
+		if !strings.HasPrefix(err.Error(), "tuning: read the memory of process "+text+": ") {
+			t.Errorf("error %v", err)
+		}
+	}
+}
