@@ -22,9 +22,18 @@ func Append(dst []byte, op Op, payload []byte) []byte {
 }
 
 // AppendHeader appends the header of a whole, unmasked frame whose payload of
-// length bytes the caller sends behind it.
+// length bytes the caller sends behind it. The library would move a caller's
+// array to the heap, so this one is spelled here.
 func AppendHeader(dst []byte, op Op, length int) []byte {
-	return appendHeader(dst, ws.Header{Fin: true, OpCode: ws.OpCode(op), Length: int64(length)})
+	const fin = 0x80
+	switch first := fin | byte(op); {
+	case length < 126:
+		return append(dst, first, byte(length))
+	case length < 1<<16:
+		return binary.BigEndian.AppendUint16(append(dst, first, 126), uint16(length))
+	default:
+		return binary.BigEndian.AppendUint64(append(dst, first, 127), uint64(length))
+	}
 }
 
 // AppendMasked appends a client's frame to dst: one that is whole and masked

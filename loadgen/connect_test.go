@@ -63,7 +63,7 @@ func TestHandshakesAreChecked(t *testing.T) {
 					return
 				}
 			}
-		}, Rejected, "head exceeds 8192 bytes"},
+		}, Rejected, "the response's head has more than 8192 bytes"},
 
 		{"the end in place of an answer", func(p *peer) { p.request() }, Reset, "EOF"},
 		{"the end in the middle of it", func(p *peer) { p.send([]byte(accept(p.request())[:50])) }, Reset, "EOF"},

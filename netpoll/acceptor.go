@@ -103,7 +103,12 @@ func NewAcceptor(listeners []Listener, reactors []Accepting, onRest func(reactor
 	}
 	for i, l := range listeners {
 		a.queues[i] = queue{armed: true, width: 1, budget: turnMin}
-		err := a.epoll.Add(l.FD, netpoll.EPOLLIN|netpoll.EPOLLONESHOT, func(netpoll.EpollEvent) { a.ready <- i })
+		err := a.epoll.Add(l.FD, netpoll.EPOLLIN|netpoll.EPOLLONESHOT, func(netpoll.EpollEvent) {
+			select {
+			case a.ready <- i:
+			default: // Run has ended: closing the set is told like an event
+			}
+		})
 		if err != nil {
 			_ = a.epoll.Close()
 			return nil, fmt.Errorf("netpoll: watch %s: %w", l.Addr, err)

@@ -150,6 +150,10 @@ func (s *Slots[T, P]) Used() int { return s.used }
 // Limit returns the number of slots that can be in use at once.
 func (s *Slots[T, P]) Limit() int { return len(s.table) }
 
+// Full reports that Take would return nil: slots that were Put are not free
+// before Reclaim.
+func (s *Slots[T, P]) Full() bool { return s.free == noSlot && int(s.high) == len(s.table) }
+
 // High is the index below which every slot in use lies.
 func (s *Slots[T, P]) High() int { return int(s.high) }
 

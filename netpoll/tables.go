@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -111,12 +110,14 @@ func runtimeDescriptors(f *os.File) (map[int]string, error) {
 			continue
 		}
 		watched := watchedBy(fd)
-		if !slices.Contains(watched, pipe) {
+		if _, ok := watched[pipe]; !ok {
 			continue
 		}
+		// Everything that the runtime watches for others it watches for writing
+		// too, whatever descriptors have become while we were looking.
 		own := map[int]string{fd: name}
-		for _, fd := range watched {
-			if open[fd] == "anon_inode:[eventfd]" {
+		for fd, events := range watched {
+			if events&unix.EPOLLOUT == 0 && open[fd] == "anon_inode:[eventfd]" {
 				own[fd] = open[fd]
 			}
 		}
@@ -125,17 +126,19 @@ func runtimeDescriptors(f *os.File) (map[int]string, error) {
 	return nil, errors.New("netpoll: the Go runtime's epoll set was not found among the open descriptors")
 }
 
-// watchedBy lists the descriptors in an epoll set, as /proc/PID/fdinfo shows
-// them; none if it cannot be read.
-func watchedBy(epoll int) (fds []int) {
+// watchedBy lists the descriptors in an epoll set and the events it waits for,
+// as /proc/PID/fdinfo shows them; none if it cannot be read.
+func watchedBy(epoll int) map[int]uint32 {
+	watched := map[int]uint32{}
 	info, _ := os.ReadFile(fmt.Sprintf("/proc/thread-self/fdinfo/%d", epoll))
 	for line := range strings.Lines(string(info)) {
 		var fd int
-		if n, _ := fmt.Sscanf(line, "tfd: %d", &fd); n == 1 {
-			fds = append(fds, fd)
+		var events uint32
+		if n, _ := fmt.Sscanf(line, "tfd: %d events: %x", &fd, &events); n == 2 {
+			watched[fd] = events
 		}
 	}
-	return fds
+	return watched
 }
 
 // Yield lets another thread have the calling thread's processor, if one waits
@@ -207,6 +210,8 @@ func (t *Threads) enter() error {
 
 // openDescriptors lists the calling thread's table: what each number names.
 func openDescriptors() (map[int]string, error) {
+	runtime.LockOSThread() // it could end while its table is listed
+	defer runtime.UnlockOSThread()
 	const dir = "/proc/thread-self/fd"
 	entries, err := os.ReadDir(dir)
 	if err != nil {

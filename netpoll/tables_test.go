@@ -375,3 +375,53 @@ func TestReserveEnlargesTheTableOnce(t *testing.T) {
 	}
 	Reserve(1 << 30) // cut to the limit
 }
+
+// While others open and close descriptors, the runtime's are still told from
+// theirs: one epoll set and one eventfd.
+func TestTheRuntimesDescriptorsAreFoundWhileOthersChange(t *testing.T) {
+	if asProcess(t) {
+		return
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	var others sync.WaitGroup
+	done := make(chan struct{})
+	for range 2 {
+		others.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				// The eventfd's number becomes the next socket's.
+				if fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC); err == nil {
+					unix.Close(fd)
+				}
+				if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+					c.Close()
+				}
+			}
+		})
+	}
+	for i := range 5000 {
+		threads := mustThreads(t, Private, 1)
+		if len(threads.own) != 2 {
+			t.Fatalf("round %d: the runtime has %v", i, threads.own)
+		}
+	}
+	close(done)
+	others.Wait()
+	l.Close()
+}

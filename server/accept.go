@@ -16,7 +16,7 @@ func (r *reactor) accept(t netpoll.Turn) {
 	r.turn = netpoll.TurnResult{Reactor: r.index, Listener: t.Listener, More: true}
 	r.turning = true
 	listener := r.server.listeners[t.Listener].FD
-	for n := 0; n < t.Budget && r.slots.Used() < r.slots.Limit(); n++ {
+	for n := 0; n < t.Budget && !r.slots.Full(); n++ {
 		fd, ok, err := netpoll.Accept(listener)
 		if !ok {
 			r.turn.More, r.turn.Err = err != nil, err

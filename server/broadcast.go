@@ -106,7 +106,7 @@ func (l *broadcastLog) step(high int) (done []logged) {
 		l.lap++
 	}
 	n := 0
-	for n < len(l.frames) && l.frames[n].due <= l.time() {
+	for n < len(l.frames) && int64(l.time()-l.frames[n].due) >= 0 {
 		n++
 	}
 	if n == 0 {

@@ -42,9 +42,11 @@ func (r *reactor) peerCloses(c *conn, code frame.Code) {
 		r.sayClose(c, code, "")
 	}
 	// RFC 6455 section 7.1.1: the server closes the TCP connection first.
-	if r.owes(c) == 0 {
+	switch {
+	case c.state == stateGone: // the peer has not waited for the answer
+	case r.owes(c) == 0:
 		r.release(c)
-	} else {
+	default:
 		r.linger(c)
 	}
 }

@@ -8,13 +8,14 @@ import (
 // send sends a handler's messages, data holding their frames.
 func (r *reactor) send(token netpoll.Token, data []byte, messages int) {
 	c := r.slots.Get(token)
+	// What was broadcast before may not be overtaken. It may be the last that
+	// c gets.
+	if c != nil && c.state == stateOpen && c.heard != r.log.end() {
+		r.catchUp(c)
+	}
 	if c == nil || c.state != stateOpen {
 		r.count[Undelivered] += uint64(messages)
 		return
-	}
-	// What was broadcast before may not be overtaken.
-	if c.heard != r.log.end() {
-		r.catchUp(c)
 	}
 	r.count[MessagesOut] += uint64(messages)
 	r.writeOrOwe(c, data)

@@ -53,7 +53,7 @@ func TestReadSysctls(t *testing.T) {
 		{"garbage", "fs.file-max", 0, Unknown},
 		{"garbage", "fs.epoll.max_user_watches", 0, Unknown},
 		{"garbage", "net.core.somaxconn", 0, Unknown},
-		{"garbage", "net.ipv4.tcp_mem", 1, Unknown},
+		{"garbage", "net.ipv4.tcp_mem", 2, Unknown},
 	}
 	for _, r := range rows {
 		m := mustRead(t, fixture(t, r.machine))
