@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -215,6 +216,28 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 		if n := k.used.Load(); n < conns/2-turnMax || n > conns/2+turnMax {
 			t.Errorf("reactor %d accepted %d of %d", k.index, n, conns)
 		}
+	}
+}
+
+// What a listener has to say while Run ends is not waited for.
+func TestRunEndsWhileConnectionsWait(t *testing.T) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 { // Run may still look at the listener first
+		l := mustListen(t, "127.0.0.1:0")
+		a, err := NewAcceptor([]Listener{l}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", l.Addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(a.ready) == 0 {
+			runtime.Gosched()
+		}
+		a.Run(over)
+		c.Close()
 	}
 }
 

@@ -53,7 +53,7 @@ func TestSlotsAgainstAModel(t *testing.T) {
 	for step := range 20_000 {
 		switch n := rng.IntN(10); {
 		case n < 5:
-			full := s.High() == s.Limit() && s.free == noSlot
+			full := s.Full()
 			p := s.Take(step)
 			if (p == nil) != full {
 				t.Fatalf("step %d: Take = %v with %d of %d used", step, p, len(live), s.Limit())
@@ -120,6 +120,21 @@ func TestTakeStopsAtTheLimit(t *testing.T) {
 	}
 	if s.Take(1) != nil {
 		t.Error("took a fourth of three")
+	}
+}
+
+func TestATableIsFullUntilReclaim(t *testing.T) {
+	s := newSlots(t, 1)
+	if s.Full() {
+		t.Error("an empty table is full")
+	}
+	s.Put(s.Take(0))
+	if !s.Full() || s.Take(1) != nil {
+		t.Error("a slot is free that was Put and not reclaimed")
+	}
+	s.Reclaim()
+	if s.Full() || s.Take(2) == nil {
+		t.Error("a reclaimed slot is not free")
 	}
 }
 

@@ -1,0 +1,259 @@
+package server_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/seed-134acfd0/lull/frame"
+)
+
+// client is the other end of a connection: a plain socket, and the library's
+// reader of frames.
+type client struct {
+	*net.TCPConn
+	t  testing.TB
+	in *bufio.Reader
+}
+
+// dial connects and says nothing.
+func (r *running) dial() *client {
+	r.t.Helper()
+	return dial(r.t, &net.Dialer{}, r.address())
+}
+
+// dialDeaf connects with a receive buffer that little fits into, and with
+// segments so small that the server's send buffer does not grow to megabytes.
+func (r *running) dialDeaf() *client {
+	r.t.Helper()
+	small := func(_, _ string, raw syscall.RawConn) (err error) {
+		controlErr := raw.Control(func(fd uintptr) {
+			err = errors.Join(
+				syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10),
+				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536))
+		})
+		return errors.Join(err, controlErr)
+	}
+	return dial(r.t, &net.Dialer{Control: small}, r.address())
+}
+
+func dial(t testing.TB, d *net.Dialer, address string) *client {
+	t.Helper()
+	conn, err := d.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return newClient(t, conn)
+}
+
+func newClient(t testing.TB, conn net.Conn) *client {
+	must(conn.SetDeadline(time.Now().Add(patience)))
+	return &client{conn.(*net.TCPConn), t, bufio.NewReader(conn)}
+}
+
+// guest opens a connection on a goroutine that is not the test's own.
+func (r *running) guest() (*client, error) {
+	conn, err := net.Dial("tcp", r.address())
+	if err != nil {
+		return nil, err
+	}
+	c := newClient(r.t, conn)
+	if _, err := io.WriteString(conn, request); err != nil {
+		return c, err
+	}
+	head, err := c.tryHead()
+	if err != nil {
+		return c, err
+	}
+	return c, frame.CheckResponse([]byte(head), frame.SampleKey)
+}
+
+// open connects and completes the opening handshake.
+func (r *running) open() *client {
+	r.t.Helper()
+	return r.dial().handshake()
+}
+
+// openMany opens n connections.
+func (r *running) openMany(n int) []*client {
+	r.t.Helper()
+	all := make([]*client, n)
+	for i := range all {
+		all[i] = r.open()
+	}
+	return all
+}
+
+// request is the opening handshake that the tests send.
+var request = string(frame.AppendRequest(nil, "localhost", "/", frame.SampleKey))
+
+func (c *client) handshake() *client {
+	c.t.Helper()
+	c.write(request)
+	c.accepted()
+	return c
+}
+
+// accepted reads the response that completes the opening handshake.
+func (c *client) accepted() {
+	c.t.Helper()
+	if err := frame.CheckResponse([]byte(c.head()), frame.SampleKey); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// head reads a response's head.
+func (c *client) head() string {
+	c.t.Helper()
+	head, err := c.tryHead()
+	if err != nil {
+		c.t.Fatalf("%v behind %q", err, head)
+	}
+	return head
+}
+
+func (c *client) tryHead() (string, error) {
+	var head strings.Builder
+	for {
+		line, err := c.in.ReadString('\n')
+		head.WriteString(line)
+		if err != nil || line == "\r\n" {
+			return head.String(), err
+		}
+	}
+}
+
+func (c *client) write(wire string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c.TCPConn, wire); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// writing writes in the background, for what is more than sockets buffer.
+func (c *client) writing(wire string) {
+	go func() {
+		if _, err := io.WriteString(c.TCPConn, wire); err != nil {
+			c.t.Error(err)
+		}
+	}()
+}
+
+// message spells a whole message as a client does.
+func message(op frame.Op, payload string) string {
+	return string(frame.AppendMasked(nil, op, randomMask(), []byte(payload)))
+}
+
+// piece spells a frame of any kind: b is the header's first byte.
+func piece(b byte, payload string) string {
+	h := ws.Header{Fin: b&fin != 0, Rsv: b >> 4 & 7, OpCode: ws.OpCode(b & 15), Length: int64(len(payload)), Masked: true, Mask: randomMask()}
+	body := []byte(payload)
+	ws.Cipher(body, h.Mask, 0)
+	var wire strings.Builder
+	if err := ws.WriteHeader(&wire, h); err != nil {
+		panic(err)
+	}
+	return wire.String() + string(body)
+}
+
+// fin is the bit of a frame that ends its message.
+const fin = 0x80
+
+func randomMask() (m [4]byte) {
+	for i := range m {
+		m[i] = byte(rand.Uint32())
+	}
+	return m
+}
+
+// closing spells a client's Close frame.
+func closing(code frame.Code, reason string) string {
+	return message(frame.Close, string(frame.AppendClosePayload(nil, code, reason)))
+}
+
+// send sends a whole message.
+func (c *client) send(op frame.Op, payload string) {
+	c.t.Helper()
+	c.write(message(op, payload))
+}
+
+// next reads a frame, as a goroutine beside the test's may.
+func (c *client) next() (frame.Op, string, error) {
+	f, err := ws.ReadFrame(c.in)
+	if err == nil {
+		err = ws.CheckHeader(f.Header, ws.StateClientSide)
+	}
+	return frame.Op(f.Header.OpCode), string(f.Payload), err
+}
+
+func (c *client) expect(op frame.Op, payload string) {
+	c.t.Helper()
+	gotOp, got, err := c.next()
+	if err != nil || gotOp != op || got != payload {
+		c.t.Fatalf("got %v %.100q (%d bytes), %v, want %v %.100q (%d bytes)", gotOp, got, len(got), err, op, payload, len(payload))
+	}
+}
+
+// expectClose reads a Close frame and returns its reason.
+func (c *client) expectClose(code frame.Code) string {
+	c.t.Helper()
+	op, payload, err := c.next()
+	got, reason := frame.ParseClose([]byte(payload))
+	if err != nil || op != frame.Close || got != code {
+		c.t.Fatalf("got %v %.100q, %v, want a Close frame with %d", op, payload, err, code)
+	}
+	return string(reason)
+}
+
+// expectEnd reads the stream's end.
+func (c *client) expectEnd() {
+	c.t.Helper()
+	if b, err := c.in.ReadByte(); err != io.EOF {
+		c.t.Fatalf("got %#x, %v, want the stream's end", b, err)
+	}
+}
+
+// expectCut waits until the server has given the connection up, be it with a
+// reset, and throws away what comes before.
+func (c *client) expectCut() {
+	c.t.Helper()
+	_, err := io.Copy(io.Discard, c.in)
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		c.t.Fatal("the server keeps the connection")
+	}
+}
+
+// echoed checks that the server answers.
+func (c *client) echoed(payload string) {
+	c.t.Helper()
+	c.send(frame.Text, payload)
+	c.expect(frame.Text, payload)
+}
+
+// leave completes a closing handshake.
+func (c *client) leave() {
+	c.t.Helper()
+	c.write(closing(frame.NormalClosure, ""))
+	c.expectClose(frame.NormalClosure)
+	c.expectEnd()
+	c.Close()
+}
+
+// reset ends the connection without a FIN, and with it what the server's end
+// has not read.
+func (c *client) reset() {
+	c.t.Helper()
+	if err := c.SetLinger(0); err != nil {
+		c.t.Fatal(err)
+	}
+	c.Close()
+}

@@ -1,0 +1,161 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// A chat: what anybody says, everybody hears.
+func Example() {
+	chat, err := server.Listen("127.0.0.1:0", server.Handler{
+		Message: func(c server.Conn, op frame.Op, data []byte) {
+			c.Server().Broadcast(op, data)
+		},
+	}, server.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go chat.Run(ctx)
+
+	alice, bob := join(chat), join(chat)
+	alice.WriteMessage(websocket.TextMessage, []byte("Is anybody here?"))
+	fmt.Println("bob hears:", hear(bob))
+	bob.WriteMessage(websocket.TextMessage, []byte("Just me."))
+	fmt.Println("alice hears:", hear(alice))
+	fmt.Println("alice hears:", hear(alice))
+	// Output:
+	// bob hears: Is anybody here?
+	// alice hears: Is anybody here?
+	// alice hears: Just me.
+}
+
+// An echo, which ends when it is told to. Everybody is sent a Close frame, and
+// Run returns when they have answered it.
+func ExampleServer_Run() {
+	echo, err := server.Listen("127.0.0.1:0", server.Handler{
+		Message: func(c server.Conn, op frame.Op, data []byte) {
+			c.Send(op, data)
+		},
+		Close: func(_ server.Conn, code frame.Code, cause error) {
+			fmt.Println("the peer has closed with", code, cause)
+		},
+	}, server.Options{Reactors: 1})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- echo.Run(ctx) }()
+
+	alice := join(echo)
+	alice.WriteMessage(websocket.TextMessage, []byte("hello"))
+	fmt.Println("alice hears:", hear(alice))
+	stop()
+	fmt.Println("alice hears:", hear(alice))
+	fmt.Println("Run returns", <-ended)
+	// Output:
+	// alice hears: hello
+	// alice hears: websocket: close 1001 (going away): the server is shutting down
+	// the peer has closed with 1001 <nil>
+	// Run returns <nil>
+}
+
+// Who may come in is decided before the connection opens. A tag tells the
+// other functions whose connection theirs is, at no memory of its own.
+func ExampleHandler_upgrade() {
+	users := map[string]uint64{"Bearer a1": 1, "Bearer b2": 2}
+	names := map[uint64]string{1: "alice", 2: "bob"}
+	members, err := server.Listen("127.0.0.1:0", server.Handler{
+		Upgrade: func(r *server.Request) error {
+			user, known := users[r.Header("Authorization")]
+			if !known {
+				return &server.Reject{Status: http.StatusUnauthorized, Reason: "members only"}
+			}
+			r.Tag = user
+			return nil
+		},
+		Open: func(c server.Conn) {
+			c.Send(frame.Text, []byte("welcome, "+names[c.Tag()]))
+		},
+	}, server.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go members.Run(ctx)
+
+	url := "ws://" + members.Addrs()[0].String()
+	_, response, _ := websocket.DefaultDialer.Dial(url, http.Header{"Authorization": {"Bearer ?"}})
+	fmt.Println(response.Status)
+	bob, _, _ := websocket.DefaultDialer.Dial(url, http.Header{"Authorization": {"Bearer b2"}})
+	fmt.Println(hear(bob))
+	// Output:
+	// 401 Unauthorized
+	// welcome, bob
+}
+
+// News for everybody come from any goroutine. A Conn may be kept, compared and
+// used as a key; once its connection is gone it names nothing.
+func ExampleServer_Broadcast() {
+	opened := make(chan server.Conn, 2)
+	news, err := server.Listen("127.0.0.1:0", server.Handler{
+		Open: func(c server.Conn) { opened <- c },
+	}, server.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go news.Run(ctx)
+
+	alice := join(news)
+	first := <-opened
+	bob := join(news)
+	<-opened
+
+	news.Broadcast(frame.Text, []byte("it is noon"))
+	first.Send(frame.Text, []byte("only you know: it is late"))
+	switch err := news.Broadcast(frame.Text, []byte("it is evening")); {
+	case errors.Is(err, server.ErrSlow):
+		fmt.Println("too much to say at once")
+	case errors.Is(err, server.ErrClosed):
+		fmt.Println("nobody is there any more")
+	}
+	fmt.Println("alice hears:", hear(alice), "/", hear(alice), "/", hear(alice))
+	fmt.Println("bob hears:", hear(bob), "/", hear(bob))
+	// Output:
+	// alice hears: it is noon / only you know: it is late / it is evening
+	// bob hears: it is noon / it is evening
+}
+
+// join connects as any client does.
+func join(s *server.Server) *websocket.Conn {
+	c, _, err := websocket.DefaultDialer.Dial("ws://"+s.Addrs()[0].String(), nil)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// hear returns the next message, or why there is none.
+func hear(c *websocket.Conn) string {
+	_, data, err := c.ReadMessage()
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}

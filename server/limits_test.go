@@ -1,0 +1,182 @@
+package server_test
+
+import (
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// plug is a client's socket that was opened before descriptors ran out.
+type plug struct {
+	t  *testing.T
+	fd int
+}
+
+func newPlug(t *testing.T) plug {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait := unix.NsecToTimeval(patience.Nanoseconds())
+	must(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait))
+	return plug{t, fd}
+}
+
+func (p plug) Read(b []byte) (int, error) {
+	n, err := unix.Read(p.fd, b)
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+// ask connects and sends the request.
+func (p plug) ask(to netip.AddrPort) {
+	p.t.Helper()
+	must(unix.Connect(p.fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}))
+	if _, err := unix.Write(p.fd, []byte(request)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// expect reads the beginning of what the server says next.
+func (p plug) expect(want string) {
+	p.t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(p, got); string(got) != want {
+		p.t.Fatalf("got %q, %v, want %q", got, err, want)
+	}
+}
+
+// answered reads the response that completes the opening handshake.
+func (p plug) answered() {
+	p.t.Helper()
+	var head []byte
+	for one := make([]byte, 1); !strings.HasSuffix(string(head), "\r\n\r\n"); head = append(head, one[0]) {
+		if _, err := p.Read(one); err != nil {
+			p.t.Fatalf("%v behind %q", err, head)
+		}
+	}
+	if err := frame.CheckResponse(head, frame.SampleKey); err != nil {
+		p.t.Error(err)
+	}
+}
+
+// leave lowers the soft limit and fills gaps, so that n descriptors are left.
+func leave(t *testing.T, n int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	must(err)
+	highest, last := 0, 0
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		must(err)
+		highest = max(highest, fd)
+	}
+	for last < highest {
+		last, err = unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0)
+		must(err)
+	}
+	setLimit(t, last+1+n)
+}
+
+func setLimit(t *testing.T, n int) {
+	t.Helper()
+	var limit unix.Rlimit
+	must(unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	limit.Cur = uint64(n)
+	must(unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+}
+
+// Without descriptors, accepting rests and says so once; connections that are
+// open go on, and those that wait are accepted when others leave.
+func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
+	t.Parallel()
+	const peers = 50
+	rows := []struct {
+		tables netpoll.Tables
+		limit  func(*testing.T)
+	}{
+		{netpoll.Shared, func(t *testing.T) { leave(t, 25) }},
+		// The reactor's table lacks the peers' sockets, which this table has.
+		{netpoll.Private, func(t *testing.T) { setLimit(t, 40) }},
+	}
+	for _, row := range rows {
+		t.Run(row.tables.String(), func(t *testing.T) {
+			t.Parallel()
+			if asProcess(t) {
+				return
+			}
+			s := start(t, server.Handler{}, server.Options{Tables: row.tables, IdleTimeout: 2 * time.Second})
+			s.open().leave() // so its table is there
+			plugs := make([]plug, peers)
+			for i := range plugs {
+				plugs[i] = newPlug(t)
+			}
+			row.limit(t)
+			for _, p := range plugs {
+				p.ask(s.Addrs()[0])
+			}
+			s.counted(server.AcceptRests, 1)
+			// Meanwhile the server's clock goes on: long enough for many rests.
+			plugs[0].answered()
+			plugs[0].expect("\x89\x00")
+			served := int(s.Stats().Open)
+			if served < 15 || served > 35 {
+				t.Fatalf("%d peers are served", served)
+			}
+			for _, p := range plugs[1:served] {
+				p.answered()
+			}
+			s.counted(server.AcceptRests, 1)
+			s.counted(server.Opened, 1+served)
+			s.log.one(t, "ERROR cannot accept, trying again", "error=too many open files", "do=raise RLIMIT_NOFILE")
+
+			for _, p := range plugs[:served] {
+				unix.Close(p.fd)
+			}
+			for _, p := range plugs[served:] {
+				p.answered()
+				unix.Close(p.fd)
+			}
+			s.counted(server.Opened, 1+peers)
+			if n := s.Stats().Count(server.AcceptRests); n > peers {
+				t.Errorf("accepting rested %d times", n)
+			}
+		})
+	}
+}
+
+// A server that cannot have the connections it shall have does not begin.
+func TestAServerNeedsDescriptors(t *testing.T) {
+	t.Parallel()
+	if asProcess(t) {
+		return
+	}
+	setLimit(t, 60)
+	_, err := server.Listen("127.0.0.1:0", server.Handler{}, server.Options{})
+	if err == nil || !strings.Contains(err.Error(), "no room for connections under this RLIMIT_NOFILE") {
+		t.Errorf("Listen returned %v", err)
+	}
+	setLimit(t, 200)
+	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
+		s := start(t, echo, server.Options{Tables: tables})
+		if n := s.Options().MaxConns; n < 100 || n > 200 {
+			t.Errorf("%v: room for %d connections", tables, n)
+		}
+		s.open().echoed("hello")
+	}
+	s := start(t, echo, server.Options{Tables: netpoll.Private, Reactors: 4, MaxConns: 500})
+	s.open().echoed("hello")
+}

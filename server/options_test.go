@@ -1,0 +1,164 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
+	o, err := Options{}.withDefaults(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := tableRoom(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Options{
+		Reactors: runtime.GOMAXPROCS(0), Tables: netpoll.Shared, MaxConns: table - 2*runtime.GOMAXPROCS(0), Backlog: 65535,
+		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxPartial: 256 << 20, MaxPublished: 8 << 20,
+		HandshakeTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second,
+		Log: slog.Default(),
+	}
+	if o != want {
+		t.Errorf("defaults are\n%+v, want\n%+v", o, want)
+	}
+}
+
+func TestOptionsThatAreSetStay(t *testing.T) {
+	want := Options{
+		Reactors: 3, Tables: netpoll.Private, MaxConns: 77, Backlog: 5,
+		MaxMessage: 1, MaxOutbox: 2, MaxPartial: 3, MaxPublished: 4,
+		HandshakeTimeout: -1, IdleTimeout: 6, CloseTimeout: -7, Grace: 8,
+		Log: slog.New(slog.DiscardHandler),
+	}
+	if o, err := want.withDefaults(1); o != want || err != nil {
+		t.Errorf("%+v became %+v, %v", want, o, err)
+	}
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	rows := []struct {
+		name  string
+		o     Options
+		words string // of the error
+	}{
+		{"negative reactors", Options{Reactors: -1}, "negative"},
+		{"negative connections", Options{MaxConns: -1}, "negative"},
+		{"negative messages", Options{MaxMessage: -1}, "negative"},
+		{"negative outboxes", Options{MaxOutbox: -1}, "negative"},
+		{"negative incomplete messages", Options{MaxPartial: -1}, "negative"},
+		{"negative broadcasts", Options{MaxPublished: -1}, "negative"},
+		{"too many reactors", Options{Reactors: reactorsMax + 1}, "1025 reactors with shared descriptor tables have no room"},
+		{"too many reactors for their tables", Options{Tables: netpoll.Private, Reactors: 1 << 30}, "no room"},
+		{"more connections than descriptors", Options{Reactors: 1, MaxConns: 1 << 31}, "use private tables and more reactors"},
+		{"more connections than private descriptors", Options{Tables: netpoll.Private, Reactors: 2, MaxConns: 1 << 31}, "RLIMIT_NOFILE allows 2 reactors with private descriptor tables"},
+		{"more connections than any number of reactors has", Options{Tables: netpoll.Private, MaxConns: 1 << 40}, "RLIMIT_NOFILE allows 1024 reactors"},
+	}
+	for _, row := range rows {
+		if o, err := row.o.withDefaults(1); err == nil || !strings.Contains(err.Error(), row.words) || !strings.HasPrefix(err.Error(), "server: ") {
+			t.Errorf("%s: %+v, %v, want %q", row.name, o, err, row.words)
+		}
+		if s, err := Listen("127.0.0.1:0", Handler{}, row.o); s != nil || err == nil {
+			t.Errorf("%s: Listen returned %v, %v", row.name, s, err)
+		}
+	}
+}
+
+// How many connections reactors have room for, given a table's descriptors.
+func TestRoom(t *testing.T) {
+	rows := []struct {
+		tables          netpoll.Tables
+		reactors, table int
+		want            int
+	}{
+		{netpoll.Shared, 1, 1000, 998}, // an epoll set and an eventfd
+		{netpoll.Shared, 4, 1000, 992},
+		{netpoll.Shared, 500, 1000, 0},
+		{netpoll.Shared, 1, 1 << 30, slotsMax},
+		{netpoll.Shared, 3, 1 << 30, 3 * slotsMax},
+		{netpoll.Private, 1, 1000, 998},
+		{netpoll.Private, 4, 1000, 4 * 995}, // an epoll set and four eventfds in each
+		{netpoll.Private, 999, 1000, 0},
+		{netpoll.Private, 2, 1 << 30, 2 * slotsMax},
+	}
+	for _, row := range rows {
+		o := Options{Tables: row.tables, Reactors: row.reactors}
+		if got := o.room(row.table); got != row.want {
+			t.Errorf("%d %v tables of %d: room for %d, want %d", row.reactors, row.tables, row.table, got, row.want)
+		}
+	}
+}
+
+func TestReactorsAreAsManyAsConnectionsNeed(t *testing.T) {
+	const table = 1000
+	procs := runtime.GOMAXPROCS(0)
+	rows := []struct {
+		o    Options
+		want int
+	}{
+		{Options{}, procs},
+		{Options{MaxConns: 10 * table}, procs}, // which will be refused
+		{Options{Reactors: 5}, 5},
+		{Options{Tables: netpoll.Private}, procs},
+		{Options{Tables: netpoll.Private, Reactors: 1, MaxConns: 10 * table}, 1},
+		{Options{Tables: netpoll.Private, MaxConns: procs * (table - procs - 1)}, procs},
+		{Options{Tables: netpoll.Private, MaxConns: procs*(table-procs-1) + 1}, procs + 1},
+		{Options{Tables: netpoll.Private, MaxConns: 100 * (table - 101)}, max(procs, 100)},
+		{Options{Tables: netpoll.Private, MaxConns: 1 << 40}, reactorsMax},
+	}
+	for _, row := range rows {
+		o := row.o
+		o.chooseReactors(table)
+		if o.Reactors != row.want || o.Tables == netpoll.Auto {
+			t.Errorf("%+v has %d reactors and %v tables, want %d", row.o, o.Reactors, o.Tables, row.want)
+		}
+	}
+}
+
+func TestSlots(t *testing.T) {
+	for _, row := range []struct{ conns, table, want int }{
+		{1, 1000, 257}, // those beyond MaxConns are told so
+		{900, 1000, 1000},
+		{3000, 1000, 1000}, // the rest is other reactors'
+		{1 << 30, 1 << 30, slotsMax},
+	} {
+		o := Options{MaxConns: row.conns}
+		if got := o.slots(row.table); got != row.want {
+			t.Errorf("%d connections and %d descriptors make %d slots, want %d", row.conns, row.table, got, row.want)
+		}
+	}
+}
+
+func TestIDsHoldSlotReactorAndGeneration(t *testing.T) {
+	s := &Server{reactors: make([]*reactor, reactorsMax)}
+	for i := range s.reactors {
+		s.reactors[i] = &reactor{server: s, index: i}
+	}
+	for _, token := range []netpoll.Token{{Slot: 0, Gen: 1}, {Slot: slotsMax - 1, Gen: 1<<32 - 1}, {Slot: 12345, Gen: 1 << 31}} {
+		for _, index := range []int{0, 1, reactorsMax - 1} {
+			c := Conn{server: s, id: uint64(token.Gen)<<32 | uint64(index)<<22 | uint64(token.Slot)}
+			if r, got := c.address(); r != s.reactors[index] || got != token {
+				t.Errorf("%v of reactor %d became %v of %d", token, index, got, r.index)
+			}
+		}
+	}
+}
+
+func TestTheErrorsOfOptionsNameTheirNumbers(t *testing.T) {
+	table, err := tableRoom(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Options{Reactors: 2, MaxConns: table}.withDefaults(1)
+	want := fmt.Sprintf("2 reactors with shared descriptor tables %d connections, not %d", table-4, table)
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}

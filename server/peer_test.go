@@ -1,0 +1,394 @@
+package server_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+func TestPeersThatVanish(t *testing.T) {
+	half := message(frame.Text, xs(1000))[:500]
+	rows := []struct {
+		name  string
+		says  string
+		reset bool
+	}{
+		{"between messages", "", false},
+		{"between messages, with a reset", "", true},
+		{"within a header", half[:1], false},
+		{"within a header, with a reset", half[:1], true},
+		{"within a frame", half, false},
+		{"within a frame, with a reset", half, true},
+		{"between fragments", piece(text, "hel"), false},
+		{"between fragments, with a reset", piece(text, "hel"), true},
+	}
+	everywhere(t, func(t *testing.T, o server.Options) {
+		h := newObliging()
+		onClose, told := endings()
+		s := start(t, server.Handler{Message: h.message, Close: onClose}, o)
+		bystander := s.open()
+		in := len(request)
+		for i, row := range rows {
+			c := s.open()
+			c.write(row.says)
+			in += len(request) + len(row.says)
+			s.counted(server.BytesIn, in) // or a reset would take them along
+			if row.reset {
+				c.reset()
+				expectEnding(t, told, frame.Abnormal, syscall.ECONNRESET)
+			} else {
+				c.Close()
+				expectEnding(t, told, frame.Abnormal, io.EOF)
+			}
+			if t.Failed() {
+				t.Fatal("in the row", row.name)
+			}
+			s.counted(server.ClosedGone, i+1)
+		}
+		bystander.echoed("hello")
+		if lines := s.log.all(); len(lines) > 0 {
+			t.Errorf("log: %q", lines)
+		}
+	})
+}
+
+// numbered is the i-th message of a series, of size bytes if there is room.
+func numbered(i, size int) string {
+	s := fmt.Sprintf("%d ", i)
+	return s + xs(max(0, size-len(s)))
+}
+
+// number is what numbered was given.
+func number(payload string) (i int) {
+	if n, _ := fmt.Sscanf(payload, "%d ", &i); n != 1 {
+		return -1
+	}
+	return i
+}
+
+// A peer that does not read is closed behind a part of what was sent that has
+// no gap, and the rest is counted.
+func TestPeersThatDoNotRead(t *testing.T) {
+	direct := func(c server.Conn, data []byte) error { return c.Send(frame.Binary, data) }
+	everybody := func(c server.Conn, data []byte) error { return c.Server().Broadcast(frame.Binary, data) }
+	rows := []struct {
+		name       string
+		size       int
+		send       func(server.Conn, []byte) error
+		broadcasts bool
+	}{
+		{"small messages", 100, direct, false},
+		{"large messages", 10_000, direct, false},
+		{"messages over the limit", 100_000, direct, false},
+		{"small broadcasts", 100, everybody, true},
+		{"large broadcasts", 10_000, everybody, true},
+		{"broadcasts over the limit", 100_000, everybody, true},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			onBothTables(t, func(t *testing.T, o server.Options) {
+				opened := make(chan server.Conn, 1)
+				onClose, told := endings()
+				o.CloseTimeout = patience // for the reader below
+				s := start(t, server.Handler{Open: func(c server.Conn) { opened <- c }, Close: onClose}, o)
+				c := s.dialDeaf().handshake()
+				conn := <-opened
+				accepted := 0
+				for len(told) == 0 {
+					switch err := row.send(conn, []byte(numbered(accepted, row.size))); err {
+					case nil:
+						accepted++
+					case server.ErrSlow:
+						runtime.Gosched()
+					default:
+						t.Fatal(err)
+					}
+				}
+				expectEnding(t, told, frame.TryAgainLater, server.ErrOutbox)
+				s.log.one(t, "WARN connection closed", "code=1013")
+				s.counted(server.ClosedOutbox, 1)
+
+				received := 0
+				for {
+					op, payload, err := c.next()
+					if op == frame.Close && err == nil {
+						if code, _ := frame.ParseClose([]byte(payload)); code != frame.TryAgainLater {
+							t.Errorf("closed with %d", code)
+						}
+						break
+					}
+					if err != nil || number(payload) != received || len(payload) != len(numbered(received, row.size)) {
+						t.Fatalf("%v %.20q, %v behind %d messages", op, payload, err, received)
+					}
+					received++
+				}
+				c.expectEnd()
+				s.counted(server.MessagesOut, received)
+				s.counted(server.BytesUndelivered, 0)
+				if lost := int(s.Stats().Count(server.Undelivered)); !row.broadcasts && received+lost != accepted {
+					t.Errorf("%d accepted, %d received, %d undelivered", accepted, received, lost)
+				}
+			})
+		})
+	}
+}
+
+// The server's own answers are bounded like everything else.
+func TestPingsOfAPeerThatDoesNotReadEnd(t *testing.T) {
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		h := echo
+		var told <-chan ending
+		h.Close, told = endings()
+		s := start(t, h, o)
+		bystander := s.open()
+		c := s.dialDeaf().handshake()
+		pings := strings.Repeat(message(frame.Ping, xs(125)), 100)
+		for len(told) == 0 {
+			c.write(pings)
+		}
+		expectEnding(t, told, frame.TryAgainLater, server.ErrOutbox)
+		for {
+			op, payload, err := c.next()
+			if op == frame.Close {
+				break
+			}
+			if op != frame.Pong || payload != xs(125) || err != nil {
+				t.Fatalf("got %v %q, %v", op, payload, err)
+			}
+		}
+		bystander.echoed("hello")
+		s.counted(server.ClosedOutbox, 1)
+	})
+}
+
+// What a peer was promised and did not take is counted in bytes, be it because
+// it left or because the server had to give up.
+func TestBytesThatNobodyTakesAreCounted(t *testing.T) {
+	t.Parallel()
+	const size = 8 << 20 // more than sockets buffer
+	rows := []struct {
+		name    string
+		end     func(*client, server.Conn)
+		cause   error
+		counter server.Counter
+	}{
+		{"the peer resets", func(c *client, _ server.Conn) { c.reset() }, syscall.ECONNRESET, server.ClosedGone},
+		{"the server gives up", func(_ *client, conn server.Conn) { must(conn.Close(frame.NormalClosure, "")) }, server.ErrCloseTimeout, server.ClosedTimeout},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			onBothTables(t, func(t *testing.T, o server.Options) {
+				t.Parallel()
+				opened := make(chan server.Conn, 1)
+				onClose, told := endings()
+				o.CloseTimeout = 500 * time.Millisecond
+				s := start(t, server.Handler{Open: func(c server.Conn) { opened <- c }, Close: onClose}, o)
+				c := s.dialDeaf().handshake()
+				conn := <-opened
+				must(conn.Send(frame.Binary, make([]byte, size)))
+				s.counted(server.MessagesOut, 1)
+				row.end(c, conn)
+				expectEnding(t, told, frame.Abnormal, row.cause)
+				s.counted(row.counter, 1)
+				stats := s.Stats()
+				out, lost := stats.Count(server.BytesOut), stats.Count(server.BytesUndelivered)
+				if sum := out + lost; out == 0 || lost == 0 || sum < size || sum > size+1000 {
+					t.Errorf("%d bytes sent and %d undelivered of %d", out, lost, size)
+				}
+			})
+		})
+	}
+}
+
+func TestASilentPeerIsPingedAndThenClosed(t *testing.T) {
+	t.Parallel()
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		t.Parallel()
+		onClose, told := endings()
+		o.IdleTimeout = time.Second
+		s := start(t, server.Handler{Close: onClose}, o)
+		c := s.open()
+		c.expect(frame.Ping, "")
+		c.expectClose(frame.GoingAway)
+		c.expectEnd()
+		expectEnding(t, told, frame.GoingAway, server.ErrIdle)
+		s.counted(server.ClosedIdle, 1)
+		s.log.one(t, "WARN connection closed", "code=1001")
+	})
+}
+
+func TestAPeerThatAnswersPingsStays(t *testing.T) {
+	t.Parallel()
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		t.Parallel()
+		o.IdleTimeout = 2 * time.Second
+		s := start(t, echo, o)
+		c := s.open()
+		for range 4 { // which takes longer than the timeout
+			c.expect(frame.Ping, "")
+			c.send(frame.Pong, "")
+		}
+		c.echoed("hello")
+		s.counted(server.ClosedIdle, 0)
+	})
+}
+
+func TestAPeerThatDoesNotAnswerOurCloseIsCut(t *testing.T) {
+	t.Parallel()
+	rows := []struct {
+		name string
+		does func(*client)
+	}{
+		{"and is silent", func(*client) {}},
+		{"and talks on", func(c *client) {
+			go func() {
+				for {
+					if _, err := io.WriteString(c.TCPConn, message(frame.Text, "more")); err != nil {
+						return
+					}
+				}
+			}()
+		}},
+		{"and is in the midst of a message", func(c *client) { c.write(piece(text, "hel")) }},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			onBothTables(t, func(t *testing.T, o server.Options) {
+				t.Parallel()
+				onClose, told := endings()
+				o.CloseTimeout = 500 * time.Millisecond
+				s := start(t, server.Handler{
+					Open:  func(c server.Conn) { must(c.Close(4001, "")) },
+					Close: onClose,
+				}, o)
+				c := s.open()
+				row.does(c)
+				c.expectClose(4001)
+				c.expectCut()
+				expectEnding(t, told, frame.Abnormal, server.ErrCloseTimeout)
+				s.counted(server.ClosedTimeout, 1)
+				s.log.one(t, "WARN connection closed", "cause=server: the peer did not answer")
+			})
+		})
+	}
+}
+
+// The last word reaches a peer that has not stopped talking, and then the
+// server waits for the peer's end, but not for ever.
+func TestAPeerThatTalksOnHearsTheLastWordAndIsCut(t *testing.T) {
+	t.Parallel()
+	rows := []struct {
+		name   string
+		first  string // what the server refuses
+		hears  func(*client)
+		floods bool
+	}{
+		{"refused, silent", "GET / HTTP/1.1\r\n\r\n", func(c *client) { c.response() }, false},
+		{"refused, flooding", "GET / HTTP/1.1\r\n\r\n", func(c *client) { c.response() }, true},
+		{"breach, silent", request + "nonsense", func(c *client) { c.accepted(); c.expectClose(1002); c.expectEnd() }, false},
+		{"breach, flooding", request + "nonsense", func(c *client) { c.accepted(); c.expectClose(1002); c.expectEnd() }, true},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			onBothTables(t, func(t *testing.T, o server.Options) {
+				t.Parallel()
+				o.CloseTimeout = 500 * time.Millisecond
+				s := start(t, server.Handler{Message: newObliging().message}, o)
+				bystander := s.open()
+				c := s.dial()
+				c.write(row.first)
+				cut := make(chan struct{})
+				go func() {
+					defer close(cut)
+					for row.floods {
+						if _, err := io.WriteString(c.TCPConn, xs(10_000)); err != nil {
+							return
+						}
+					}
+				}()
+				row.hears(c)
+				bystander.echoed("hello")
+				<-cut
+				eventually(t, "the server has given its slot up", func() bool {
+					used, _ := bystander.slots()
+					return used == 1
+				})
+			})
+		})
+	}
+}
+
+// Together, incomplete messages get so much memory and no more; who needs more
+// then is sent away, and what they held is there for others.
+func TestIncompleteMessagesShareALimit(t *testing.T) {
+	const (
+		peers = 12
+		part  = 40_000
+		whole = 60_000
+		limit = 256 << 10
+	)
+	begins := piece(binary, xs(1000)) + strings.Repeat(piece(0, xs(1000)), part/1000-1) + message(frame.Ping, "")
+	ends := strings.Repeat(piece(0, xs(1000)), (whole-part)/1000-1) + piece(fin, xs(1000))
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		h := echo
+		var told <-chan ending
+		h.Close, told = endings()
+		o.MaxPartial = limit
+		s := start(t, h, o)
+		failed := 0
+		for range 5 {
+			var kept []*client
+			for range peers {
+				c := s.open()
+				c.write(begins)
+				op, payload, err := c.next()
+				if op == frame.Pong { // so all has been read; has it been kept?
+					c.send(frame.Ping, "")
+					op, payload, err = c.next()
+				}
+				if op == frame.Pong {
+					kept = append(kept, c)
+					continue
+				}
+				code, _ := frame.ParseClose([]byte(payload))
+				if op != frame.Close || code != frame.TryAgainLater || err != nil {
+					t.Fatalf("got %v %q, %v", op, payload, err)
+				}
+				c.expectEnd()
+				expectEnding(t, told, frame.TryAgainLater, server.ErrPartial)
+				failed++
+			}
+			if n := len(kept); n < limit/part/2 || n > limit/part {
+				t.Errorf("%d peers with %d bytes each got room under a limit of %d", n, part, limit)
+			}
+			for _, c := range kept {
+				c.write(ends)
+				c.expect(frame.Binary, xs(whole))
+				c.leave()
+				expectEnding(t, told, frame.NormalClosure, nil)
+			}
+		}
+		s.counted(server.ClosedPartial, failed)
+	})
+}
+
+func TestIncompleteHeadsCountToo(t *testing.T) {
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		o.MaxPartial = 4 << 10
+		s := start(t, echo, o)
+		c := s.dial()
+		c.write("GET / HTTP/1.1\r\nCookie: " + xs(5000))
+		if r, _ := c.response(); r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+			t.Errorf("answered %s %v", r.Status, r.Header)
+		}
+		s.open().echoed("hello")
+	})
+}

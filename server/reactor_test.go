@@ -1,0 +1,325 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+)
+
+// bare returns a reactor whose turns the test takes, of a server that does not
+// run.
+func bare(t testing.TB, h Handler, o Options) *reactor {
+	t.Helper()
+	o.Reactors = 1
+	o.Log = slog.New(slog.DiscardHandler)
+	s, err := Listen("127.0.0.1:0", h, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := s.reactors[0]
+	if r.poller, err = netpoll.NewPoller(r.waker); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.close()
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.acceptor.Run(over) // which closes its poller
+		s.closeListeners()
+	})
+	return r
+}
+
+// round is one turn of reactor.run that does not wait.
+func (r *reactor) round(t testing.TB) {
+	events, err := r.poller.Wait(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range events {
+		r.event(&events[i])
+	}
+	r.readMail()
+	r.fanOut()
+	r.sweep()
+	r.slots.Reclaim()
+}
+
+// join gives r a connection in a state, and returns its peer's socket.
+func (r *reactor) join(t testing.TB, s state) (c *conn, peer int) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(pair[1]) })
+	c = r.slots.Take(pair[0])
+	c.state = s
+	c.heard = r.log.end()
+	c.seen = r.tick
+	if s == stateOpen || s == stateClosing {
+		r.server.open.Add(1)
+	}
+	r.poll(c)
+	return c, pair[1]
+}
+
+// hears reads what has been sent to a peer.
+func hears(t testing.TB, peer int, buf []byte) []byte {
+	n, err := netpoll.Read(peer, buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return buf[:n]
+}
+
+func TestAnIdleConnectionIsASlotOf32Bytes(t *testing.T) {
+	if n := unsafe.Sizeof(conn{}); n != 32 {
+		t.Errorf("a slot has %d bytes", n)
+	}
+	r := bare(t, Handler{Message: func(c Conn, op frame.Op, data []byte) { _ = c.Send(op, data) }}, Options{})
+	c, peer := r.join(t, stateOpen)
+	wire := frame.AppendMasked(nil, frame.Text, [4]byte{1, 2, 3, 4}, []byte("hello"))
+	for i := range wire { // with something to remember in between
+		if _, err := unix.Write(peer, wire[i:i+1]); err != nil {
+			t.Fatal(err)
+		}
+		r.round(t)
+	}
+	if got := hears(t, peer, make([]byte, 100)); string(got) != "\x81\x05hello" {
+		t.Errorf("answered %q", got)
+	}
+	if c.extra != 0 || r.extras.held != 0 {
+		t.Errorf("an idle connection has an extra and holds %d bytes", r.extras.held)
+	}
+}
+
+func TestAnAnswerDoesNotAllocate(t *testing.T) {
+	r := bare(t, Handler{Message: func(c Conn, op frame.Op, data []byte) { _ = c.Send(op, data) }}, Options{})
+	_, peer := r.join(t, stateOpen)
+	payload := bytes.Repeat([]byte("x"), 32)
+	wire := frame.AppendMasked(nil, frame.Text, [4]byte{1, 2, 3, 4}, payload)
+	want := frame.Append(nil, frame.Text, payload)
+	buf := make([]byte, 100)
+	n := testing.AllocsPerRun(1000, func() {
+		if _, err := netpoll.Write(peer, wire); err != nil {
+			t.Fatal(err)
+		}
+		r.round(t)
+		if got := hears(t, peer, buf); !bytes.Equal(got, want) {
+			t.Fatalf("answered %q", got)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations for a message and its answer", n)
+	}
+}
+
+func TestAPingDoesNotAllocate(t *testing.T) {
+	r := bare(t, Handler{}, Options{})
+	_, peer := r.join(t, stateOpen)
+	wire := frame.AppendMasked(nil, frame.Ping, [4]byte{1, 2, 3, 4}, []byte("there?"))
+	buf := make([]byte, 100)
+	n := testing.AllocsPerRun(1000, func() {
+		if _, err := netpoll.Write(peer, wire); err != nil {
+			t.Fatal(err)
+		}
+		r.round(t)
+		if got := hears(t, peer, buf); string(got) != "\x8a\x06there?" {
+			t.Fatalf("answered %q", got)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations for a ping and its pong", n)
+	}
+}
+
+// A broadcast allocates as a whole, and nothing for each connection.
+func TestAPassDoesNotAllocateForAConnection(t *testing.T) {
+	payload := bytes.Repeat([]byte("x"), 32)
+	allocs := func(conns int) float64 {
+		r := bare(t, Handler{}, Options{})
+		peers := make([]int, conns)
+		for i := range peers {
+			_, peers[i] = r.join(t, stateOpen)
+		}
+		buf := make([]byte, 100)
+		return testing.AllocsPerRun(100, func() {
+			if err := r.server.Broadcast(frame.Text, payload); err != nil {
+				t.Fatal(err)
+			}
+			for r.round(t); r.log.busy(); {
+				r.round(t)
+			}
+			for _, p := range peers {
+				if got := hears(t, p, buf); len(got) != 2+len(payload) {
+					t.Fatalf("heard %q", got)
+				}
+			}
+		})
+	}
+	if one, many := allocs(1), allocs(200); many > one {
+		t.Errorf("%v allocations for one connection, %v for 200", one, many)
+	}
+}
+
+func TestASweepDoesNotAllocate(t *testing.T) {
+	r := bare(t, Handler{}, Options{})
+	for range 1000 {
+		c := r.slots.Take(-1)
+		c.state = stateOpen
+	}
+	n := testing.AllocsPerRun(1000, func() {
+		r.tick++
+		r.sweep()
+	})
+	if n != 0 {
+		t.Errorf("%v allocations for a sweep", n)
+	}
+	for i := range r.slots.High() {
+		r.slots.Put(r.slots.At(i))
+	}
+}
+
+// A reactor looks at its other work after so many sends, however many
+// connections there are.
+func TestAPassIsSliced(t *testing.T) {
+	const conns = 3*passSends + 1
+	r := bare(t, Handler{}, Options{})
+	peers := make([]int, conns)
+	for i := range peers {
+		_, peers[i] = r.join(t, stateOpen)
+	}
+	if err := r.server.Broadcast(frame.Text, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 100)
+	heard := map[string]int{}
+	for turn := 1; ; turn++ {
+		r.round(t)
+		if turn == 2 { // joins the running pass: those that follow get both at once
+			if err := r.server.Broadcast(frame.Text, []byte("two")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sent := 0
+		for _, p := range peers {
+			if got := hears(t, p, buf); len(got) > 0 {
+				heard[string(got)]++
+				sent++
+			}
+		}
+		if sent > passSends {
+			t.Errorf("turn %d: %d sends", turn, sent)
+		}
+		if turn > 2 && !r.log.busy() {
+			break
+		}
+	}
+	one, two := "\x81\x03one", "\x81\x03two"
+	if heard[one] != 2*passSends || heard[two] != 2*passSends || heard[one+two] != conns-2*passSends {
+		t.Errorf("heard %v", heard)
+	}
+	if n := r.server.published.Load(); n != 0 {
+		t.Errorf("%d bytes are on their way", n)
+	}
+}
+
+// Sends to one connection that lie back to back in the mailbox leave together.
+func TestNeighbouringMessagesLeaveTogether(t *testing.T) {
+	r := bare(t, Handler{}, Options{})
+	a, peerA := r.join(t, stateOpen)
+	b, peerB := r.join(t, stateOpen)
+	for _, send := range []struct {
+		c    *conn
+		text string
+	}{{a, "1"}, {a, "2"}, {b, "3"}, {a, "4"}, {b, "5"}, {b, "6"}} {
+		if err := r.conn(send.c).Send(frame.Text, []byte(send.text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.round(t)
+	buf := make([]byte, 100)
+	if got := hears(t, peerA, buf); string(got) != "\x81\x011\x81\x012\x81\x014" {
+		t.Errorf("a heard %q", got)
+	}
+	if got := hears(t, peerB, buf); string(got) != "\x81\x013\x81\x015\x81\x016" {
+		t.Errorf("b heard %q", got)
+	}
+	if n := r.count[MessagesOut]; n != 6 {
+		t.Errorf("%d messages out", n)
+	}
+}
+
+// What catches up may be owed too much. Then it hears of that, and no more.
+func TestNothingIsSentBehindAClose(t *testing.T) {
+	r := bare(t, Handler{}, Options{MaxOutbox: 1000})
+	c, peer := r.join(t, stateOpen)
+	large := make([]byte, 1<<20) // more than the socket takes
+	behind := r.conn(c)
+	for _, err := range []error{
+		behind.Send(frame.Binary, large),
+		r.server.Broadcast(frame.Binary, make([]byte, 1000)),
+		behind.Send(frame.Text, []byte("behind")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var heard []byte
+	buf := make([]byte, readSize)
+	for owed := true; owed; {
+		r.round(t)
+		owed = r.owes(c) > 0
+		for {
+			n, err := netpoll.Read(peer, buf)
+			if err == io.EOF || n == 0 && err == nil {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			heard = append(heard, buf[:n]...)
+		}
+	}
+	last := string(frame.AppendClose(nil, frame.TryAgainLater, ErrOutbox.Error()))
+	if want := len(large) + 10 + 1000 + 4 + len(last); len(heard) != want || !bytes.HasSuffix(heard, []byte(last)) {
+		t.Errorf("heard %d bytes to the end, %q, want %d", len(heard), heard[len(heard)-len(last):], want)
+	}
+	if n := r.count[Undelivered]; n != 1 {
+		t.Errorf("%d messages are undelivered", n)
+	}
+}
+
+// Slots that peers give up in a turn are not there for those who come in it.
+func TestAFullTableTakesNobody(t *testing.T) {
+	r := bare(t, Handler{}, Options{MaxConns: 1})
+	for !r.slots.Full() {
+		r.slots.Take(-1).state = stateGone
+	}
+	for i := range r.slots.High() {
+		r.slots.Put(r.slots.At(i))
+	}
+	peer, err := net.Dial("tcp", r.server.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	for _, want := range []int{0, 1} {
+		r.accept(netpoll.Turn{Budget: 1})
+		if n := r.slots.Used(); n != want || !r.turn.More {
+			t.Errorf("%d connections, want %d; more wait: %v", n, want, r.turn.More)
+		}
+		r.slots.Reclaim()
+	}
+	r.turning = false // nobody asked
+}

@@ -1,0 +1,231 @@
+package server_test
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// TestMain lets many tests run in parallel: those that do so here wait for the
+// server's timeouts, and for little else.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	must(flag.Set("test.parallel", "32"))
+	os.Exit(m.Run())
+}
+
+// patience is how long a test waits for what must happen. It makes a broken
+// server fail a test where it would hang it, and measures nothing.
+const patience = 30 * time.Second
+
+// eventually waits until ok is true.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// onBothTables runs a test on one reactor with either kind of descriptor table.
+func onBothTables(t *testing.T, test func(*testing.T, server.Options)) {
+	t.Helper()
+	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
+		t.Run(tables.String(), func(t *testing.T) {
+			test(t, server.Options{Reactors: 1, Tables: tables})
+		})
+	}
+}
+
+// everywhere runs a test on one and on three reactors with either kind.
+func everywhere(t *testing.T, test func(*testing.T, server.Options)) {
+	t.Helper()
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		for _, o.Reactors = range []int{1, 3} {
+			t.Run(fmt.Sprint(o.Reactors), func(t *testing.T) { test(t, o) })
+		}
+	})
+}
+
+// running is a server that runs until its test ends.
+type running struct {
+	*server.Server
+	t    testing.TB
+	log  *logbook
+	stop func() error // ends Run and returns what it returned
+}
+
+// start runs a server on a free port, with one reactor unless o has more.
+func start(t testing.TB, h server.Handler, o server.Options) *running {
+	t.Helper()
+	return startOn(t, "127.0.0.1:0", h, o)
+}
+
+func startOn(t testing.TB, address string, h server.Handler, o server.Options) *running {
+	t.Helper()
+	log := &logbook{}
+	o.Log = slog.New(log)
+	o.Reactors = cmp.Or(o.Reactors, 1)
+	s, err := server.Listen(address, h, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stop := sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+	})
+	return &running{s, t, log, stop}
+}
+
+// address is the first that the server listens on.
+func (r *running) address() string { return r.Addrs()[0].String() }
+
+// counted waits until a counter has reached n, and fails if it passes it.
+func (r *running) counted(c server.Counter, n int) {
+	r.t.Helper()
+	eventually(r.t, fmt.Sprintf("%v is %d, not %d", c, n, r.Stats().Count(c)), func() bool {
+		return r.Stats().Count(c) >= uint64(n)
+	})
+	if got := r.Stats().Count(c); got != uint64(n) {
+		r.t.Errorf("%v is %d, want %d", c, got, n)
+	}
+}
+
+// logbook is a slog.Handler that keeps its lines.
+type logbook struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logbook) Enabled(context.Context, slog.Level) bool { return true }
+func (l *logbook) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *logbook) WithGroup(string) slog.Handler            { return l }
+
+func (l *logbook) Handle(_ context.Context, r slog.Record) error {
+	var line strings.Builder
+	fmt.Fprintf(&line, "%v %s", r.Level, r.Message)
+	r.Attrs(func(a slog.Attr) bool {
+		fmt.Fprintf(&line, " %v", a)
+		return true
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line.String())
+	return nil
+}
+
+// all returns the lines so far.
+func (l *logbook) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines)
+}
+
+// one waits for the first line and checks that it holds all words, and that no
+// other has come.
+func (l *logbook) one(t testing.TB, words ...string) {
+	t.Helper()
+	eventually(t, "there is a log line", func() bool { return len(l.all()) > 0 })
+	lines := l.all()
+	for _, w := range words {
+		if !strings.Contains(lines[0], w) {
+			t.Errorf("log line %q lacks %q", lines[0], w)
+		}
+	}
+	if len(lines) != 1 {
+		t.Errorf("%d log lines: %q", len(lines), lines)
+	}
+}
+
+// echo answers each message with itself.
+var echo = server.Handler{Message: func(c server.Conn, op frame.Op, data []byte) { must(c.Send(op, data)) }}
+
+// obliging is an echo that does what some words ask for. "hold" keeps the
+// reactor: it says so on held and waits for release. "slots" is answered with
+// the reactor's, as "used below high".
+type obliging struct{ held, release chan struct{} }
+
+func newObliging() *obliging { return &obliging{make(chan struct{}), make(chan struct{})} }
+
+func (o *obliging) message(c server.Conn, op frame.Op, data []byte) {
+	switch string(data) {
+	case "hold":
+		o.held <- struct{}{}
+		<-o.release
+	case "slots":
+		used, high, _ := c.Slots()
+		must(c.Send(op, fmt.Appendf(nil, "%d below %d", used, high)))
+	default:
+		must(c.Send(op, data))
+	}
+}
+
+// hold keeps c's reactor in its handler until release is called.
+func (o *obliging) hold(c *client) (release func()) {
+	c.t.Helper()
+	c.send(frame.Text, "hold")
+	<-o.held
+	return func() { o.release <- struct{}{} }
+}
+
+// slots asks the reactor.
+func (c *client) slots() (used, high int) {
+	c.t.Helper()
+	c.send(frame.Text, "slots")
+	_, answer, err := c.next()
+	if n, _ := fmt.Sscanf(answer, "%d below %d", &used, &high); n != 2 || err != nil {
+		c.t.Fatalf("asked for slots and got %q, %v", answer, err)
+	}
+	return used, high
+}
+
+// must is for handlers: the panic closes the connection, and its test sees it.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// mark is set in a process that asProcess has started, to the test's name.
+const mark = "LULL_TEST_PROCESS"
+
+// asProcess runs a test in a process of its own, so that it can change or
+// count what a whole process has. It is false in that process.
+func asProcess(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(mark) == t.Name() {
+		return false
+	}
+	var run []string
+	for part := range strings.SplitSeq(t.Name(), "/") {
+		run = append(run, "^"+part+"$")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run="+strings.Join(run, "/"), "-test.v")
+	cmd.Env = append(os.Environ(), mark+"="+t.Name())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return true
+}
