@@ -188,11 +188,16 @@ func (c *client) send(op frame.Op, payload string) {
 
 // next reads a frame, as a goroutine beside the test's may.
 func (c *client) next() (frame.Op, string, error) {
-	f, err := ws.ReadFrame(c.in)
+	h, err := ws.ReadHeader(c.in)
 	if err == nil {
-		err = ws.CheckHeader(f.Header, ws.StateClientSide)
+		err = ws.CheckHeader(h, ws.StateClientSide)
 	}
-	return frame.Op(f.Header.OpCode), string(f.Payload), err
+	if err != nil {
+		return 0, "", err
+	}
+	payload := make([]byte, h.Length)
+	_, err = io.ReadFull(c.in, payload)
+	return frame.Op(h.OpCode), string(payload), err
 }
 
 func (c *client) expect(op frame.Op, payload string) {
