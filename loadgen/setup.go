@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +29,7 @@ func newRun(ctx context.Context, config Config) (*run, error) {
 	if r.sources, err = chooseSources(config.Conns, config.Sources, r.targets); err != nil {
 		return nil, err
 	}
-	if err := r.chooseWorkers(); err != nil {
+	if err := r.chooseWorkers(netpoll.Processors()); err != nil {
 		return nil, err
 	}
 	var seed [16]byte
@@ -44,8 +43,9 @@ func newRun(ctx context.Context, config Config) (*run, error) {
 const descriptorsKept = 64
 
 // chooseWorkers settles how many workers there are and how many connections
-// each can have.
-func (r *run) chooseWorkers() error {
+// each can have: by itself as many as there are processors, or more if private
+// tables need it.
+func (r *run) chooseWorkers(processors int) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("loadgen: read RLIMIT_NOFILE: %w", err)
@@ -53,7 +53,7 @@ func (r *run) chooseWorkers() error {
 	table := int(min(limit.Cur, math.MaxInt32)) - descriptorsKept
 	conns, workers := r.config.Conns, r.config.Workers
 	if workers == 0 {
-		workers = runtime.GOMAXPROCS(0)
+		workers = processors
 		for r.config.Tables == netpoll.Private && workers*(table-workers) < conns && workers < min(conns, table/2) {
 			workers++
 		}

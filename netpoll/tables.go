@@ -52,13 +52,20 @@ type Threads struct {
 	own     map[int]string // the Go runtime's descriptors, and what they name
 }
 
+var processors = runtime.GOMAXPROCS(0)
+
+// Processors is how many this process may use: GOMAXPROCS as it began with,
+// whatever NewThreads has made of it.
+func Processors() int { return processors }
+
 // NewThreads prepares for n threads with such tables; Auto means Shared. keep
 // are the sockets that each private table shall have too. They, and all
 // Wakers, must be open by now.
 //
-// GOMAXPROCS is raised if n exceeds it: each thread needs a place in Go's
-// scheduler to run, or it waits until another sleeps; which of them has a
-// processor is the kernel's business.
+// GOMAXPROCS is raised to n and as many again as there were: each thread needs
+// a place in Go's scheduler to run, and so does everything else, or it has to
+// wait for a thread's place, which Go's monitor then keeps looking for with a
+// fifth of a processor. Which of them has a processor is the kernel's business.
 //
 // The Go runtime polls its own epoll set by number on whatever thread happens
 // to start the world after a collection, a reactor's too. In a private table
@@ -67,8 +74,8 @@ type Threads struct {
 // copied, and each thread verifies its copy. Otherwise the number could become
 // the reactor's own set, whose tokens the runtime would take for pointers.
 func NewThreads(tables Tables, n int, keep ...int) (*Threads, error) {
-	if procs := runtime.GOMAXPROCS(0); n > procs {
-		runtime.GOMAXPROCS(n + procs)
+	if places := n + processors; places > runtime.GOMAXPROCS(0) {
+		runtime.GOMAXPROCS(places)
 	}
 	t := &Threads{private: tables == Private, keep: map[int]bool{}}
 	for _, fd := range keep {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -125,7 +124,7 @@ func (o *Options) chooseReactors(table int) {
 	if o.Reactors != 0 {
 		return
 	}
-	o.Reactors = runtime.GOMAXPROCS(0)
+	o.Reactors = netpoll.Processors()
 	for o.Tables == netpoll.Private && o.room(table) < o.MaxConns && o.Reactors < reactorsMax {
 		o.Reactors++
 	}

@@ -3,7 +3,6 @@ package server
 import (
 	"fmt"
 	"log/slog"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +20,7 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Options{
-		Reactors: runtime.GOMAXPROCS(0), Tables: netpoll.Shared, MaxConns: table - 2*runtime.GOMAXPROCS(0), Backlog: 65535,
+		Reactors: netpoll.Processors(), Tables: netpoll.Shared, MaxConns: table - 2*netpoll.Processors(), Backlog: 65535,
 		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxPartial: 256 << 20, MaxPublished: 8 << 20,
 		HandshakeTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second,
 		Log: slog.Default(),
@@ -98,7 +97,7 @@ func TestRoom(t *testing.T) {
 
 func TestReactorsAreAsManyAsConnectionsNeed(t *testing.T) {
 	const table = 1000
-	procs := runtime.GOMAXPROCS(0)
+	procs := netpoll.Processors()
 	rows := []struct {
 		o    Options
 		want int
