@@ -1,9 +1,9 @@
 package netpoll
 
 import (
-	"context"
 	"fmt"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -56,21 +56,25 @@ type Accepting interface {
 // one-shot, and gives turns to the reactors with the fewest sockets; a reactor
 // that has not answered its turn gets no other. Who cannot accept rests, so
 // that a full descriptor table is never spun upon.
+//
+// It has no goroutine of its own: whoever brings news, be it the watcher of the
+// listeners or a reactor with its answer, gives out the turns that follow from
+// it. While connections keep coming that costs no change of threads.
 type Acceptor struct {
 	// constant
 	reactors  []Accepting
 	listeners []Listener
 	onRest    func(reactor int, err error)
 	epoll     *netpoll.Epoll
-	ready     chan int // listeners whose one shot has fired
-	answers   chan TurnResult
 
-	// Run's own
-	queues []queue
-	state  []reactorState
+	mu     sync.Mutex
+	queues []queue        // guarded by mu
+	state  []reactorState // guarded by mu
+	again  *time.Timer    // calls retry; guarded by mu
+	closed bool           // guarded by mu
 }
 
-// queue is what Run knows of a listener's queue.
+// queue is what is known of a listener's queue.
 type queue struct {
 	waiting bool // connections wait in it, as far as we know
 	armed   bool // epoll will tell when some do
@@ -88,32 +92,22 @@ type reactorState struct {
 // NewAcceptor makes an acceptor for listeners and reactors. onRest is told
 // each time a reactor begins to rest after it had been able to accept.
 func NewAcceptor(listeners []Listener, reactors []Accepting, onRest func(reactor int, err error)) (*Acceptor, error) {
+	epoll, err := createEpoll()
+	if err != nil {
+		return nil, fmt.Errorf("netpoll: watch listeners: %w", err)
+	}
 	a := &Acceptor{
 		reactors:  reactors,
 		listeners: listeners,
 		onRest:    onRest,
-		ready:     make(chan int, len(listeners)),
-		answers:   make(chan TurnResult, len(reactors)),
+		epoll:     epoll,
 		queues:    make([]queue, len(listeners)),
 		state:     make([]reactorState, len(reactors)),
 	}
-	var err error
-	if a.epoll, err = createEpoll(); err != nil {
-		return nil, fmt.Errorf("netpoll: watch listeners: %w", err)
-	}
-	for i, l := range listeners {
+	for i := range a.queues {
 		a.queues[i] = queue{armed: true, width: 1, budget: turnMin}
-		err := a.epoll.Add(l.FD, netpoll.EPOLLIN|netpoll.EPOLLONESHOT, func(netpoll.EpollEvent) {
-			select {
-			case a.ready <- i:
-			default: // Run has ended: closing the set is told like an event
-			}
-		})
-		if err != nil {
-			_ = a.epoll.Close()
-			return nil, fmt.Errorf("netpoll: watch %s: %w", l.Addr, err)
-		}
 	}
+	a.again = time.AfterFunc(restMin, a.retry) // once for nothing
 	return a, nil
 }
 
@@ -138,36 +132,67 @@ func createEpoll() (*netpoll.Epoll, error) {
 	return epoll, nil
 }
 
-// Answer tells how a turn went. A reactor calls it once for each turn, on any
-// goroutine; it never waits.
-func (a *Acceptor) Answer(r TurnResult) { a.answers <- r }
-
-// Run accepts until ctx ends. The listening sockets stay open.
-func (a *Acceptor) Run(ctx context.Context) {
-	defer a.epoll.Close()
-	for {
-		wake := a.dispatch(time.Now())
-		select {
-		case i := <-a.ready:
-			a.queues[i].armed, a.queues[i].waiting = false, true
-		case r := <-a.answers:
-			a.settle(r, time.Now())
-		case <-wake:
-		case <-ctx.Done():
-			return
+// Start begins to accept. A reactor gets its first turn whenever it comes to
+// it.
+func (a *Acceptor) Start() error {
+	for i, l := range a.listeners {
+		err := a.epoll.Add(l.FD, oneShot, func(netpoll.EpollEvent) { a.ready(i) })
+		if err != nil {
+			return fmt.Errorf("netpoll: watch %s: %w", l.Addr, err)
 		}
 	}
+	return nil
+}
+
+const oneShot = netpoll.EPOLLIN | netpoll.EPOLLONESHOT
+
+// Close ends accepting. Turns that were given are taken nevertheless. The
+// listening sockets stay open.
+func (a *Acceptor) Close() error {
+	a.mu.Lock()
+	a.closed = true
+	a.again.Stop()
+	a.mu.Unlock()
+	return a.epoll.Close() // which calls ready for each listener
+}
+
+// ready takes note that connections wait.
+func (a *Acceptor) ready(listener int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	q := &a.queues[listener]
+	q.armed, q.waiting = false, true
+	a.dispatch(time.Now())
+}
+
+// Answer tells how a turn went. A reactor calls it once for each turn, from any
+// goroutine; it never waits.
+func (a *Acceptor) Answer(r TurnResult) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	a.settle(r, now)
+	a.dispatch(now)
+}
+
+func (a *Acceptor) retry() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dispatch(time.Now())
 }
 
 // dispatch gives out what turns can be given. When connections wait and nobody
-// can take them, the channel says when to look again.
-func (a *Acceptor) dispatch(now time.Time) (wake <-chan time.Time) {
+// can take them, it looks again soon.
+func (a *Acceptor) dispatch(now time.Time) {
+	if a.closed {
+		return
+	}
 	for i := range a.queues {
 		q := &a.queues[i]
 		for q.waiting && q.turns < q.width {
 			best := a.freest(now)
 			if best < 0 {
-				wake = time.After(restMin)
+				a.again.Reset(restMin)
 				break
 			}
 			a.state[best].busy = true
@@ -176,11 +201,11 @@ func (a *Acceptor) dispatch(now time.Time) (wake <-chan time.Time) {
 		}
 		if !q.waiting && !q.armed && q.turns == 0 {
 			q.armed = true
-			// It cannot fail: the listener is registered and open.
-			_ = a.epoll.Mod(a.listeners[i].FD, netpoll.EPOLLIN|netpoll.EPOLLONESHOT)
+			// It cannot fail: the listener is registered and open. A private
+			// table has both descriptors by the same numbers.
+			_ = a.epoll.Mod(a.listeners[i].FD, oneShot)
 		}
 	}
-	return wake
 }
 
 // freest returns the reactor with the fewest sockets among those that can take

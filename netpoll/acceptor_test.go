@@ -1,10 +1,8 @@
 package netpoll
 
 import (
-	"context"
 	"net"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,7 +21,7 @@ type taker struct {
 func (k *taker) Accept(t Turn)    { k.turns = append(k.turns, t) }
 func (k *taker) Load() (int, int) { return k.used, k.limit }
 
-// plan is an Acceptor without its Run, driven step by step.
+// plan is an Acceptor that was not started, driven step by step.
 type plan struct {
 	*Acceptor
 	takers []*taker
@@ -45,7 +43,7 @@ func newPlan(t *testing.T, used ...int) *plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.epoll.Close() })
+	t.Cleanup(func() { p.Close() })
 	p.queues[0].armed = false
 	p.queues[0].waiting = true
 	return p
@@ -117,9 +115,6 @@ func TestAFullReactorGetsNoTurn(t *testing.T) {
 	p.takers[1].used = 1000
 	p.answer(1, true, nil)
 	p.expect(t, ".", "none has room")
-	if wake := p.dispatch(p.now); wake == nil {
-		t.Error("nothing says when to look again")
-	}
 	if p.queues[0].armed {
 		t.Error("armed though connections wait: epoll would fire at once, again and again")
 	}
@@ -155,7 +150,7 @@ func TestAnotherReactorTakesOverFromOneThatRests(t *testing.T) {
 	p.expect(t, "1", "the other")
 }
 
-// socketsTaker accepts at once, on whatever goroutine asks it.
+// socketsTaker accepts on a goroutine for each turn.
 type socketsTaker struct {
 	acceptor *Acceptor
 	listener []Listener
@@ -166,7 +161,9 @@ type socketsTaker struct {
 
 func (k *socketsTaker) Load() (int, int) { return int(k.used.Load()), 1 << 20 }
 
-func (k *socketsTaker) Accept(t Turn) {
+func (k *socketsTaker) Accept(t Turn) { go k.take(t) }
+
+func (k *socketsTaker) take(t Turn) {
 	r := TurnResult{Reactor: k.index, Listener: t.Listener, More: true}
 	for range t.Budget {
 		fd, ok, err := Accept(k.listener[t.Listener].FD)
@@ -193,11 +190,12 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 		t.Fatal(err)
 	}
 	takers[0].acceptor, takers[1].acceptor = a, a
-	ctx, stop := context.WithCancel(t.Context())
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
 	var running sync.WaitGroup
-	running.Go(func() { a.Run(ctx) })
 	defer running.Wait()
-	defer stop()
 
 	for i := range conns {
 		running.Go(func() {
@@ -219,25 +217,51 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 	}
 }
 
-// What a listener has to say while Run ends is not waited for.
-func TestRunEndsWhileConnectionsWait(t *testing.T) {
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range 20 { // Run may still look at the listener first
-		l := mustListen(t, "127.0.0.1:0")
-		a, err := NewAcceptor([]Listener{l}, nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := net.Dial("tcp", l.Addr.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for len(a.ready) == 0 {
-			runtime.Gosched()
-		}
-		a.Run(over)
-		c.Close()
+// filling is a reactor that is full until it is told to have room.
+type filling struct {
+	room   atomic.Bool
+	loads  chan struct{} // one for each Load while it is full
+	accept chan Turn
+}
+
+func (f *filling) Accept(t Turn) { f.accept <- t }
+
+func (f *filling) Load() (used, limit int) {
+	if f.room.Load() {
+		return 0, 1
+	}
+	select {
+	case f.loads <- struct{}{}:
+	default:
+	}
+	return 1, 1
+}
+
+func TestAFullReactorIsLookedAtAgain(t *testing.T) {
+	l := mustListen(t, "127.0.0.1:0")
+	f := &filling{loads: make(chan struct{}, 1), accept: make(chan Turn, 1)}
+	a, err := NewAcceptor([]Listener{l}, []Accepting{f}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", l.Addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	<-f.loads
+	f.room.Store(true)
+	<-f.accept
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	// The answer comes too late for another turn.
+	a.Answer(TurnResult{More: true})
+	if len(f.accept) > 0 {
+		t.Error("a turn after Close")
 	}
 }
 

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -31,10 +30,7 @@ func bare(t testing.TB, h Handler, o Options) *reactor {
 	}
 	t.Cleanup(func() {
 		r.close()
-		over, cancel := context.WithCancel(context.Background())
-		cancel()
-		s.acceptor.Run(over) // which closes its poller
-		s.closeListeners()
+		s.close()
 	})
 	return r
 }

@@ -49,7 +49,7 @@ func Listen(address string, h Handler, o Options) (*Server, error) {
 	}
 	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
 	if err := s.listen(addresses); err != nil {
-		s.closeListeners()
+		s.close()
 		return nil, err
 	}
 	return s, nil
@@ -107,7 +107,7 @@ func (s *Server) Options() Options { return s.options }
 // Close frame with 1001, waits up to Options.Grace for them to leave, and
 // returns nil. It can be called once.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.closeListeners()
+	defer s.close()
 	go s.journal.run()
 	defer s.journal.close()
 
@@ -127,21 +127,16 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 
-	accepting, stop := context.WithCancel(ctx)
-	defer stop()
-	accepted := make(chan struct{})
-	go func() {
-		defer close(accepted)
-		s.acceptor.Run(accepting)
-	}()
+	if err := s.acceptor.Start(); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
 
 	select {
 	case err := <-ended: // none ends by itself
-		stop()
-		<-accepted
 		return fmt.Errorf("server: a reactor has failed: %w", err)
-	case <-accepted:
+	case <-ctx.Done():
 	}
+	_ = s.acceptor.Close()
 	for _, l := range s.listeners {
 		_ = unix.Shutdown(l.FD, unix.SHUT_RD) // in all descriptor tables at once
 	}
@@ -167,7 +162,11 @@ func (s *Server) tell(kind opKind) {
 	}
 }
 
-func (s *Server) closeListeners() {
+// close ends accepting for good.
+func (s *Server) close() {
+	if s.acceptor != nil {
+		_ = s.acceptor.Close()
+	}
 	for _, l := range s.listeners {
 		netpoll.Close(l.FD)
 	}
