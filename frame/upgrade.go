@@ -218,6 +218,9 @@ func (u *Upgrader) decide() (ws.HandshakeHeader, error) {
 		}
 		r.ResponseHeader.Set("Sec-WebSocket-Protocol", r.Protocol)
 	}
+	if r.ResponseHeader == nil {
+		return nil, nil // an empty one costs the library a tenth of the whole
+	}
 	return ws.HandshakeHeaderHTTP(r.ResponseHeader), nil
 }
 
