@@ -218,3 +218,18 @@ func TestExperimentRunsForAnOrdinaryUser(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
 }
+
+// What the README says of a command is what the command says of itself.
+func TestTheREADMEShowsTheHelp(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"serve", "load", "experiment", "bench"} {
+		help, _, code := run(t, command, "--help")
+		block := "```text\n$ lull " + command + " --help\n" + strings.TrimSpace(help) + "\n```\n"
+		if code != 0 || !strings.Contains(string(readme), block) {
+			t.Errorf("exit code %d; the README lacks\n%s", code, block)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +30,8 @@ const response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConn
 // thread serves the connections that it accepts itself.
 type thread struct {
 	epoll, wake int
-	open        []bool // by descriptor: answered with 101
+	open        []bool      // by descriptor: answered with 101
+	full        atomic.Bool // has no descriptor left
 
 	mu    sync.Mutex
 	posts [][]byte // frames for everybody; guarded by mu
@@ -105,6 +107,7 @@ func (t *thread) run() (err error) {
 				t.accept()
 			case t.wake:
 				t.fanOut()
+				t.accept()
 			default:
 				t.serve(fd, buf)
 			}
@@ -135,7 +138,10 @@ func (t *thread) watch(fd int, events uint32) error {
 
 func (t *thread) accept() {
 	for range 64 {
-		fd, ok, _ := netpoll.Accept(listener)
+		fd, ok, err := netpoll.Accept(listener)
+		if err != nil {
+			t.leave()
+		}
 		if !ok || t.watch(fd, unix.EPOLLIN) != nil {
 			return
 		}
@@ -144,6 +150,22 @@ func (t *thread) accept() {
 		}
 	}
 }
+
+// leave leaves the listener to those who have descriptors left, one of whom is
+// told to look: nobody else has been woken for what this one could not take.
+func (t *thread) leave() {
+	if !t.full.Swap(true) {
+		_ = unix.EpollCtl(t.epoll, unix.EPOLL_CTL_DEL, listener, nil)
+	}
+	for _, other := range threads {
+		if !other.full.Load() {
+			other.call()
+			return
+		}
+	}
+}
+
+func (t *thread) call() { _, _ = unix.Write(t.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 
 func (t *thread) serve(fd int, buf []byte) {
 	n, err := netpoll.Read(fd, buf)
@@ -182,7 +204,7 @@ func (t *thread) post(frame []byte) {
 	t.mu.Lock()
 	t.posts = append(t.posts, frame)
 	t.mu.Unlock()
-	_, _ = unix.Write(t.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	t.call()
 }
 
 func (t *thread) fanOut() {
