@@ -19,15 +19,19 @@ import (
 )
 
 type serveCommand struct {
-	Listen       []string       `help:"Addresses to listen on, host:port; port 0 is a free one." default:"127.0.0.1:8080"`
-	Mode         string         `help:"What to do with a message: chat sends it to every connection, echo back to the one it came from." enum:"chat,echo" default:"chat"`
-	MaxConns     int            `help:"Most connections at once; by default what descriptors allow." placeholder:"N"`
-	Reactors     int            `help:"Reactors; by default one for each processor, or as many as --max-conns takes." placeholder:"N"`
-	FDTables     netpoll.Tables `name:"fd-tables" help:"Descriptor tables: shared, or private, which gives each reactor its own with its own ulimit; auto is private." default:"auto"`
-	IdleTimeout  time.Duration  `help:"Close connections that are silent for so long; half way they are pinged." default:"10m"`
-	MaxMessage   int64          `help:"Largest message, in bytes." default:"65536"`
-	Grace        time.Duration  `help:"How long connections have to leave at the end." default:"10s"`
-	StatusPeriod time.Duration  `name:"status" help:"How often to say how many connections there are; 0 is never." default:"5s"`
+	Listen       []string        `help:"Addresses to listen on, host:port; port 0 is a free one." default:"127.0.0.1:8080"`
+	Mode         string          `help:"What to do with a message: chat sends it to every connection, echo back to the one it came from." enum:"chat,echo" default:"chat"`
+	MaxConns     int             `help:"Most connections at once; by default what descriptors allow." placeholder:"N"`
+	Reactors     int             `help:"Reactors; by default one for each processor, or as many as --max-conns takes." placeholder:"N"`
+	FDTables     netpoll.Tables  `name:"fd-tables" help:"Descriptor tables: shared, or private, which gives each reactor its own with its own ulimit; auto is private." default:"auto"`
+	Handlers     server.Mode     `help:"Where messages are handled: on the connection's reactor (inline), or on goroutines: a pool of them (workers) or a single one (serial)." default:"inline"`
+	Workers      int             `help:"Messages that may be handled at once, with --handlers=workers; by default 16 for each processor." placeholder:"N"`
+	WhenFull     server.WhenFull `help:"What becomes of a connection that sends faster than its messages are handled: pause does not read from it for a while, drop drops the message, close closes the connection (1013)." default:"pause"`
+	Delay        time.Duration   `help:"Have each message take so long, to see what a slow handler does." default:"0s"`
+	IdleTimeout  time.Duration   `help:"Close connections that are silent for so long; half way they are pinged." default:"10m"`
+	MaxMessage   int64           `help:"Largest message, in bytes." default:"65536"`
+	Grace        time.Duration   `help:"How long connections have to leave at the end." default:"10s"`
+	StatusPeriod time.Duration   `name:"status" help:"How often to say how many connections there are; 0 is never." default:"5s"`
 }
 
 func (serveCommand) Help() string {
@@ -46,6 +50,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	}
 	log := newLog()
 	s, err := server.Listen(strings.Join(c.Listen, ","), c.handler(), server.Options{
+		Mode: c.Handlers, Workers: c.Workers, WhenFull: c.WhenFull,
 		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns,
 		MaxMessage: c.MaxMessage, IdleTimeout: c.IdleTimeout, Grace: c.Grace, Log: log,
 	})
@@ -64,10 +69,12 @@ func (c *serveCommand) Run(ctx context.Context) error {
 func (c *serveCommand) handler() server.Handler {
 	if c.Mode == "echo" {
 		return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
+			time.Sleep(c.Delay)
 			refused(conn, conn.Send(op, data))
 		}}
 	}
 	return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
+		time.Sleep(c.Delay)
 		refused(conn, conn.Server().Broadcast(op, data))
 	}}
 }

@@ -15,6 +15,7 @@ func (r *reactor) Load() (used, limit int) { return int(r.public.used.Load()), r
 func (r *reactor) accept(t netpoll.Turn) {
 	r.turn = netpoll.TurnResult{Reactor: r.index, Listener: t.Listener, More: true}
 	r.turning = true
+	defer func() { r.public.used.Store(int64(r.slots.Used())) }() // before anybody is answered
 	listener := r.server.listeners[t.Listener].FD
 	for n := 0; n < t.Budget && !r.slots.Full(); n++ {
 		fd, ok, err := netpoll.Accept(listener)
@@ -48,18 +49,13 @@ func (r *reactor) greet() {
 	r.fresh = r.fresh[:0]
 	if r.turning {
 		r.turning = false
-		r.public.used.Store(int64(r.slots.Used()))
 		r.server.acceptor.Answer(r.turn)
 	}
 }
 
 // poll registers a connection with the poller.
 func (r *reactor) poll(c *conn) {
-	want := netpoll.In
-	if c.flags&flagWriting != 0 {
-		want |= netpoll.Out
-	}
-	if err := r.poller.Add(int(c.FD), r.slots.Token(c), want); err != nil {
+	if err := r.poller.Add(int(c.FD), r.slots.Token(c), c.interest()); err != nil {
 		r.turn.Err = err // so that accepting rests: it is a limit of the machine
 		r.hangUp(c, err)
 		return

@@ -113,6 +113,7 @@ func TestBroadcastRefusesWhatIsTooMuch(t *testing.T) {
 		h := newObliging()
 		members := &crowd{}
 		o.MaxPublished = limit
+		o.Mode = server.Inline // to hold a reactor
 		s := start(t, server.Handler{Open: members.open, Message: h.message}, o)
 		clients, names := members.openMany(s, 3*o.Reactors)
 		for round := range 3 {

@@ -20,6 +20,7 @@ func (r *reactor) startClose(c *conn, code frame.Code, reason string) {
 	c.state = stateClosing
 	c.seen = r.tick
 	r.sayClose(c, code, reason)
+	r.proceed(c) // the peer's answer has to be read
 }
 
 // sayClose sends a Close frame behind what c is owed.
@@ -31,6 +32,9 @@ func (r *reactor) sayClose(c *conn, code frame.Code, reason string) {
 // peerCloses answers the peer's Close frame, or takes it for the answer to
 // ours.
 func (r *reactor) peerCloses(c *conn, code frame.Code) {
+	if r.waits(c, last{lastClose, code}) {
+		return
+	}
 	r.readMail() // what the handler has sent belongs before our Close frame
 	if c.state != stateOpen && c.state != stateClosing {
 		return
@@ -77,6 +81,7 @@ func (r *reactor) linger(c *conn) {
 	}
 	c.state = stateLinger
 	c.seen = r.tick
+	r.await(c, flagPaused, false)
 	if x := r.extra(c); x != nil {
 		x.parse, x.raw, x.message = frame.State{}, nil, nil
 		r.extras.weigh(x)
@@ -89,6 +94,7 @@ func (r *reactor) linger(c *conn) {
 
 // hangUp ends a connection whose socket has ended.
 func (r *reactor) hangUp(c *conn, err error) {
+	r.unask(c)
 	switch c.state {
 	case stateGone:
 		return
@@ -107,9 +113,16 @@ func (r *reactor) closed(c *conn, code frame.Code, cause error) {
 	if closeCounter(cause) != ClosedGone && cause != nil {
 		r.warn(c, "connection closed", "code", uint16(code), "cause", cause)
 	}
-	if r.server.handler.Close != nil {
+	switch {
+	case r.server.handler.Close == nil:
+	case r.server.pool != nil:
+		r.inbox(c).add(call{kind: callClose, code: code, cause: cause}, nil)
+	default:
 		defer r.guard(nil)
 		r.server.handler.Close(r.conn(c), code, cause)
+	}
+	if x := r.extra(c); x != nil {
+		x.inbox = nil // it is the workers' now
 	}
 }
 
@@ -133,7 +146,7 @@ func (r *reactor) release(c *conn) {
 // closed already.
 func (r *reactor) guard(c *conn) {
 	if p := recover(); p != nil {
-		r.panicked(p)
+		r.server.panicked(p)
 		if c != nil && c.state == stateOpen {
 			r.fail(c, frame.InternalError, ErrPanic)
 		}
@@ -161,7 +174,8 @@ func (r *reactor) drain() {
 		case stateOpen:
 			r.startClose(c, frame.GoingAway, "the server is shutting down")
 			n++
-		case stateHead:
+		case stateHead, stateAsking:
+			r.unask(c)
 			r.refuse(c, rejectLeaving)
 			n++
 		}

@@ -12,7 +12,24 @@ type extra struct {
 	message []byte // the beginning of the open message
 	held    int    // the capacity of raw and message, as counted in extras.held
 	out     outbox
+	inbox   *inbox // what the handler has yet to hear, nil if nothing
+	last    last   // what happens when it has heard all
 }
+
+// last is a peer's end that waits until the handler has heard everything
+// before it.
+type last struct {
+	how  lastKind
+	code frame.Code // lastClose
+}
+
+type lastKind uint8
+
+const (
+	lastNone lastKind = iota
+	lastClose
+	lastEOF
+)
 
 // extras hands them out by index, 1 the first. They belong to one reactor.
 type extras struct {
@@ -133,7 +150,7 @@ func (r *reactor) needExtra(c *conn) *extra {
 
 // dropExtra takes c's extra away once nothing is in it.
 func (r *reactor) dropExtra(c *conn) {
-	if x := r.extra(c); x != nil && x.parse.Idle() && len(x.raw) == 0 && len(x.message) == 0 && x.out.bytes == 0 {
+	if x := r.extra(c); x != nil && x.parse.Idle() && len(x.raw) == 0 && len(x.message) == 0 && x.out.bytes == 0 && x.inbox == nil {
 		r.extras.put(c.extra)
 		c.extra = 0
 	}

@@ -11,9 +11,10 @@ import (
 // Handler says what a server does with its connections. A nil function is the
 // default: requests are accepted, messages are ignored.
 //
-// The functions run on the reactor of their connection, one at a time for each
-// connection and in order: Upgrade, Open, any number of Message, Close. They
-// must not block. A panic closes its connection with 1011 and is logged.
+// The functions are called one at a time for each connection and in order:
+// Upgrade, Open, any number of Message, Close. Options.Mode says where, and
+// whether they may block. A panic closes its connection with 1011 and is
+// logged.
 type Handler struct {
 	// Upgrade decides about a well-formed opening handshake. An error refuses
 	// it: with the status of a *Reject, with 500 otherwise. The Request is
@@ -44,11 +45,17 @@ type Request struct {
 	// Handler whose connection this is.
 	Tag uint64
 
-	fd int
+	fd     int // -1 away from the reactor
+	remote netip.AddrPort
 }
 
 // RemoteAddr is the peer's address, the zero value if it has left already.
-func (r *Request) RemoteAddr() netip.AddrPort { return netpoll.RemoteAddr(r.fd) }
+func (r *Request) RemoteAddr() netip.AddrPort {
+	if r.fd < 0 {
+		return r.remote
+	}
+	return netpoll.RemoteAddr(r.fd)
+}
 
 // What Send, Close and Broadcast return when they do nothing.
 var (
@@ -67,5 +74,6 @@ var (
 	ErrPartial      = errors.New("server: no memory left for incomplete messages")
 	ErrCloseTimeout = errors.New("server: the peer did not answer the Close frame")
 	ErrPanic        = errors.New("server: the handler panicked")
+	ErrQueue        = errors.New("server: messages come faster than they are handled")
 	ErrShutdown     = errors.New("server: the server has ended")
 )

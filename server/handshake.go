@@ -11,6 +11,7 @@ import (
 var (
 	rejectFull    = unavailable("the server is full")
 	rejectLeaving = unavailable("the server is shutting down")
+	rejectSlow    = unavailable("the server did not decide in time")
 	rejectTimeout = &Reject{Status: http.StatusRequestTimeout, Reason: "the request head did not arrive in time"}
 )
 
@@ -18,49 +19,56 @@ func unavailable(reason string) *Reject {
 	return &Reject{Status: http.StatusServiceUnavailable, Reason: reason, Header: http.Header{"Retry-After": {"5"}}}
 }
 
-// handshake answers a request once its head is there. It returns the bytes
-// that are left: the incomplete head, or the frames behind it.
+// handshake answers a request once its head is there, or has a worker ask for
+// the answer. It returns the bytes that are left: the incomplete head, or the
+// frames behind it.
 func (r *reactor) handshake(c *conn, in []byte) (rest []byte) {
 	n, err := frame.HeadLen(in)
-	if n == 0 && err == nil {
+	switch {
+	case err != nil:
+		r.refuse(c, err)
+		return nil
+	case n == 0:
 		return in
+	// A connection that is accepted counts as open from here on.
+	case r.server.open.Add(1) > int64(r.server.options.MaxConns):
+		r.server.open.Add(-1)
+		r.refuse(c, rejectFull)
+		return nil
+	case r.server.pool != nil && r.server.handler.Upgrade != nil:
+		r.ask(c, in[:n])
+		return in[n:]
 	}
-	var response []byte
-	if err == nil {
-		response, err = r.upgrade(c, in[:n])
-	}
+	r.asking = c
+	response, err := r.upgrader.Upgrade(in[:n])
+	r.asking = nil
 	if err != nil {
+		r.server.open.Add(-1)
 		r.refuse(c, err)
 		return nil
 	}
-	if r.writeOrOwe(c, response); c.state == stateGone {
-		r.server.open.Add(-1)
-		return nil
-	}
-	c.state = stateOpen
-	c.heard = r.log.end()
-	r.count[Opened]++
-	if r.server.handler.Open != nil {
-		defer r.guard(c)
-		r.server.handler.Open(r.conn(c))
-	}
+	r.opened(c, response)
 	return in[n:]
 }
 
-// upgrade finds the answer to a complete head. A connection that is accepted
-// counts as open from here on.
-func (r *reactor) upgrade(c *conn, head []byte) (response []byte, err error) {
-	if r.server.open.Add(1) > int64(r.server.options.MaxConns) {
-		err = rejectFull
-	} else {
-		r.asking = c
-		response, err = r.upgrader.Upgrade(head)
-		r.asking = nil
-	}
-	if err != nil {
+// opened sends the response that opens a connection.
+func (r *reactor) opened(c *conn, response []byte) {
+	if r.writeOrOwe(c, response); c.state == stateGone {
 		r.server.open.Add(-1)
+		return
 	}
-	return response, err
+	c.state = stateOpen
+	c.seen = r.tick
+	c.heard = r.log.end()
+	r.count[Opened]++
+	switch {
+	case r.server.handler.Open == nil:
+	case r.server.pool != nil:
+		r.inbox(c).add(call{kind: callOpen}, nil)
+	default:
+		defer r.guard(c)
+		r.server.handler.Open(r.conn(c))
+	}
 }
 
 // decide asks the handler about a well-formed request.
@@ -71,7 +79,7 @@ func (r *reactor) decide(fr *frame.Request) (err error) {
 	c := r.asking
 	defer func() {
 		if p := recover(); p != nil {
-			r.panicked(p)
+			r.server.panicked(p)
 			err = ErrPanic
 		}
 	}()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,10 +18,26 @@ type Options struct {
 	// Reactors is the number of reactors; by default one for each processor
 	// that Go may use, and with private tables as many as MaxConns needs.
 	Reactors int
-	// Tables chooses the reactors' descriptor tables. Auto means Shared,
-	// because Handler's functions run on the reactors and may open files.
-	// Private is for handlers that do not.
+	// Tables chooses the reactors' descriptor tables. Auto means Private unless
+	// Handler's functions run on the reactors (Inline), where they may open
+	// files; with Inline, Private is for handlers that do not.
 	Tables netpoll.Tables
+	// Mode says where Handler's functions run: Workers by default.
+	Mode Mode
+	// Workers is how many of them may run at once in mode Workers; by default
+	// 16 for each processor.
+	Workers int
+	// QueueMessages and QueueBytes are how many messages a connection's handler
+	// may have before it; by default 64 and 16 KiB, and always one.
+	QueueMessages, QueueBytes int
+	// MaxQueued is how many bytes of messages may wait for handlers in the
+	// whole server; 64 MiB by default. Beyond it each connection may still have
+	// one.
+	MaxQueued int
+	// WhenFull says what happens to a connection with so many: Pause by
+	// default.
+	WhenFull WhenFull
+
 	// MaxConns is the most connections at once; by default what descriptors
 	// allow. A request beyond it is answered 503.
 	MaxConns int
@@ -52,11 +69,76 @@ type Options struct {
 	// what it is still owed; 5 s.
 	CloseTimeout time.Duration
 	// Grace is how long Run waits for connections to end after its context
-	// has; 10 s.
+	// has; 10 s. Handlers that still run then get as long again, and at least
+	// a second.
 	Grace time.Duration
 
 	// Log receives what an operator should know; by default slog.Default().
 	Log *slog.Logger
+}
+
+// Mode says where a Handler's functions run.
+type Mode uint8
+
+const (
+	// Workers runs them on a bounded pool of goroutines, each connection's one
+	// at a time and in order. They may block.
+	Workers Mode = iota + 1
+	// Inline runs them on the connection's reactor. That is the fastest, and
+	// they must not block: everybody else's connections would wait.
+	Inline
+	// Serial runs them one at a time for the whole server, on a goroutine of
+	// their own. They may block, and need not be safe for concurrent use.
+	Serial
+)
+
+// WhenFull says what happens to a connection that sends faster than its
+// handler works. Inline has no need of it: what is not handled is not read.
+type WhenFull uint8
+
+const (
+	// Pause does not read from the connection until its queue is half empty.
+	// TCP makes the peer wait, nothing is lost, and nobody is closed. Its pings
+	// wait too, behind its messages; so it is not closed for silence either.
+	Pause WhenFull = iota + 1
+	// DropMessage drops the message and counts it.
+	DropMessage
+	// CloseConn closes the connection with 1013.
+	CloseConn
+)
+
+var (
+	modeNames     = [...]string{Workers: "workers", Inline: "inline", Serial: "serial"}
+	whenFullNames = [...]string{Pause: "pause", DropMessage: "drop", CloseConn: "close"}
+)
+
+func (m Mode) String() string     { return modeNames[m] }
+func (w WhenFull) String() string { return whenFullNames[w] }
+
+// MarshalText returns the name.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText accepts "workers", "inline" and "serial".
+func (m *Mode) UnmarshalText(text []byte) error {
+	i := slices.Index(modeNames[:], string(text))
+	if i <= 0 {
+		return fmt.Errorf("server: handlers run in mode workers, inline or serial, not %q", text)
+	}
+	*m = Mode(i)
+	return nil
+}
+
+// MarshalText returns the name.
+func (w WhenFull) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
+// UnmarshalText accepts "pause", "drop" and "close".
+func (w *WhenFull) UnmarshalText(text []byte) error {
+	i := slices.Index(whenFullNames[:], string(text))
+	if i <= 0 {
+		return fmt.Errorf("server: a full queue can pause, drop or close, not %q", text)
+	}
+	*w = WhenFull(i)
+	return nil
 }
 
 // descriptorsKept is how many descriptors of a table are left to everything
@@ -78,6 +160,15 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	set(&o.MaxOutbox, 64<<10)
 	set(&o.MaxPartial, 256<<20)
 	set(&o.MaxPublished, 8<<20)
+	set(&o.Mode, Workers)
+	set(&o.Workers, 16*netpoll.Processors())
+	set(&o.QueueMessages, 64)
+	set(&o.QueueBytes, 16<<10)
+	set(&o.MaxQueued, 64<<20)
+	set(&o.WhenFull, Pause)
+	if o.Mode == Serial {
+		o.Workers = 1
+	}
 	set(&o.HandshakeTimeout, 10*time.Second)
 	set(&o.IdleTimeout, 10*time.Minute)
 	set(&o.CloseTimeout, 5*time.Second)
@@ -85,8 +176,9 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	if o.Reactors < 0 || o.MaxConns < 0 || o.MaxMessage < 0 || o.MaxOutbox < 0 || o.MaxPartial < 0 || o.MaxPublished < 0 {
-		return o, fmt.Errorf("server: Options: Reactors and limits must not be negative")
+	if o.Reactors < 0 || o.MaxConns < 0 || o.MaxMessage < 0 || o.MaxOutbox < 0 || o.MaxPartial < 0 || o.MaxPublished < 0 ||
+		o.Workers < 0 || o.QueueMessages < 0 || o.QueueBytes < 0 || o.MaxQueued < 0 {
+		return o, fmt.Errorf("server: Options: Reactors, Workers and limits must not be negative")
 	}
 
 	table, err := tableRoom(listeners)
@@ -119,7 +211,9 @@ func tableRoom(listeners int) (int, error) {
 // tables mean.
 func (o *Options) chooseReactors(table int) {
 	if o.Tables == netpoll.Auto {
-		o.Tables = netpoll.Shared
+		if o.Tables = netpoll.Private; o.Mode == Inline {
+			o.Tables = netpoll.Shared
+		}
 	}
 	if o.Reactors != 0 {
 		return

@@ -19,8 +19,10 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	procs := netpoll.Processors()
 	want := Options{
-		Reactors: netpoll.Processors(), Tables: netpoll.Shared, MaxConns: table - 2*netpoll.Processors(), Backlog: 65535,
+		Reactors: procs, Tables: netpoll.Private, MaxConns: procs * (table - procs - 1), Backlog: 65535,
+		Mode: Workers, Workers: 16 * procs, QueueMessages: 64, QueueBytes: 16 << 10, MaxQueued: 64 << 20, WhenFull: Pause,
 		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxPartial: 256 << 20, MaxPublished: 8 << 20,
 		HandshakeTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second,
 		Log: slog.Default(),
@@ -32,7 +34,8 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 
 func TestOptionsThatAreSetStay(t *testing.T) {
 	want := Options{
-		Reactors: 3, Tables: netpoll.Private, MaxConns: 77, Backlog: 5,
+		Reactors: 3, Tables: netpoll.Shared, MaxConns: 77, Backlog: 5,
+		Mode: Workers, Workers: 8, QueueMessages: 9, QueueBytes: 10, MaxQueued: 11, WhenFull: CloseConn,
 		MaxMessage: 1, MaxOutbox: 2, MaxPartial: 3, MaxPublished: 4,
 		HandshakeTimeout: -1, IdleTimeout: 6, CloseTimeout: -7, Grace: 8,
 		Log: slog.New(slog.DiscardHandler),
@@ -53,8 +56,12 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		{"negative messages", Options{MaxMessage: -1}, "negative"},
 		{"negative outboxes", Options{MaxOutbox: -1}, "negative"},
 		{"negative incomplete messages", Options{MaxPartial: -1}, "negative"},
+		{"negative workers", Options{Workers: -1}, "negative"},
+		{"negative queues", Options{QueueMessages: -1}, "negative"},
+		{"queues of negative bytes", Options{QueueBytes: -1}, "negative"},
+		{"negative queues in all", Options{MaxQueued: -1}, "negative"},
 		{"negative broadcasts", Options{MaxPublished: -1}, "negative"},
-		{"too many reactors", Options{Reactors: reactorsMax + 1}, "1025 reactors with shared descriptor tables have no room"},
+		{"too many reactors", Options{Mode: Inline, Reactors: reactorsMax + 1}, "1025 reactors with shared descriptor tables have no room"},
 		{"too many reactors for their tables", Options{Tables: netpoll.Private, Reactors: 1 << 30}, "no room"},
 		{"more connections than descriptors", Options{Reactors: 1, MaxConns: 1 << 31}, "use private tables and more reactors"},
 		{"more connections than private descriptors", Options{Tables: netpoll.Private, Reactors: 2, MaxConns: 1 << 31}, "RLIMIT_NOFILE allows 2 reactors with private descriptor tables"},
@@ -102,8 +109,8 @@ func TestReactorsAreAsManyAsConnectionsNeed(t *testing.T) {
 		o    Options
 		want int
 	}{
-		{Options{}, procs},
-		{Options{MaxConns: 10 * table}, procs}, // which will be refused
+		{Options{Mode: Inline}, procs},
+		{Options{Mode: Inline, MaxConns: 10 * table}, procs}, // which will be refused
 		{Options{Reactors: 5}, 5},
 		{Options{Tables: netpoll.Private}, procs},
 		{Options{Tables: netpoll.Private, Reactors: 1, MaxConns: 10 * table}, 1},
@@ -155,9 +162,39 @@ func TestTheErrorsOfOptionsNameTheirNumbers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Options{Reactors: 2, MaxConns: table}.withDefaults(1)
+	_, err = Options{Mode: Inline, Reactors: 2, MaxConns: table}.withDefaults(1)
 	want := fmt.Sprintf("2 reactors with shared descriptor tables %d connections, not %d", table-4, table)
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
+func TestSerialHasOneWorker(t *testing.T) {
+	if o, err := (Options{Mode: Serial, Workers: 7}).withDefaults(1); o.Workers != 1 || err != nil {
+		t.Errorf("%d workers, %v", o.Workers, err)
+	}
+}
+
+func TestModesHaveNames(t *testing.T) {
+	for _, want := range []Mode{Workers, Inline, Serial} {
+		text, _ := want.MarshalText()
+		var got Mode
+		if err := got.UnmarshalText(text); got != want || err != nil {
+			t.Errorf("%q became %v, %v", text, got, err)
+		}
+	}
+	for _, want := range []WhenFull{Pause, DropMessage, CloseConn} {
+		text, _ := want.MarshalText()
+		var got WhenFull
+		if err := got.UnmarshalText(text); got != want || err != nil {
+			t.Errorf("%q became %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "fibers"} {
+		var m Mode
+		var w WhenFull
+		if m.UnmarshalText([]byte(text)) == nil || w.UnmarshalText([]byte(text)) == nil {
+			t.Errorf("%q became %v and %v", text, m, w)
+		}
 	}
 }

@@ -37,6 +37,7 @@ type state uint8
 
 const (
 	stateHead    state = iota // the request head has not arrived whole
+	stateAsking               // the handler decides about the request
 	stateOpen                 // messages flow
 	stateClosing              // our Close frame is sent, the peer's is awaited
 	stateLinger
@@ -49,15 +50,17 @@ const (
 	flagPolled  flags = 1 << iota // registered with the poller
 	flagWriting                   // waits for the socket to become writable
 	flagPinged                    // has been pinged since it was last heard of
+	flagPaused                    // is not read until its handler gets on
 )
 
 // op is what others want from a reactor.
 type op struct {
-	kind  opKind
-	code  frame.Code    // opClose
-	token netpoll.Token // opSend, opClose
-	turn  netpoll.Turn  // opAccept
-	pub   *publication  // opBroadcast
+	kind   opKind
+	code   frame.Code    // opClose
+	token  netpoll.Token // opSend, opClose
+	turn   netpoll.Turn  // opAccept
+	pub    *publication  // opBroadcast
+	answer *answer       // opAnswer
 }
 
 type opKind uint8
@@ -67,6 +70,9 @@ const (
 	opClose                   // the letter's bytes are the reason
 	opBroadcast               // a frame for every open connection
 	opAccept                  // a turn at accepting
+	opAnswer                  // what the handler says to a request; the bytes are the response
+	opDrained                 // a wish has come true
+	opPanicked                // the handler has panicked
 	opDrain                   // close all connections, then end
 	opEnd                     // end now
 )
@@ -90,11 +96,12 @@ type reactor struct {
 	asking   *conn // whose request upgrader looks at
 	turning  bool  // has a turn at accepting, to be answered with turn
 	turn     netpoll.TurnResult
-	fresh    []*conn      // accepted in this turn
-	tick     netpoll.Tick // this turn's time
-	swept    netpoll.Tick // when sweep last ran
-	sweeping int          // the slot that sweep comes to next
-	draining int          // the slot that drain comes to next, -1 before opDrain
+	fresh    []*conn         // accepted in this turn
+	drained  []netpoll.Token // paused connections that go on in this turn
+	tick     netpoll.Tick    // this turn's time
+	swept    netpoll.Tick    // when sweep last ran
+	sweeping int             // the slot that sweep comes to next
+	draining int             // the slot that drain comes to next, -1 before opDrain
 	ended    bool
 	count    counts
 	buf      []byte // what is read, for one read of one connection
@@ -107,6 +114,15 @@ type reactor struct {
 // readSize is how much one read takes. A socket that has more is ready again
 // in the next turn, after the others.
 const readSize = 64 << 10
+
+// readSize is less where messages queue: what one read brings is kept while
+// its connection is paused.
+func (o *Options) readSize() int {
+	if o.Mode == Inline {
+		return readSize
+	}
+	return min(readSize, max(o.QueueBytes, 2*frame.MaxHead))
+}
 
 // mailLimit bounds what others want from a reactor at a time.
 var mailLimit = netpoll.Limit{Letters: 16 << 10, Bytes: 4 << 20}
@@ -129,7 +145,7 @@ func newReactor(s *Server, index int) (*reactor, error) {
 		slots:    slots,
 		parser:   frame.NewServerParser(s.options.MaxMessage),
 		draining: -1,
-		buf:      make([]byte, readSize),
+		buf:      make([]byte, s.options.readSize()),
 	}
 	r.upgrader = frame.NewUpgrader(r.decide)
 	return r, nil
@@ -154,6 +170,7 @@ func (r *reactor) run() error {
 		}
 		r.readMail()
 		r.greet()
+		r.resume()
 		r.fanOut()
 		r.sweep()
 		r.drain()
@@ -169,7 +186,7 @@ func (r *reactor) run() error {
 // that needs no event, until the next tick while timeouts run.
 func (r *reactor) patience() time.Duration {
 	switch {
-	case r.log.busy() || r.draining >= 0 && r.draining < r.slots.High():
+	case r.log.busy() || len(r.drained) > 0 || r.draining >= 0 && r.draining < r.slots.High():
 		return 0
 	case r.slots.Used() > 0:
 		r.publish()
@@ -229,6 +246,14 @@ func (r *reactor) do(o *op, data []byte, messages int) {
 		r.log.add(o.pub)
 	case opAccept:
 		r.accept(o.turn)
+	case opAnswer:
+		r.answered(o.token, o.answer, data)
+	case opDrained:
+		r.drained = append(r.drained, o.token)
+	case opPanicked:
+		if c := r.slots.Get(o.token); c != nil && c.state == stateOpen {
+			r.fail(c, frame.InternalError, ErrPanic)
+		}
 	case opDrain:
 		r.startDrain()
 	case opEnd:

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"log/slog"
 	"net"
@@ -19,6 +20,7 @@ import (
 func bare(t testing.TB, h Handler, o Options) *reactor {
 	t.Helper()
 	o.Reactors = 1
+	o.Mode = cmp.Or(o.Mode, Inline)
 	o.Log = slog.New(slog.DiscardHandler)
 	s, err := Listen("127.0.0.1:0", h, o)
 	if err != nil {

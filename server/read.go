@@ -1,6 +1,8 @@
 package server
 
 import (
+	"io"
+
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
@@ -8,12 +10,23 @@ import (
 // readable reads from c once. A peer that has sent more is ready again in the
 // next turn, so nobody can keep the reactor to himself.
 func (r *reactor) readable(c *conn) {
+	if c.flags&flagPaused != 0 {
+		// Nothing else is polled for: the peer has reset, or both sides ended.
+		err := netpoll.SocketError(int(c.FD))
+		if err == nil {
+			err = io.EOF
+		}
+		r.hangUp(c, err)
+		return
+	}
 	held := 0
 	if x := r.extra(c); x != nil {
 		held = copy(r.buf, x.raw) // what the last read left comes first
 	}
 	n, err := netpoll.Read(int(c.FD), r.buf[held:])
 	switch {
+	case err == io.EOF && r.waits(c, last{how: lastEOF}):
+		return
 	case err != nil:
 		r.hangUp(c, err)
 		return
@@ -23,7 +36,7 @@ func (r *reactor) readable(c *conn) {
 	r.count[BytesIn] += uint64(n)
 	in := r.buf[:held+n]
 	if c.state == stateHead {
-		if in = r.handshake(c, in); c.state == stateHead {
+		if in = r.handshake(c, in); c.state == stateHead || c.state == stateAsking {
 			r.keep(c, frame.State{}, in)
 			return
 		}
@@ -46,7 +59,7 @@ func (r *reactor) frames(c *conn, in []byte) {
 	if x != nil {
 		state = &x.parse
 	}
-	for messages := 1; len(in) > 0 && (c.state == stateOpen || c.state == stateClosing); {
+	for messages := 1; len(in) > 0 && c.flags&flagPaused == 0 && (c.state == stateOpen || c.state == stateClosing); {
 		ev, n, err := r.parser.Next(state, in)
 		if err != nil {
 			r.breach(c, err)
@@ -94,7 +107,7 @@ func (r *reactor) keep(c *conn, parse frame.State, raw []byte) {
 	x.raw = append(x.raw[:0], raw...)
 	r.extras.weigh(x)
 	if r.extras.held > r.limits.partial {
-		if c.state == stateHead {
+		if r.unask(c); c.state == stateHead {
 			r.refuse(c, rejectFull)
 		} else {
 			r.fail(c, frame.TryAgainLater, ErrPartial)
@@ -110,7 +123,11 @@ func (r *reactor) message(c *conn, op frame.Op, data []byte) {
 		return // it crossed our Close frame
 	}
 	r.count[MessagesIn]++
-	if r.server.handler.Message != nil {
+	switch {
+	case r.server.handler.Message == nil:
+	case r.server.pool != nil:
+		r.enqueue(c, op, data)
+	default:
 		defer r.guard(c)
 		r.server.handler.Message(r.conn(c), op, data)
 	}

@@ -51,12 +51,15 @@ func onBothTables(t *testing.T, test func(*testing.T, server.Options)) {
 	}
 }
 
-// everywhere runs a test on one and on three reactors with either kind.
+// everywhere runs a test on one and on three reactors with either kind, and
+// with handlers on them and on workers.
 func everywhere(t *testing.T, test func(*testing.T, server.Options)) {
 	t.Helper()
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		for _, o.Reactors = range []int{1, 3} {
-			t.Run(fmt.Sprint(o.Reactors), func(t *testing.T) { test(t, o) })
+			for _, o.Mode = range []server.Mode{server.Inline, server.Workers} {
+				t.Run(fmt.Sprint(o.Reactors, o.Mode), func(t *testing.T) { test(t, o) })
+			}
 		}
 	})
 }
@@ -69,7 +72,8 @@ type running struct {
 	stop func() error // ends Run and returns what it returned
 }
 
-// start runs a server on a free port, with one reactor unless o has more.
+// start runs a server on a free port, with one reactor unless o has more, and
+// handlers on it unless o has another mode.
 func start(t testing.TB, h server.Handler, o server.Options) *running {
 	t.Helper()
 	return startOn(t, "127.0.0.1:0", h, o)
@@ -80,6 +84,7 @@ func startOn(t testing.TB, address string, h server.Handler, o server.Options) *
 	log := &logbook{}
 	o.Log = slog.New(log)
 	o.Reactors = cmp.Or(o.Reactors, 1)
+	o.Mode = cmp.Or(o.Mode, server.Inline)
 	s, err := server.Listen(address, h, o)
 	if err != nil {
 		t.Fatal(err)

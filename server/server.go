@@ -28,6 +28,7 @@ type Server struct {
 	listeners []netpoll.Listener
 	reactors  []*reactor
 	acceptor  *netpoll.Acceptor
+	pool      *pool // nil if handlers run on the reactors
 	threads   *netpoll.Threads
 	clock     netpoll.Clock
 	journal   *journal
@@ -48,6 +49,7 @@ func Listen(address string, h Handler, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
+	s.pool = newPool(s)
 	if err := s.listen(addresses); err != nil {
 		s.close()
 		return nil, err
@@ -111,6 +113,7 @@ func (s *Server) Run(ctx context.Context) error {
 	go s.journal.run()
 	defer s.journal.close()
 
+	defer s.endPool()
 	ended := make(chan error, len(s.reactors))
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -155,6 +158,14 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+// endPool waits for the calls of handlers that are left, the last of which are
+// those of Close.
+func (s *Server) endPool() {
+	if s.pool != nil && !s.pool.end(max(s.options.Grace, time.Second)) {
+		s.journal.add(slog.LevelError, "the server ends while handlers still run", "busy", s.pool.busy.Load())
+	}
+}
+
 // tell posts an op to all reactors. Those that have ended do not mind.
 func (s *Server) tell(kind opKind) {
 	for _, r := range s.reactors {
@@ -188,6 +199,6 @@ func (s *Server) resting(reactor int, err error) {
 }
 
 // panicked counts and logs a handler's panic.
-func (r *reactor) panicked(p any) {
-	r.server.journal.add(slog.LevelError, "handler panicked", "panic", p, "stack", string(debug.Stack()))
+func (s *Server) panicked(p any) {
+	s.journal.add(slog.LevelError, "handler panicked", "panic", p, "stack", string(debug.Stack()))
 }

@@ -25,10 +25,13 @@ const (
 	ClosedOutbox                    // peers that did not read, closed with 1013
 	ClosedPartial                   // no memory for incomplete messages, closed with 1013
 	ClosedIdle                      // peers silent for IdleTimeout
+	ClosedQueue                     // peers that sent more than was handled, closed with 1013
 	ClosedTimeout                   // peers that did not answer our Close frame
 	ClosedPanic                     // handlers that panicked, closed with 1011
 	ClosedShutdown                  // connections cut at the server's end
 	MessagesIn                      // messages received
+	MessagesDropped                 // of these, dropped because the handler had too many before them
+	Paused                          // times that a connection was not read because its handler had too many messages
 	MessagesOut                     // messages sent, each broadcast once for each connection
 	BytesIn                         // bytes received
 	BytesOut                        // bytes sent
@@ -42,8 +45,8 @@ const (
 var counterNames = [counters]string{
 	"accepted", "opened", "refused", "aborted",
 	"closed_clean", "closed_gone", "closed_breach", "closed_utf8", "closed_too_big", "closed_outbox",
-	"closed_partial", "closed_idle", "closed_timeout", "closed_panic", "closed_shutdown",
-	"messages_in", "messages_out", "bytes_in", "bytes_out", "undelivered", "bytes_undelivered",
+	"closed_partial", "closed_idle", "closed_queue", "closed_timeout", "closed_panic", "closed_shutdown",
+	"messages_in", "messages_dropped", "paused", "messages_out", "bytes_in", "bytes_out", "undelivered", "bytes_undelivered",
 	"accept_rests", "lines_lost",
 }
 
@@ -64,6 +67,8 @@ type counts [counters]uint64
 // whenever they rest, and under load at least in each tick of 250 ms.
 type Stats struct {
 	Open   int64 // connections that are open now
+	Queued int64 // bytes of messages that handlers have yet to hear
+	Busy   int   // handlers that run now, of at most Options.Workers
 	counts counts
 }
 
@@ -73,6 +78,9 @@ func (s Stats) Count(c Counter) uint64 { return s.counts[c] }
 // Stats returns the sum over all reactors. Any goroutine may call it.
 func (s *Server) Stats() Stats {
 	stats := Stats{Open: s.open.Load()}
+	if s.pool != nil {
+		stats.Queued, stats.Busy = s.pool.bytes.Load(), int(s.pool.busy.Load())
+	}
 	for _, r := range s.reactors {
 		for i := range stats.counts {
 			stats.counts[i] += r.public.counts[i].Load()
@@ -108,6 +116,8 @@ func closeCounter(cause error) Counter {
 		return ClosedGone
 	case ErrIdle:
 		return ClosedIdle
+	case ErrQueue:
+		return ClosedQueue
 	case ErrOutbox:
 		return ClosedOutbox
 	case ErrPartial:

@@ -74,7 +74,20 @@ func (r *reactor) check(c *conn) {
 		if after(l.handshake) {
 			r.refuse(c, rejectTimeout)
 		}
+	case stateAsking:
+		if after(l.handshake) {
+			r.unask(c)
+			r.refuse(c, rejectSlow)
+		}
 	case stateOpen:
+		if x := r.extra(c); x != nil && x.inbox != nil && x.inbox.calls.Load() == 0 {
+			x.inbox = nil
+			r.dropExtra(c)
+		}
+		if c.flags&flagPaused != 0 {
+			c.seen = r.tick // it is us who do not listen
+			return
+		}
 		switch {
 		case after(l.idle):
 			r.fail(c, frame.GoingAway, ErrIdle)

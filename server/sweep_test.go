@@ -173,6 +173,7 @@ func TestEveryCauseHasItsCounter(t *testing.T) {
 		{ErrIdle, ClosedIdle},
 		{ErrOutbox, ClosedOutbox},
 		{ErrPartial, ClosedPartial},
+		{ErrQueue, ClosedQueue},
 		{ErrCloseTimeout, ClosedTimeout},
 		{ErrPanic, ClosedPanic},
 		{ErrShutdown, ClosedShutdown},

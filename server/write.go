@@ -71,7 +71,7 @@ func (r *reactor) owe(c *conn, add func(*outbox)) {
 	o := &r.needExtra(c).out
 	before := o.bytes
 	add(o)
-	r.await(c, netpoll.In|netpoll.Out)
+	r.await(c, flagWriting, true)
 	// A single message passes whatever its size, so the limit need not be the
 	// largest message's.
 	if before > 0 && o.bytes > r.server.options.MaxOutbox && c.state == stateOpen {
@@ -93,24 +93,34 @@ func (r *reactor) flush(c *conn) {
 			return
 		}
 	}
-	r.await(c, netpoll.In)
+	r.await(c, flagWriting, false)
 	r.dropExtra(c)
 	if c.state == stateLinger {
 		netpoll.ShutdownWrite(int(c.FD))
 	}
 }
 
-// await changes what c's socket is polled for.
-func (r *reactor) await(c *conn, want netpoll.Interest) {
-	writing := want&netpoll.Out != 0
-	if writing == (c.flags&flagWriting != 0) {
+// await switches a flag that says what c's socket is polled for.
+func (r *reactor) await(c *conn, flag flags, on bool) {
+	if on == (c.flags&flag != 0) {
 		return
 	}
-	c.flags ^= flagWriting
+	c.flags ^= flag
 	if c.flags&flagPolled == 0 {
 		return // greet will register it with what it waits for by then
 	}
-	if err := r.poller.Modify(int(c.FD), r.slots.Token(c), want); err != nil {
+	if err := r.poller.Modify(int(c.FD), r.slots.Token(c), c.interest()); err != nil {
 		r.hangUp(c, err)
 	}
+}
+
+// interest is what c's socket is polled for.
+func (c *conn) interest() (want netpoll.Interest) {
+	if c.flags&flagPaused == 0 {
+		want |= netpoll.In
+	}
+	if c.flags&flagWriting != 0 {
+		want |= netpoll.Out
+	}
+	return want
 }

@@ -1,0 +1,390 @@
+package server_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// offReactors runs a test with handlers on workers and on a single goroutine.
+func offReactors(t *testing.T, test func(*testing.T, server.Options)) {
+	t.Helper()
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		for _, o.Mode = range []server.Mode{server.Workers, server.Serial} {
+			t.Run(o.Mode.String(), func(t *testing.T) { test(t, o) })
+		}
+	})
+}
+
+// While a handler blocks, its reactor pings, broadcasts and accepts.
+func TestAHandlerThatBlocksStopsNobody(t *testing.T) {
+	offReactors(t, func(t *testing.T, o server.Options) {
+		h := newObliging()
+		s := start(t, server.Handler{Message: h.message}, o)
+		bystander := s.open()
+		c := s.open()
+		release := h.hold(c)
+		bystander.send(frame.Ping, "there?")
+		bystander.expect(frame.Pong, "there?")
+		must(s.Broadcast(frame.Text, []byte("to all")))
+		for _, c := range []*client{bystander, c, s.open()} {
+			if c != bystander {
+				c.send(frame.Ping, "")
+			}
+			if op, payload, err := c.next(); err != nil || op == frame.Text && payload != "to all" {
+				t.Fatalf("got %v %q, %v", op, payload, err)
+			}
+		}
+		if n := s.Stats().Busy; n != 1 {
+			t.Errorf("%d handlers are busy", n)
+		}
+		if o.Mode == server.Workers {
+			bystander.echoed("others are handled")
+		}
+		release()
+		if o.Mode == server.Serial {
+			bystander.echoed("now others are handled")
+		}
+	})
+}
+
+// In mode Serial no two calls run at once, in mode Workers as many as there
+// are workers, and never two of one connection.
+func TestSoManyHandlersRunAtOnce(t *testing.T) {
+	const conns, each = 12, 20
+	rows := []struct {
+		mode            server.Mode
+		workers, atOnce int
+	}{
+		{server.Serial, 0, 1}, {server.Workers, 1, 1}, {server.Workers, 5, 5},
+	}
+	for _, row := range rows {
+		t.Run(fmt.Sprint(row.mode, row.workers), func(t *testing.T) {
+			var now, most atomic.Int64
+			var running sync.Map
+			all := make(chan struct{})
+			s := start(t, server.Handler{Message: func(c server.Conn, op frame.Op, data []byte) {
+				if _, both := running.LoadOrStore(c.ID(), true); both {
+					t.Error("two calls for one connection")
+				}
+				n := now.Add(1)
+				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+				}
+				if int(n) == row.atOnce { // nobody goes on before all are here, once
+					select {
+					case <-all:
+					default:
+						close(all)
+					}
+				}
+				<-all
+				now.Add(-1)
+				running.Delete(c.ID())
+				must(c.Send(op, data))
+			}}, server.Options{Mode: row.mode, Workers: row.workers})
+			clients := s.openMany(conns)
+			for _, c := range clients {
+				c.write(strings.Repeat(message(frame.Text, "x"), each))
+			}
+			for _, c := range clients {
+				for range each {
+					c.expect(frame.Text, "x")
+				}
+			}
+			if n := int(most.Load()); n != row.atOnce {
+				t.Errorf("%d handlers ran at once, want %d", n, row.atOnce)
+			}
+		})
+	}
+}
+
+// A peer that sends faster than its handler works is not read for a while. It
+// loses nothing, is not closed, and the server holds a bounded part.
+func TestAPeerThatIsTooFastIsPaused(t *testing.T) {
+	const messages, size = 5000, 1000
+	offReactors(t, func(t *testing.T, o server.Options) {
+		h := newObliging()
+		o.MaxOutbox = 64 << 20
+		s := start(t, server.Handler{Message: h.message}, o)
+		c := s.open()
+		release := h.hold(c)
+		var wire strings.Builder
+		for i := range messages {
+			wire.WriteString(message(frame.Text, numbered(i, size)))
+		}
+		c.writing(wire.String())
+		s.counted(server.Paused, 1)
+		stats := s.Stats()
+		if in, limit := stats.Count(server.BytesIn), uint64(3*s.Options().QueueBytes); in > limit {
+			t.Errorf("%d bytes were read, more than %d", in, limit)
+		}
+		if limit := int64(s.Options().QueueBytes + size); stats.Queued > limit {
+			t.Errorf("%d bytes are queued, more than %d", stats.Queued, limit)
+		}
+		release()
+		expectNumbers(c, messages, size)
+		s.counted(server.MessagesIn, messages+1)
+		c.leave()
+		eventually(t, "nothing is queued", func() bool { return s.Stats().Queued == 0 })
+		s.counted(server.ClosedClean, 1)
+	})
+}
+
+// What a peer sent before it closed or ended is handled and answered first.
+func TestAPeersEndWaitsForItsHandler(t *testing.T) {
+	const messages = 20
+	rows := []struct {
+		name string
+		ends func(*client)
+		code frame.Code
+		err  error
+	}{
+		{"Close", func(c *client) { c.write(closing(4001, "")) }, 4001, nil},
+		{"EOF", func(c *client) { must(c.CloseWrite()) }, frame.Abnormal, io.EOF},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			offReactors(t, func(t *testing.T, o server.Options) {
+				h := newObliging()
+				onClose, told := endings()
+				s := start(t, server.Handler{Message: h.message, Close: onClose}, o)
+				c := s.open()
+				release := h.hold(c)
+				for i := range messages {
+					c.send(frame.Text, numbered(i, 10))
+				}
+				row.ends(c)
+				// Another turn, so that the end has been seen.
+				s.open().write(closing(4000, ""))
+				s.counted(server.Opened, 2)
+				release()
+				expectNumbers(c, messages, 10)
+				if row.code != frame.Abnormal {
+					c.expectClose(row.code)
+				}
+				c.expectEnd()
+				got := map[frame.Code]bool{}
+				for range 2 {
+					e := <-told
+					got[e.code] = true
+					if e.code == row.code && !errors.Is(e.cause, row.err) {
+						t.Errorf("the cause is %v", e.cause)
+					}
+				}
+				if !got[row.code] || !got[4000] {
+					t.Errorf("closed with %v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAPausedPeerThatResetsIsGone(t *testing.T) {
+	offReactors(t, func(t *testing.T, o server.Options) {
+		h := newObliging()
+		onClose, told := endings()
+		s := start(t, server.Handler{Message: h.message, Close: onClose}, o)
+		c := s.open()
+		release := h.hold(c)
+		c.write(strings.Repeat(message(frame.Text, "x"), 1000))
+		s.counted(server.Paused, 1)
+		c.reset()
+		s.counted(server.ClosedGone, 1)
+		if len(told) > 0 {
+			t.Error("Close was called while another call runs")
+		}
+		release()
+		e := <-told
+		if e.code != frame.Abnormal {
+			t.Errorf("closed with %d", e.code)
+		}
+	})
+}
+
+func TestAFullQueueCanDropOrClose(t *testing.T) {
+	const messages = 1000
+	offReactors(t, func(t *testing.T, o server.Options) {
+		h := newObliging()
+		o.QueueMessages = 10
+		o.WhenFull = server.DropMessage
+		s := start(t, server.Handler{Message: h.message}, o)
+		c := s.open()
+		release := h.hold(c)
+		for i := range messages {
+			c.send(frame.Text, numbered(i, 10))
+		}
+		s.counted(server.MessagesIn, messages+1)
+		s.counted(server.MessagesDropped, messages+1-o.QueueMessages)
+		release()
+		expectNumbers(c, o.QueueMessages-1, 10) // the first ones, in order
+		c.echoed("and on it goes")
+
+		h = newObliging()
+		o.WhenFull = server.CloseConn
+		onClose, told := endings()
+		s = start(t, server.Handler{Message: h.message, Close: onClose}, o)
+		bystander := s.open()
+		c = s.open()
+		release = h.hold(c)
+		c.write(strings.Repeat(message(frame.Text, "x"), 100))
+		c.expectClose(frame.TryAgainLater)
+		s.counted(server.ClosedQueue, 1)
+		release()
+		expectEnding(t, told, frame.TryAgainLater, server.ErrQueue)
+		bystander.echoed("hello")
+	})
+}
+
+// When all queues together are full, each connection still has its turn.
+func TestAllQueuesTogetherAreBounded(t *testing.T) {
+	const conns, messages, size = 20, 50, 1000
+	offReactors(t, func(t *testing.T, o server.Options) {
+		h := newObliging()
+		o.MaxQueued = 10_000
+		s := start(t, server.Handler{Message: h.message}, o)
+		clients := s.openMany(conns)
+		release := h.hold(clients[0])
+		for _, c := range clients[1:] {
+			for i := range messages {
+				c.send(frame.Text, numbered(i, size))
+			}
+		}
+		if most := s.Stats().Queued; most > int64(o.MaxQueued+conns*size) {
+			t.Errorf("%d bytes are queued", most)
+		}
+		release()
+		for _, c := range clients[1:] {
+			expectNumbers(c, messages, size)
+		}
+	})
+}
+
+// One connection that floods gets one turn among the others.
+func TestAFloodingPeerWaitsItsTurn(t *testing.T) {
+	var handled atomic.Int64
+	s := start(t, server.Handler{Message: func(c server.Conn, op frame.Op, data []byte) {
+		time.Sleep(2 * time.Millisecond) // more than a turn
+		handled.Add(1)
+		must(c.Send(op, data))
+	}}, server.Options{Mode: server.Serial, QueueMessages: 1000})
+	flood := s.open()
+	flood.write(strings.Repeat(message(frame.Text, "x"), 500))
+	eventually(t, "the flood is being handled", func() bool { return handled.Load() > 0 })
+	polite := s.open()
+	polite.echoed("hello")
+	if n := handled.Load(); n > 400 {
+		t.Errorf("the polite one was handled behind %d messages", n)
+	}
+	flood.reset()
+}
+
+// Upgrade may block too: its reactor goes on, and what the peer says in the
+// meantime is heard afterwards.
+func TestUpgradeMayBlock(t *testing.T) {
+	offReactors(t, func(t *testing.T, o server.Options) {
+		asked, answer := make(chan string), make(chan error)
+		h := echo
+		h.Upgrade = func(r *server.Request) error {
+			if r.Path() != "/slow" {
+				return nil
+			}
+			r.Tag = 7
+			asked <- r.RemoteAddr().String()
+			return <-answer
+		}
+		h.Open = func(c server.Conn) { must(c.Send(frame.Text, fmt.Append(nil, c.Tag()))) }
+		s := start(t, h, o)
+		slow := swap("GET /", "GET /slow")
+
+		c := s.dial()
+		c.write(slow + message(frame.Text, "glued"))
+		if addr := <-asked; addr != c.LocalAddr().String() {
+			t.Errorf("asked about %s, not %s", addr, c.LocalAddr())
+		}
+		bystander := s.dial()
+		if o.Mode == server.Workers {
+			bystander.handshake().expect(frame.Text, "0")
+		}
+		answer <- nil
+		c.accepted()
+		c.expect(frame.Text, "7")
+		c.expect(frame.Text, "glued")
+
+		c = s.dial()
+		c.write(slow)
+		<-asked
+		answer <- &server.Reject{Status: http.StatusForbidden}
+		if r, _ := c.response(); r.StatusCode != http.StatusForbidden {
+			t.Errorf("answered %s", r.Status)
+		}
+
+		c = s.dial()
+		c.write(slow)
+		<-asked
+		c.reset()
+		s.counted(server.Aborted, 1)
+		answer <- nil
+		open := int64(1)
+		if o.Mode == server.Workers {
+			open = 2
+		}
+		if n := s.Stats().Open; n != open {
+			t.Errorf("%d connections are open", n)
+		}
+	})
+}
+
+func TestAnUpgradeThatTakesTooLongIsRefused(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	h := echo
+	h.Upgrade = func(*server.Request) error { <-release; return nil }
+	s := start(t, h, server.Options{Mode: server.Workers, HandshakeTimeout: 500 * time.Millisecond})
+	c := s.dial()
+	c.write(request)
+	if r, _ := c.response(); r.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("answered %s", r.Status)
+	}
+	close(release)
+	s.counted(server.Refused, 1)
+	if n := s.Stats().Open; n != 0 {
+		t.Errorf("%d connections are open", n)
+	}
+}
+
+// The server's end waits for handlers, and for their answers' sake no longer
+// than it says.
+func TestTheEndWaitsForHandlers(t *testing.T) {
+	offReactors(t, func(t *testing.T, o server.Options) {
+		h := newObliging()
+		onClose, told := endings()
+		o.Grace = patience
+		s := start(t, server.Handler{Message: h.message, Close: onClose}, o)
+		c := s.open()
+		release := h.hold(c)
+		ended := make(chan error)
+		go func() { ended <- s.stop() }()
+		c.expectClose(frame.GoingAway)
+		c.write(closing(frame.GoingAway, ""))
+		c.expectEnd()
+		select {
+		case <-ended:
+			t.Error("Run has returned before the handler")
+		default:
+		}
+		release()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		expectEnding(t, told, frame.GoingAway, nil)
+	})
+}
