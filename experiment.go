@@ -62,7 +62,7 @@ func (c *experimentCommand) Run(ctx context.Context) error {
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
 type benchCommand struct {
-	Scenarios []string `arg:"" optional:"" help:"Which: handshake, echo, broadcast-15k, burst, ping, churn, broadcast-1m; by default all but the last, which takes minutes and 9 GB."`
+	Scenarios []string `arg:"" optional:"" help:"Which: handshake, echo, broadcast-15k, burst, ping, churn; and, only when asked for, broadcast-1m (minutes and 9 GB) and blocking-inline, blocking-serial, blocking-1-worker, blocking-5-workers (a handler that sleeps)."`
 	Rounds    int      `help:"Rounds of each." default:"5"`
 	Floor     string   `help:"The floor program; by default beside lull." type:"path" placeholder:"FILE"`
 	JSON      string   `help:"Write the rows to a file." type:"path" placeholder:"FILE"`

@@ -25,7 +25,7 @@ type loadCommand struct {
 	Burst      int            `help:"Send so many of them back to back." default:"1"`
 	Size       int            `help:"Bytes of a message." default:"32"`
 	Patience   time.Duration  `help:"How long a broadcast may make no progress." default:"60s"`
-	Probe      time.Duration  `help:"Meanwhile ping at this interval on a connection of its own." placeholder:"1ms"`
+	Probe      time.Duration  `help:"Meanwhile, or else during the echoes below, ping at this interval on a connection of its own." placeholder:"1ms"`
 	Active     int            `help:"Then let so many connections send, and wait for the echo, again and again…" placeholder:"N"`
 	Echo       time.Duration  `help:"…for so long." default:"5s"`
 	Workers    int            `help:"Reactors; by default as many as it takes." placeholder:"N"`

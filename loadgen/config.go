@@ -33,7 +33,7 @@ type Config struct {
 	Active int           // connections that send and wait for the echo, one message each at a time
 	Echo   time.Duration // for how long they do
 
-	Probe time.Duration // interval of pings on a connection of its own, while there are broadcasts; 0 is none
+	Probe time.Duration // interval of pings on a connection of its own, while there are broadcasts, or else echoes; 0 is none
 
 	// Floor speaks to the floor program: the sample key, a masking key of
 	// zeros, and no closing handshake.

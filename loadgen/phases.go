@@ -19,10 +19,10 @@ func (r *run) phases() []phase {
 		phases = append(phases, phase{"hold", r.hold})
 	}
 	if r.config.Broadcasts > 0 {
-		phases = append(phases, phase{"broadcast", r.broadcasts})
+		phases = append(phases, phase{"broadcast", r.probed(r.broadcasts)})
 	}
 	if r.config.Active > 0 && r.config.Echo > 0 {
-		phases = append(phases, phase{"echo", r.echo})
+		phases = append(phases, phase{"echo", r.probed(r.echo)})
 	}
 	return phases
 }
@@ -85,22 +85,31 @@ func (r *run) wait(ctx context.Context, d time.Duration) error {
 	return r.await(ctx, func(now time.Duration) bool { return now >= until })
 }
 
-// broadcasts sends them, each burst from one connection, and waits for the
-// last receiver of each burst.
-func (r *run) broadcasts(ctx context.Context) error {
-	if r.config.Probe > 0 {
+// probed is a phase with a probe beside it.
+func (r *run) probed(phase func(context.Context) error) func(context.Context) error {
+	if r.config.Probe == 0 || r.result.Probe != nil {
+		return phase
+	}
+	felt := &Probe{}
+	r.result.Probe = felt
+	return func(ctx context.Context) error {
 		p, err := r.startProbe(ctx)
 		if err != nil {
+			r.result.Probe = nil
 			return err
 		}
-		felt := &Probe{}
-		r.result.Probe = felt
 		defer func() { felt.Busy = p.stop() }()
 		if err := r.wait(ctx, probeIdle); err != nil {
 			return err
 		}
 		felt.Idle = latency(p.take())
+		return phase(ctx)
 	}
+}
+
+// broadcasts sends them, each burst from one connection, and waits for the
+// last receiver of each burst.
+func (r *run) broadcasts(ctx context.Context) error {
 	for number := 0; number < r.config.Broadcasts && r.open() > 0; {
 		size := min(r.config.Burst, r.config.Broadcasts-number)
 		if err := r.burst(ctx, number, size); err != nil {

@@ -402,3 +402,27 @@ func TestNoNumberOfWorkersIsNegative(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Without broadcasts the probe feels the echoes.
+func TestEchoesAreProbed(t *testing.T) {
+	url := fake(t, func(p *peer) {
+		p.open()
+		for {
+			op, payload, ok := p.next()
+			switch {
+			case !ok:
+				return
+			case op == frame.Ping:
+				p.send(frame.Append(nil, frame.Pong, payload))
+			default:
+				p.send(frame.Append(nil, op, payload))
+			}
+		}
+	})
+	res := mustRun(t, short(t), Config{
+		URLs: []string{url}, Conns: 2, Active: 1, Echo: 100 * time.Millisecond, Probe: time.Millisecond, Workers: 1,
+	})
+	if res.Probe == nil || res.Probe.Idle.Count == 0 || res.Probe.Busy.Count == 0 || res.Echo.Messages == 0 {
+		t.Errorf("probe %+v, echo %+v", res.Probe, res.Echo)
+	}
+}

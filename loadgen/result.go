@@ -83,7 +83,8 @@ type Bar struct {
 	Count int64   `json:"count"`
 }
 
-// Probe is what the probe felt, idle and during the broadcasts.
+// Probe is what the probe felt, idle and during the broadcasts, or else the
+// echoes.
 type Probe struct {
 	Idle Latency `json:"idle_ms"`
 	Busy Latency `json:"busy_ms"`

@@ -30,9 +30,10 @@ type BenchConfig struct {
 // can be compared.
 type scenario struct {
 	name    string
-	large   bool // takes minutes and gigabytes
+	asked   bool // runs only when asked for
 	mode    string
-	floor   string // the floor's mode, empty for none
+	serve   []string // more arguments of lull serve
+	floor   string   // the floor's mode, empty for none
 	load    loadgen.Config
 	times   int // that the load is put on the same server; 0 is once
 	figures []figure
@@ -157,11 +158,28 @@ var scenarios = []scenario{
 			}},
 		},
 	},
+	blocking("inline", atLeast(0.9, 0.95), atLeast(100, 100), "--handlers", "inline"),
+	blocking("serial", atLeast(0.9, 0.95), atMost(20, 5), "--handlers", "serial"),
+	blocking("1-worker", atLeast(0.9, 0.95), atMost(20, 5), "--handlers", "workers", "--workers", "1"),
+	blocking("5-workers", atLeast(4.5, 4.75), atMost(20, 5), "--handlers", "workers", "--workers", "5"),
 	{
-		name: "broadcast-1m", large: true, mode: "chat", floor: "fanout",
+		name: "broadcast-1m", asked: true, mode: "chat", floor: "fanout",
 		load:    loadgen.Config{Conns: 1_000_000, Hold: 2 * time.Second, Broadcasts: 5},
 		figures: broadcastFigures(),
 	},
+}
+
+// blocking is a handler that sleeps for a second, and five callers: how many
+// of them a second it serves in some mode, and what becomes of others.
+func blocking(mode string, served, ping target, serve ...string) scenario {
+	return scenario{
+		name: "blocking-" + mode, asked: true, mode: "echo", serve: append(serve, "--delay", "1s", "--reactors", "1"),
+		load: loadgen.Config{Conns: 5, Active: 5, Echo: 10500 * time.Millisecond, Probe: 10 * time.Millisecond, Workers: 1},
+		figures: []figure{
+			{"handler of 1 s, 5 callers", "messages/s", served, func(o outcome) float64 { return o.load.Echo.Rate }},
+			{"another's ping during it, p99", "ms", ping, func(o outcome) float64 { return o.load.Probe.Busy.P99 }},
+		},
+	}
 }
 
 // ScenarioNames lists what Bench knows.
@@ -200,7 +218,7 @@ func Bench(ctx context.Context, config BenchConfig) ([]Row, error) {
 	}
 	var rows []Row
 	for _, s := range scenarios {
-		if len(config.Scenarios) == 0 && s.large || len(config.Scenarios) > 0 && !slices.Contains(config.Scenarios, s.name) {
+		if len(config.Scenarios) == 0 && s.asked || len(config.Scenarios) > 0 && !slices.Contains(config.Scenarios, s.name) {
 			continue
 		}
 		own := make([]Row, len(s.figures))
@@ -224,8 +242,8 @@ func Bench(ctx context.Context, config BenchConfig) ([]Row, error) {
 // round runs a scenario once against each server.
 func (s scenario) round(ctx context.Context, lull, floor string, rows []Row) error {
 	reactors := strconv.Itoa(tuning.Reactors(s.load.Conns))
-	ours, err := s.run(ctx, lull, "serve", "--listen", "127.0.0.1:0", "--mode", s.mode, "--status", "0s",
-		"--fd-tables", "private", "--reactors", reactors)
+	ours, err := s.run(ctx, lull, append([]string{"serve", "--listen", "127.0.0.1:0", "--mode", s.mode, "--status", "0s",
+		"--fd-tables", "private", "--reactors", reactors}, s.serve...)...)
 	if err != nil {
 		return err
 	}

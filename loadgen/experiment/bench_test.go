@@ -173,7 +173,7 @@ func tiny(t *testing.T) {
 			name: "alone", mode: "chat", load: loadgen.Config{Conns: 10, Broadcasts: 3},
 			figures: []figure{{"deliveries", "", atLeast(30, 31), func(o outcome) float64 { return o.deliveries() }}},
 		},
-		{name: "large", large: true, mode: "chat", load: loadgen.Config{Conns: 5}},
+		{name: "asked", asked: true, mode: "chat", load: loadgen.Config{Conns: 5}},
 	}
 }
 
@@ -215,8 +215,8 @@ func TestBenchTakesTurns(t *testing.T) {
 }
 
 func TestBenchRunsWhatItIsAskedFor(t *testing.T) {
-	rows, said, err := bench(t, t.Context(), 1, "large")
-	if err != nil || len(rows) != 0 || !slices.Equal(said, []string{"large, round 1 of 1"}) {
+	rows, said, err := bench(t, t.Context(), 1, "asked")
+	if err != nil || len(rows) != 0 || !slices.Equal(said, []string{"asked, round 1 of 1"}) {
 		t.Errorf("%+v, said %q, %v", rows, said, err)
 	}
 	rows, said, err = bench(t, t.Context(), 1, "unknown")
