@@ -197,6 +197,7 @@ func (r *reactor) end() {
 
 // close gives the reactor's resources back.
 func (r *reactor) close() {
+	defer r.endTurn()
 	r.end() // after an error there may be connections left
 	r.mail.Shut()
 	letters, _ := r.mail.Open()

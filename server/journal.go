@@ -14,6 +14,7 @@ import (
 type journal struct {
 	log     *slog.Logger
 	lines   chan line
+	ended   chan struct{} // closed by close
 	written chan struct{} // closed when run has ended
 	lost    atomic.Uint64
 }
@@ -30,7 +31,7 @@ const (
 )
 
 func newJournal(log *slog.Logger) *journal {
-	return &journal{log: log, lines: make(chan line, linesWaiting), written: make(chan struct{})}
+	return &journal{log: log, lines: make(chan line, linesWaiting), ended: make(chan struct{}), written: make(chan struct{})}
 }
 
 // add queues a line if there is room. Any goroutine may call it.
@@ -50,18 +51,24 @@ func (j *journal) run() {
 	alike := map[string]int{}
 	for {
 		select {
-		case l, open := <-j.lines:
-			if !open {
-				j.summarize(alike)
-				return
-			}
-			if alike[l.msg]++; alike[l.msg] <= linesAlike {
-				j.log.Log(context.Background(), l.level, l.msg, l.args...)
-			}
+		case l := <-j.lines:
+			j.write(l, alike)
 		case <-second.C:
 			j.summarize(alike)
 			clear(alike)
+		case <-j.ended:
+			for len(j.lines) > 0 {
+				j.write(<-j.lines, alike)
+			}
+			j.summarize(alike)
+			return
 		}
+	}
+}
+
+func (j *journal) write(l line, alike map[string]int) {
+	if alike[l.msg]++; alike[l.msg] <= linesAlike {
+		j.log.Log(context.Background(), l.level, l.msg, l.args...)
 	}
 }
 
@@ -75,9 +82,10 @@ func (j *journal) summarize(alike map[string]int) {
 	}
 }
 
-// close waits for the last line. Nobody may add any more.
+// close writes what is waiting. What a handler that still runs adds later is
+// lost.
 func (j *journal) close() {
-	close(j.lines)
+	close(j.ended)
 	<-j.written
 }
 

@@ -73,6 +73,10 @@ type Options struct {
 	// a second.
 	Grace time.Duration
 
+	// StallAfter is how long a reactor may take for a turn before it is logged
+	// and counted as a stall, with what held it; 200 ms.
+	StallAfter time.Duration
+
 	// Log receives what an operator should know; by default slog.Default().
 	Log *slog.Logger
 }
@@ -173,6 +177,7 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	set(&o.IdleTimeout, 10*time.Minute)
 	set(&o.CloseTimeout, 5*time.Second)
 	set(&o.Grace, 10*time.Second)
+	set(&o.StallAfter, 200*time.Millisecond)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}

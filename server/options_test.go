@@ -24,7 +24,7 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 		Reactors: procs, Tables: netpoll.Private, MaxConns: procs * (table - procs - 1), Backlog: 65535,
 		Mode: Workers, Workers: 16 * procs, QueueMessages: 64, QueueBytes: 16 << 10, MaxQueued: 64 << 20, WhenFull: Pause,
 		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxPartial: 256 << 20, MaxPublished: 8 << 20,
-		HandshakeTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second,
+		HandshakeTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second, StallAfter: 200 * time.Millisecond,
 		Log: slog.Default(),
 	}
 	if o != want {
@@ -37,7 +37,7 @@ func TestOptionsThatAreSetStay(t *testing.T) {
 		Reactors: 3, Tables: netpoll.Shared, MaxConns: 77, Backlog: 5,
 		Mode: Workers, Workers: 8, QueueMessages: 9, QueueBytes: 10, MaxQueued: 11, WhenFull: CloseConn,
 		MaxMessage: 1, MaxOutbox: 2, MaxPartial: 3, MaxPublished: 4,
-		HandshakeTimeout: -1, IdleTimeout: 6, CloseTimeout: -7, Grace: 8,
+		HandshakeTimeout: -1, IdleTimeout: 6, CloseTimeout: -7, Grace: 8, StallAfter: 9,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	if o, err := want.withDefaults(1); o != want || err != nil {

@@ -160,7 +160,10 @@ func (r *reactor) run() error {
 	}
 	defer r.close()
 	for !r.ended {
-		events, err := r.poller.Wait(r.patience())
+		patience := r.patience()
+		r.endTurn()
+		events, err := r.poller.Wait(patience)
+		r.beginTurn()
 		if err != nil {
 			return err
 		}

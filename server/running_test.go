@@ -85,6 +85,7 @@ func startOn(t testing.TB, address string, h server.Handler, o server.Options) *
 	o.Log = slog.New(log)
 	o.Reactors = cmp.Or(o.Reactors, 1)
 	o.Mode = cmp.Or(o.Mode, server.Inline)
+	o.StallAfter = cmp.Or(o.StallAfter, -1) // tests hold reactors, and machines may be slow
 	s, err := server.Listen(address, h, o)
 	if err != nil {
 		t.Fatal(err)

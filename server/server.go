@@ -37,6 +37,7 @@ type Server struct {
 	open      atomic.Int64 // connections that are open
 	published atomic.Int64 // bytes of broadcasts on their way
 	rests     atomic.Uint64
+	stalls    atomic.Uint64
 }
 
 // Listen opens the listening sockets and checks what the server needs. address
@@ -130,6 +131,11 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 
+	if s.options.StallAfter > 0 {
+		watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+		defer unwatch()
+		go s.watch(watched)
+	}
 	if err := s.acceptor.Start(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}

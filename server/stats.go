@@ -38,6 +38,7 @@ const (
 	Undelivered                     // messages that Send took for connections that then closed
 	BytesUndelivered                // bytes owed to connections when they closed
 	AcceptRests                     // times that accepting had to rest (EMFILE, ENFILE …)
+	Stalls                          // times that a reactor took longer than StallAfter for a turn
 	LinesLost                       // log lines dropped because too many came at once
 	counters
 )
@@ -47,7 +48,7 @@ var counterNames = [counters]string{
 	"closed_clean", "closed_gone", "closed_breach", "closed_utf8", "closed_too_big", "closed_outbox",
 	"closed_partial", "closed_idle", "closed_queue", "closed_timeout", "closed_panic", "closed_shutdown",
 	"messages_in", "messages_dropped", "paused", "messages_out", "bytes_in", "bytes_out", "undelivered", "bytes_undelivered",
-	"accept_rests", "lines_lost",
+	"accept_rests", "stalls", "lines_lost",
 }
 
 func (c Counter) String() string { return counterNames[c] }
@@ -87,13 +88,15 @@ func (s *Server) Stats() Stats {
 		}
 	}
 	stats.counts[AcceptRests] += s.rests.Load()
+	stats.counts[Stalls] += s.stalls.Load()
 	stats.counts[LinesLost] += s.journal.lost.Load()
 	return stats
 }
 
 // published is the part of a reactor that others read.
 type published struct {
-	used   atomic.Int64 // slots
+	used   atomic.Int64  // slots
+	turn   atomic.Uint64 // odd while a turn is taken
 	counts [counters]atomic.Uint64
 }
 

@@ -1,0 +1,52 @@
+package server_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// A handler that blocks its reactor is named, with its stack, once.
+func TestAStallIsNamed(t *testing.T) {
+	t.Parallel()
+	block := func(release chan struct{}) { <-release }
+	for _, in := range []string{"Upgrade", "Open", "Message", "Close"} {
+		t.Run(in, func(t *testing.T) {
+			onBothTables(t, func(t *testing.T, o server.Options) {
+				t.Parallel()
+				release := make(chan struct{})
+				var h server.Handler
+				switch in {
+				case "Upgrade":
+					h.Upgrade = func(*server.Request) error { block(release); return nil }
+				case "Open":
+					h.Open = func(server.Conn) { block(release) }
+				case "Message":
+					h.Message = func(server.Conn, frame.Op, []byte) { block(release) }
+				case "Close":
+					h.Close = func(server.Conn, frame.Code, error) { block(release) }
+				}
+				o.StallAfter = 20 * time.Millisecond
+				s := start(t, h, o)
+				c := s.dial()
+				c.write(request + message(frame.Text, "hello") + closing(frame.NormalClosure, ""))
+				eventually(t, "the stall is logged", func() bool {
+					for _, line := range s.log.all() {
+						if strings.Contains(line, "in=Handler."+in) && strings.Contains(line, "TestAStallIsNamed") && strings.Contains(line, "reactor=0") {
+							return true
+						}
+					}
+					return false
+				})
+				if s.Stats().Count(server.Stalls) == 0 {
+					t.Error("the stall is not counted")
+				}
+				close(release)
+				c.accepted()
+			})
+		})
+	}
+}
