@@ -2,6 +2,7 @@ package netpoll
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"syscall"
@@ -107,7 +108,7 @@ func NewAcceptor(listeners []Listener, reactors []Accepting, onRest func(reactor
 	for i := range a.queues {
 		a.queues[i] = queue{armed: true, width: 1, budget: turnMin}
 	}
-	a.again = time.AfterFunc(restMin, a.retry) // once for nothing
+	a.again = time.AfterFunc(math.MaxInt64, a.retry) // when it is reset
 	return a, nil
 }
 

@@ -43,7 +43,11 @@ func newPlan(t *testing.T, used ...int) *plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.Close() })
+	p.mu.Lock() // the timer's retry is kept out
+	t.Cleanup(func() {
+		p.mu.Unlock()
+		p.Close()
+	})
 	p.queues[0].armed = false
 	p.queues[0].waiting = true
 	return p

@@ -28,7 +28,8 @@ type pool struct {
 	ended       bool      // guarded by mu
 	running     sync.WaitGroup
 
-	bytes atomic.Int64 // in all inboxes
+	calls atomic.Int64 // in all inboxes
+	bytes atomic.Int64
 	busy  atomic.Int64 // workers in a handler
 }
 
@@ -250,6 +251,7 @@ func (b *batch) take() (*call, []byte) {
 func (b *inbox) add(c call, data []byte) {
 	b.calls.Add(1)
 	b.bytes.Add(int64(len(data)))
+	b.pool.calls.Add(1)
 	b.pool.bytes.Add(int64(len(data)))
 	b.mu.Lock()
 	b.in.bytes = append(b.in.bytes, data...)
@@ -282,6 +284,7 @@ func (b *inbox) refill() bool {
 
 // returned takes note that a call has.
 func (b *inbox) returned(bytes int) {
+	b.pool.calls.Add(-1)
 	b.pool.bytes.Add(-int64(bytes))
 	b.bytes.Add(-int64(bytes))
 	b.calls.Add(-1)

@@ -388,3 +388,22 @@ func TestTheEndWaitsForHandlers(t *testing.T) {
 		expectEnding(t, told, frame.GoingAway, nil)
 	})
 }
+
+// What the end cannot wait for is said.
+func TestTheEndSaysWhatItDidNotWaitFor(t *testing.T) {
+	t.Parallel()
+	h := newObliging()
+	s := start(t, server.Handler{Message: h.message}, server.Options{Mode: server.Workers, Grace: -1})
+	c := s.open()
+	release := h.hold(c)
+	c.write(strings.Repeat(message(frame.Text, "x"), 5))
+	s.counted(server.MessagesIn, 6)
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	lines := s.log.all()
+	if last := lines[len(lines)-1]; last != "ERROR the server ends before its handlers running=1 never_called=5" {
+		t.Errorf("the last line is %q", last)
+	}
+	release()
+}

@@ -168,7 +168,8 @@ func (s *Server) Run(ctx context.Context) error {
 // those of Close.
 func (s *Server) endPool() {
 	if s.pool != nil && !s.pool.end(max(s.options.Grace, time.Second)) {
-		s.journal.add(slog.LevelError, "the server ends while handlers still run", "busy", s.pool.busy.Load())
+		s.journal.add(slog.LevelError, "the server ends before its handlers", "running", s.pool.busy.Load(),
+			"never_called", s.pool.calls.Load()-s.pool.busy.Load())
 	}
 }
 

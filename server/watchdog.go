@@ -60,7 +60,7 @@ func (s *Server) stalled(r *reactor) {
 			break
 		}
 	}
-	s.journal.add(slog.LevelError, "a reactor stalls, and its connections wait", "reactor", r.index, "longer_than", s.options.StallAfter,
+	s.journal.add(slog.LevelError, "a reactor stalls, and its connections wait", "reactor", r.index, "longer_than", s.options.StallAfter.String(),
 		"in", in, "stack", string(stack), "do", "use server.Workers, or do not block")
 }
 
