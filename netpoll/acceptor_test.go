@@ -154,18 +154,20 @@ func TestAnotherReactorTakesOverFromOneThatRests(t *testing.T) {
 	p.expect(t, "1", "the other")
 }
 
-// socketsTaker accepts on a goroutine for each turn.
+// socketsTaker accepts on a goroutine that it shares with others, so that none
+// gets on faster.
 type socketsTaker struct {
 	acceptor *Acceptor
 	listener []Listener
 	index    int
 	used     atomic.Int64
 	accepted chan int
+	turns    chan func()
 }
 
 func (k *socketsTaker) Load() (int, int) { return int(k.used.Load()), 1 << 20 }
 
-func (k *socketsTaker) Accept(t Turn) { go k.take(t) }
+func (k *socketsTaker) Accept(t Turn) { k.turns <- func() { k.take(t) } }
 
 func (k *socketsTaker) take(t Turn) {
 	r := TurnResult{Reactor: k.index, Listener: t.Listener, More: true}
@@ -185,9 +187,10 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 	const conns = 400
 	listeners := []Listener{mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")}
 	accepted := make(chan int, conns)
+	turns := make(chan func(), 2) // one for each
 	takers := []*socketsTaker{
-		{listener: listeners, accepted: accepted},
-		{listener: listeners, accepted: accepted, index: 1},
+		{listener: listeners, accepted: accepted, turns: turns},
+		{listener: listeners, accepted: accepted, turns: turns, index: 1},
 	}
 	a, err := NewAcceptor(listeners, []Accepting{takers[0], takers[1]}, func(_ int, err error) { t.Error(err) })
 	if err != nil {
@@ -197,9 +200,17 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 	if err := a.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer a.Close()
 	var running sync.WaitGroup
-	defer running.Wait()
+	running.Go(func() {
+		for take := range turns {
+			take()
+		}
+	})
+	defer func() {
+		a.Close()
+		close(turns)
+		running.Wait()
+	}()
 
 	for i := range conns {
 		running.Go(func() {
