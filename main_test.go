@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -156,6 +157,37 @@ func TestEchoAndLoadGetAlong(t *testing.T) {
 	out, errs, code := run(t, "load", "--url", url, "--conns", "50", "--active", "10", "--echo", "200ms", "--fd-tables", "shared")
 	if code != 0 || !strings.Contains(out, "echo") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+}
+
+// With handlers on workers, one who sends faster than they work is made to
+// wait, gets all his answers in order, and is not closed.
+func TestWorkersAnswerAFloodInOrder(t *testing.T) {
+	const messages = 30_000
+	url, stop := serve(t, "--mode", "echo", "--handlers", "workers", "--workers", "2")
+	defer stop()
+	conn, _, _, err := ws.Dial(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var flood bytes.Buffer
+	for i := range messages {
+		if err := wsutil.WriteClientText(&flood, fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go conn.Write(flood.Bytes())
+	in := bufio.NewReader(conn)
+	for i := range messages {
+		h, err := ws.ReadHeader(in)
+		if err != nil {
+			t.Fatalf("%v behind %d messages", err, i)
+		}
+		payload := make([]byte, h.Length)
+		if _, err := io.ReadFull(in, payload); err != nil || string(payload) != fmt.Sprint(i) {
+			t.Fatalf("got %v %.50q, %v, want %d", h.OpCode, payload, err, i)
+		}
 	}
 }
 

@@ -67,23 +67,26 @@ func (c *serveCommand) Run(ctx context.Context) error {
 }
 
 func (c *serveCommand) handler() server.Handler {
-	if c.Mode == "echo" {
-		return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
-			time.Sleep(c.Delay)
-			refused(conn, conn.Send(op, data))
-		}}
-	}
 	return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
 		time.Sleep(c.Delay)
-		refused(conn, conn.Server().Broadcast(op, data))
+		err := c.answer(conn, op, data)
+		// A handler that may block waits until there is room. Meanwhile its
+		// connection's queue fills, and then nothing is read from it.
+		for c.Handlers != server.Inline && errors.Is(err, server.ErrSlow) {
+			time.Sleep(time.Millisecond)
+			err = c.answer(conn, op, data)
+		}
+		if errors.Is(err, server.ErrSlow) {
+			_ = conn.Close(frame.TryAgainLater, "the server has too much to send")
+		}
 	}}
 }
 
-// refused tells a sender whose message went nowhere, by closing.
-func refused(conn server.Conn, err error) {
-	if errors.Is(err, server.ErrSlow) {
-		_ = conn.Close(frame.TryAgainLater, "the server has too much to send")
+func (c *serveCommand) answer(conn server.Conn, op frame.Op, data []byte) error {
+	if c.Mode == "chat" {
+		return conn.Server().Broadcast(op, data)
 	}
+	return conn.Send(op, data)
 }
 
 func join(addrs []netip.AddrPort) string {
