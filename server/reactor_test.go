@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"testing"
 	"unsafe"
 
@@ -32,6 +33,7 @@ func bare(t testing.TB, h Handler, o Options) *reactor {
 	}
 	t.Cleanup(func() {
 		r.close()
+		s.endPool()
 		s.close()
 	})
 	return r
@@ -320,4 +322,27 @@ func TestAFullTableTakesNobody(t *testing.T) {
 		r.slots.Reclaim()
 	}
 	r.turning = false // nobody asked
+}
+
+// What a connection holds while its handler works is given back.
+func TestAnInboxDoesNotOutlastItsCalls(t *testing.T) {
+	handled := make(chan string, 1)
+	r := bare(t, Handler{Message: func(_ Conn, _ frame.Op, data []byte) { handled <- string(data) }}, Options{Mode: Workers})
+	c, peer := r.join(t, stateOpen)
+	for _, want := range []string{"one", "two"} {
+		if _, err := netpoll.Write(peer, frame.AppendMasked(nil, frame.Text, [4]byte{}, []byte(want))); err != nil {
+			t.Fatal(err)
+		}
+		r.round(t)
+		b := r.extra(c).inbox
+		if got := <-handled; got != want {
+			t.Errorf("handled %q, want %q", got, want)
+		}
+		for b.calls.Load() > 0 { // until it has returned
+			runtime.Gosched()
+		}
+		if r.check(c); c.extra != 0 || r.server.pool.bytes.Load() != 0 || r.server.pool.calls.Load() != 0 {
+			t.Errorf("an idle connection has an extra, %d bytes are queued", r.server.pool.bytes.Load())
+		}
+	}
 }
