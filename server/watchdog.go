@@ -64,13 +64,17 @@ func (s *Server) stalled(r *reactor) {
 		"in", in, "stack", string(stack), "do", "use server.Workers, or do not block")
 }
 
-// stackMax bounds what is looked through for one goroutine's stack, in bytes.
-const stackMax = 1 << 20
+// stackMax bounds what is looked through for one goroutine's stack, in bytes:
+// some ten thousand goroutines.
+const stackMax = 16 << 20
 
 // stack returns the stack of r's goroutine, empty if it is not among the first.
 func (r *reactor) stack() []byte {
-	all := make([]byte, stackMax)
-	all = all[:runtime.Stack(all, true)]
+	var all []byte
+	for size := 1 << 20; len(all) == cap(all) && size <= stackMax; size *= 4 {
+		all = make([]byte, size)
+		all = all[:runtime.Stack(all, true)]
+	}
 	loop := fmt.Appendf(nil, "(*reactor).run(%p", r)
 	for one := range bytes.SplitSeq(all, []byte("\n\n")) {
 		if bytes.Contains(one, loop) {

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,8 +30,10 @@ func TestAStallIsNamed(t *testing.T) {
 				case "Close":
 					h.Close = func(server.Conn, frame.Code, error) { block(release) }
 				}
-				o.StallAfter = 20 * time.Millisecond
+				o.StallAfter = 500 * time.Millisecond // long enough that nothing else is one
 				s := start(t, h, o)
+				unblock := sync.OnceFunc(func() { close(release) })
+				t.Cleanup(unblock) // or a failure could not end
 				c := s.dial()
 				c.write(request + message(frame.Text, "hello") + closing(frame.NormalClosure, ""))
 				eventually(t, "the stall is logged", func() bool {
@@ -44,7 +47,7 @@ func TestAStallIsNamed(t *testing.T) {
 				if s.Stats().Count(server.Stalls) == 0 {
 					t.Error("the stall is not counted")
 				}
-				close(release)
+				unblock()
 				c.accepted()
 			})
 		})
