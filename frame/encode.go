@@ -16,7 +16,7 @@ const MaxCloseReason = ws.MaxControlFramePayloadSize - 2
 
 // Append appends a server's frame to dst: one that is whole and not masked
 // (RFC 6455 section 5.1). A control frame's payload must not exceed 125 bytes.
-// It does not allocate if dst has room for the payload and 14 bytes more.
+// It does not allocate if dst has room for the payload and 10 bytes more.
 func Append(dst []byte, op Op, payload []byte) []byte {
 	return append(AppendHeader(dst, op, len(payload)), payload...)
 }

@@ -38,9 +38,9 @@ func (c Conn) Send(op frame.Op, data []byte) error {
 	return c.post(frame.AppendHeader(head[:0], op, len(data)), data)
 }
 
-// maxHeader is the longest frame header, in bytes, and the spare room that
-// frame.AppendHeader wants (RFC 6455 section 5.2).
-const maxHeader = 14
+// maxHeader is the longest header of a frame that is not masked, in bytes (RFC
+// 6455 section 5.2).
+const maxHeader = 10
 
 func (c Conn) post(head, data []byte) error {
 	r, token := c.address()

@@ -72,21 +72,27 @@ func (r *reactor) opened(c *conn, response []byte) {
 }
 
 // decide asks the handler about a well-formed request.
-func (r *reactor) decide(fr *frame.Request) (err error) {
+func (r *reactor) decide(fr *frame.Request) error {
 	if r.server.handler.Upgrade == nil {
 		return nil
 	}
 	c := r.asking
+	request := &Request{Request: fr, fd: int(c.FD)}
+	err := r.server.decide(request)
+	c.tag = request.Tag
+	return err
+}
+
+// decide calls the handler's Upgrade, on a reactor or a worker. A panic refuses
+// the request.
+func (s *Server) decide(request *Request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.server.panicked(p)
+			s.panicked(p)
 			err = ErrPanic
 		}
 	}()
-	request := &Request{Request: fr, fd: int(c.FD)}
-	err = r.server.handler.Upgrade(request)
-	c.tag = request.Tag
-	return err
+	return s.handler.Upgrade(request)
 }
 
 // refuse sends an HTTP error as the connection's last word.

@@ -180,15 +180,9 @@ func (w *worker) upgrade(b *inbox, c *call, head []byte) {
 	_ = r.mail.Force(op{kind: opAnswer, token: token, answer: &answer{w.tag, err}}, response)
 }
 
-func (w *worker) decide(fr *frame.Request) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			w.pool.server.panicked(p)
-			err = ErrPanic
-		}
-	}()
+func (w *worker) decide(fr *frame.Request) error {
 	request := &Request{Request: fr, fd: -1, remote: w.asking.remote}
-	err = w.pool.server.handler.Upgrade(request)
+	err := w.pool.server.decide(request)
 	w.tag = request.Tag
 	return err
 }

@@ -30,6 +30,9 @@ type conn struct {
 //	            ▼            ▼   nothing owed       ▼
 //	          linger ◀── failed, owed            gone ◀── EOF, error, timeout
 //
+// Between head and open, a connection whose handler's Upgrade runs on a worker
+// is asking; it is not read meanwhile.
+//
 // In linger the last word is said: what is owed still goes out, then FIN, and
 // input is thrown away until the peer ends too. Closing with unread input
 // would answer it with a reset, and the last word might be lost.
