@@ -161,7 +161,7 @@ func reader(t *testing.T) (*worker, *client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = w.slots.Close() })
+	t.Cleanup(func() { w.slots.Close() })
 	c := w.slots.Take(-1)
 	c.state = open
 	return w, c

@@ -237,7 +237,7 @@ func (w *worker) end() {
 		}
 	}
 	w.publish()
-	_ = w.slots.Close()
+	w.slots.Close()
 	_ = w.poller.Close()
 }
 

@@ -16,11 +16,14 @@ type Clock struct{ start time.Time }
 // NewClock makes a clock whose first tick is now.
 func NewClock() Clock { return Clock{time.Now()} }
 
-// Now returns the current tick and the time that passes until the next.
-func (c Clock) Now() (tick Tick, next time.Duration) {
-	t := time.Since(c.start)
-	return Tick(t / TickLength), TickLength - t%TickLength
-}
+// Now returns the time since the clock began.
+func (c Clock) Now() time.Duration { return time.Since(c.start) }
+
+// TickAt returns the tick at a clock's time.
+func TickAt(now time.Duration) Tick { return Tick(now / TickLength) }
+
+// UntilTick returns how long it is until the next tick.
+func UntilTick(now time.Duration) time.Duration { return TickLength - now%TickLength }
 
 // Ticks converts a duration, rounded up so that a timeout never comes early.
 func Ticks(d time.Duration) Tick { return Tick((d + TickLength - 1) / TickLength) }

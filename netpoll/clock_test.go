@@ -16,10 +16,17 @@ func TestTicksRoundUp(t *testing.T) {
 }
 
 func TestNextTickIsAhead(t *testing.T) {
-	start := time.Now()
-	c := Clock{start.Add(-10*TickLength - TickLength/2)}
-	tick, next := c.Now()
-	if tick < 10 || next <= 0 || next > TickLength {
-		t.Errorf("tick %d, next in %s", tick, next)
+	for now, want := range map[time.Duration]Tick{0: 0, TickLength - 1: 0, TickLength: 1, 10*TickLength + TickLength/2: 10} {
+		tick, next := TickAt(now), UntilTick(now)
+		if tick != want || next <= 0 || next > TickLength || TickAt(now+next) != want+1 {
+			t.Errorf("at %s: tick %d, next in %s", now, tick, next)
+		}
+	}
+}
+
+func TestAClockGoesOn(t *testing.T) {
+	c := NewClock()
+	if then := c.Now(); c.Now() < then {
+		t.Error("the clock went back")
 	}
 }

@@ -1,11 +1,6 @@
 package netpoll
 
-import (
-	"fmt"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-)
+import "sync/atomic"
 
 // Token names one use of a slot. It is what epoll hands back with an event:
 // 64 bits, no pointer.
@@ -28,15 +23,13 @@ type Slotted[T any] interface {
 	slot() *Slot
 }
 
-// Slots is a reactor's table of fixed-size slots. It lies in memory of its own
-// that the garbage collector never looks at, so T must not hold pointers to
-// collected memory. Pages become resident as slots are first used; all are
-// given back when the last slot is freed.
+// Slots is a reactor's Table of slots. Pages become resident as slots are first
+// used; all are given back when the last slot is freed.
 //
-// Only the reactor may use it. A generation is used once in 2^32 allocations,
-// so a stale token never meets a new socket.
+// Only the reactor may use it, but for Live. A generation is used once in 2^32
+// allocations, so a stale token never meets a new socket.
 type Slots[T any, P Slotted[T]] struct {
-	table   []T
+	table   *Table[T]
 	high    uint32   // slots below have been used
 	used    int      // slots in use
 	gen     uint32   // the last generation given out
@@ -48,16 +41,11 @@ const noSlot = -1
 
 // NewSlots reserves address space for limit slots, which costs no memory yet.
 func NewSlots[T any, P Slotted[T]](limit int) (*Slots[T, P], error) {
-	var zero T
-	mem, err := unix.Mmap(-1, 0, limit*int(unsafe.Sizeof(zero)),
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	table, err := NewTable[T](limit)
 	if err != nil {
-		return nil, fmt.Errorf("netpoll: mmap for %d slots: %w", limit, err)
+		return nil, err
 	}
-	// One huge page would be resident for the first slot of each reactor.
-	// Kernels without huge pages refuse the advice, which is as good.
-	_ = unix.Madvise(mem, unix.MADV_NOHUGEPAGE)
-	return &Slots[T, P]{table: unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), limit), free: noSlot}, nil
+	return &Slots[T, P]{table: table, free: noSlot}, nil
 }
 
 // Take allocates a zeroed slot for fd. It returns nil when all are in use.
@@ -65,10 +53,10 @@ func (s *Slots[T, P]) Take(fd int) P {
 	var p P
 	switch {
 	case s.free != noSlot:
-		p = &s.table[s.free]
+		p = s.table.At(int(s.free))
 		s.free = p.slot().FD
-	case int(s.high) < len(s.table):
-		p = &s.table[s.high]
+	case int(s.high) < s.table.Len():
+		p = s.table.At(int(s.high))
 		s.high++
 	default:
 		return nil
@@ -80,7 +68,8 @@ func (s *Slots[T, P]) Take(fd int) P {
 	}
 	var zero T
 	*p = zero
-	*p.slot() = Slot{FD: int32(fd), Gen: s.gen}
+	p.slot().FD = int32(fd)
+	atomic.StoreUint32(&p.slot().Gen, s.gen)
 	return p
 }
 
@@ -89,7 +78,8 @@ func (s *Slots[T, P]) Take(fd int) P {
 // whether it is somebody else's already.
 func (s *Slots[T, P]) Put(p P) {
 	s.retired = append(s.retired, s.Token(p).Slot)
-	*p.slot() = Slot{FD: -1}
+	p.slot().FD = -1
+	atomic.StoreUint32(&p.slot().Gen, 0)
 	s.used--
 }
 
@@ -101,10 +91,10 @@ func (s *Slots[T, P]) Reclaim() {
 		return
 	case s.used == 0: // everybody has left: begin again with no resident page
 		s.high, s.free = 0, noSlot
-		_ = unix.Madvise(s.bytes(), unix.MADV_DONTNEED)
+		s.table.Zero()
 	default:
 		for _, i := range s.retired {
-			P(&s.table[i]).slot().FD = s.free
+			P(s.table.At(int(i))).slot().FD = s.free
 			s.free = int32(i)
 		}
 	}
@@ -121,7 +111,7 @@ func (s *Slots[T, P]) Get(t Token) P {
 	if t.Slot >= s.high {
 		return nil
 	}
-	p := P(&s.table[t.Slot])
+	p := P(s.table.At(int(t.Slot)))
 	if p.slot().Gen != t.Gen {
 		return nil
 	}
@@ -130,41 +120,39 @@ func (s *Slots[T, P]) Get(t Token) P {
 
 // At returns the slot at index i below High, nil when it is free.
 func (s *Slots[T, P]) At(i int) P {
-	p := P(&s.table[i])
+	p := P(s.table.At(i))
 	if p.slot().Gen == 0 {
 		return nil
 	}
 	return p
 }
 
+// Live reports whether t is not stale. Any goroutine may ask, and the answer
+// may be old when it comes.
+func (s *Slots[T, P]) Live(t Token) bool {
+	return int(t.Slot) < s.table.Len() && atomic.LoadUint32(&P(s.table.At(int(t.Slot))).slot().Gen) == t.Gen
+}
+
 // Token names the slot in its present use.
 func (s *Slots[T, P]) Token(p P) Token {
-	var zero T
-	i := (uintptr(unsafe.Pointer(p)) - uintptr(unsafe.Pointer(&s.table[0]))) / unsafe.Sizeof(zero)
-	return Token{Slot: uint32(i), Gen: p.slot().Gen}
+	return Token{Slot: uint32(s.table.index(p)), Gen: p.slot().Gen}
 }
 
 // Used returns the number of slots in use, Limit how many there can be.
 func (s *Slots[T, P]) Used() int { return s.used }
 
 // Limit returns the number of slots that can be in use at once.
-func (s *Slots[T, P]) Limit() int { return len(s.table) }
+func (s *Slots[T, P]) Limit() int { return s.table.Len() }
 
 // Full reports that Take would return nil: slots that were Put are not free
 // before Reclaim.
-func (s *Slots[T, P]) Full() bool { return s.free == noSlot && int(s.high) == len(s.table) }
+func (s *Slots[T, P]) Full() bool { return s.free == noSlot && int(s.high) == s.table.Len() }
 
 // High is the index below which every slot in use lies.
 func (s *Slots[T, P]) High() int { return int(s.high) }
 
-// Close gives the memory back. No slot may be touched afterwards.
-func (s *Slots[T, P]) Close() error {
-	mem := s.bytes()
-	s.table, s.high, s.used = nil, 0, 0
-	return unix.Munmap(mem)
-}
-
-func (s *Slots[T, P]) bytes() []byte {
-	var zero T
-	return unsafe.Slice((*byte)(unsafe.Pointer(&s.table[0])), len(s.table)*int(unsafe.Sizeof(zero)))
+// Close gives the memory back. All tokens are stale then.
+func (s *Slots[T, P]) Close() {
+	s.high, s.used, s.free = 0, 0, noSlot
+	s.table.Zero()
 }

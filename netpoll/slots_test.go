@@ -33,7 +33,7 @@ func (s *Slots[T, P]) check(t *testing.T) {
 		}
 	}
 	free := len(s.retired)
-	for i := s.free; i != noSlot; i = P(&s.table[i]).slot().FD {
+	for i := s.free; i != noSlot; i = P(s.table.At(int(i))).slot().FD {
 		free++
 	}
 	if used != s.Used() || used+free != s.High() {
@@ -159,7 +159,7 @@ func TestGenerationsSkipZeroWhenTheyWrap(t *testing.T) {
 // resident counts the table's pages that are in memory.
 func (s *Slots[T, P]) resident(t *testing.T) int {
 	t.Helper()
-	mem := s.bytes()
+	mem := s.table.bytes()
 	pages := make([]byte, (len(mem)+4095)/4096)
 	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&mem[0])), uintptr(len(mem)), uintptr(unsafe.Pointer(&pages[0])))
 	if errno != 0 {

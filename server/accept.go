@@ -25,6 +25,7 @@ func (r *reactor) accept(t netpoll.Turn) {
 		}
 		c := r.slots.Take(fd)
 		c.state = stateHead
+		r.debt(c).open()
 		c.seen = r.tick
 		r.fresh = append(r.fresh, c)
 		r.count[Accepted]++

@@ -1,7 +1,8 @@
 package server
 
 import (
-	"sync/atomic"
+	"sync"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
 )
@@ -18,38 +19,158 @@ const (
 // which nobody changes.
 type publication struct {
 	frame   []byte
-	pending atomic.Int32 // reactors that have not sent it to all of theirs
+	size    int64 // as it is counted in Server.published
+	kind    Kind
+	receipt func(Receipt)
+
+	mu      sync.Mutex
+	pending int     // reactors that have not sent it to all of theirs; guarded by mu
+	tally   Receipt // of the others; guarded by mu
+}
+
+// Receipt says what became of a broadcast, when every connection that was open
+// has had its turn. Together its numbers are those connections.
+type Receipt struct {
+	Sent    int       // connections whose socket took it
+	Owed    int       // connections that will be sent it when they are less slow
+	Dropped int       // connections for which it was dropped, by their WhenSlow
+	Closed  int       // connections that were closed before they got it
+	Last    time.Time // when the last connection had its turn
+}
+
+func (t *Receipt) add(f fate) {
+	switch f {
+	case fateSent:
+		t.Sent++
+	case fateOwed:
+		t.Owed++
+	case fateDropped:
+		t.Dropped++
+	case fateClosed:
+		t.Closed++
+	}
 }
 
 // Broadcast sends a message, frame.Text or frame.Binary, to every open
 // connection. Text must be UTF-8. It encodes the message once, does not keep
 // data and does not wait. It returns ErrSlow when the reactors have too much
-// to broadcast already, and nothing is sent then; ErrClosed when the server
-// has ended. Any goroutine may call it. What one goroutine sends and
-// broadcasts arrives in that order.
-func (s *Server) Broadcast(opcode frame.Op, data []byte) (closed error) {
-	encoded := frame.Append(make([]byte, 0, maxHeader+len(data)), opcode, data)
-	size := int64(len(encoded))
+// to broadcast already, by Options.MaxPublished, and nothing is sent then;
+// ErrClosed when the server has ended. Any goroutine may call it. What one
+// goroutine sends and broadcasts arrives in that order.
+func (s *Server) Broadcast(opcode frame.Op, data []byte) error {
+	return s.BroadcastAs(Kind{}, opcode, data, nil)
+}
+
+// BroadcastAs is Broadcast with a say in what slow peers get. receipt, if it is
+// not nil, is called once, on a goroutine of its own, unless BroadcastAs
+// returned an error.
+func (s *Server) BroadcastAs(kind Kind, opcode frame.Op, data []byte, receipt func(Receipt)) error {
+	size := publishedSize(data)
 	if total := s.published.Add(size); total > int64(s.options.MaxPublished) && total > size {
 		s.published.Add(-size)
 		return ErrSlow
 	}
-	p := &publication{frame: encoded}
-	p.pending.Store(int32(len(s.reactors)))
+	return s.publish(kind, opcode, data, receipt)
+}
+
+// Broadcast is the Server's on behalf of a connection: it never says ErrSlow.
+// When the reactors have too much to broadcast already, it waits on a worker
+// until they have got on; on a reactor (Inline) the message is taken, and its
+// connection is not read until then. So those who broadcast more than can be
+// sent are slowed down, and nobody else.
+func (c Conn) Broadcast(opcode frame.Op, data []byte) error {
+	s := c.server
+	for {
+		err := s.Broadcast(opcode, data)
+		switch {
+		case err != ErrSlow:
+			return err
+		case s.pool == nil:
+			s.brake.hold(c)
+			s.published.Add(publishedSize(data))
+			return s.publish(Kind{}, opcode, data, nil)
+		}
+		s.brake.wait(s.crowded)
+	}
+}
+
+func publishedSize(data []byte) int64 { return int64(maxHeader + len(data)) }
+
+// publish posts a broadcast whose size was added to published.
+func (s *Server) publish(kind Kind, opcode frame.Op, data []byte, receipt func(Receipt)) (closed error) {
+	encoded := frame.Append(make([]byte, 0, maxHeader+len(data)), opcode, data)
+	p := &publication{frame: encoded, size: publishedSize(data), kind: kind, receipt: receipt, pending: len(s.reactors)}
 	for _, r := range s.reactors {
 		if err := r.mail.Force(op{kind: opBroadcast, pub: p}, nil); err != nil {
-			s.delivered(p)
+			p.receipt = nil
+			s.passed(p, Receipt{})
 			closed = ErrClosed
 		}
 	}
 	return closed
 }
 
-// delivered takes note that one reactor has done its part of p.
-func (s *Server) delivered(p *publication) {
-	if p.pending.Add(-1) == 0 {
-		s.published.Add(-int64(len(p.frame)))
+// passed takes note that one reactor has done its part of p.
+func (s *Server) passed(p *publication, part Receipt) {
+	p.mu.Lock()
+	p.pending--
+	t := &p.tally
+	t.Sent, t.Owed, t.Dropped, t.Closed = t.Sent+part.Sent, t.Owed+part.Owed, t.Dropped+part.Dropped, t.Closed+part.Closed
+	t.Last = time.Now()
+	done := p.pending == 0
+	p.mu.Unlock()
+	if !done {
+		return
 	}
+	if p.receipt != nil {
+		go p.receipt(p.tally)
+	}
+	s.published.Add(-p.size)
+	if !s.crowded() {
+		s.brake.release()
+	}
+}
+
+// crowded is whether who was slowed down for broadcasting has to wait still.
+func (s *Server) crowded() bool { return s.published.Load() > int64(s.options.MaxPublished)/2 }
+
+// brake slows those down who broadcast more than can be sent.
+type brake struct {
+	mu   sync.Mutex
+	free sync.Cond
+	held []Conn // not read; guarded by mu
+}
+
+// wait waits until it is no longer crowded.
+func (b *brake) wait(crowded func() bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for crowded() {
+		b.free.Wait()
+	}
+}
+
+// hold stops reading from c. A broadcast has to follow, for it is one's end
+// that releases.
+func (b *brake) hold(c Conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = append(b.held, c)
+	r, token := c.address()
+	_ = r.mail.Force(op{kind: opHold, token: token}, nil)
+	r.holds.Add(1)
+}
+
+// release lets all go on.
+func (b *brake) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.held {
+		r, token := c.address()
+		_ = r.mail.Force(op{kind: opRelease, token: token}, nil)
+	}
+	b.held = nil
+	b.free.Broadcast()
 }
 
 // broadcastLog holds the broadcasts that not all of a reactor's connections
@@ -72,8 +193,10 @@ type broadcastLog struct {
 
 type logged struct {
 	pub   *publication
-	begin uint32 // its position
-	due   uint64 // the hand's time at which everybody has been sent it
+	begin uint32        // its position
+	due   uint64        // the hand's time at which everybody has been sent it
+	since time.Duration // when it came in, in the clock's time
+	tally Receipt
 }
 
 func (l *broadcastLog) busy() bool { return len(l.frames) > 0 }
@@ -84,8 +207,8 @@ func (l *broadcastLog) end() uint32 { return l.base + uint32(len(l.bytes)) }
 // time counts the hand's steps, in laps and slots.
 func (l *broadcastLog) time() uint64 { return uint64(l.lap)<<32 | uint64(l.hand) }
 
-func (l *broadcastLog) add(p *publication) {
-	l.frames = append(l.frames, logged{p, l.end(), l.time() + 1<<32})
+func (l *broadcastLog) add(p *publication, now time.Duration) {
+	l.frames = append(l.frames, logged{pub: p, begin: l.end(), due: l.time() + 1<<32, since: now})
 	l.bytes = append(l.bytes, p.frame...)
 }
 
@@ -136,7 +259,8 @@ func (r *reactor) fanOut() {
 			sends++
 		}
 		for _, l := range r.log.step(r.slots.High()) {
-			r.server.delivered(l.pub)
+			r.public.passTime.add(microseconds(r.began - l.since))
+			r.server.passed(l.pub, l.tally)
 		}
 	}
 }
@@ -148,19 +272,21 @@ func (r *reactor) catchUp(c *conn) {
 		return
 	}
 	c.heard = r.log.end()
-	r.count[MessagesOut] += uint64(len(frames))
-	sent, done := r.offer(c, owed)
-	if done {
+	r.count[MessagesTaken] += uint64(len(frames))
+	r.count[BroadcastMessages] += uint64(len(frames))
+	r.count[BroadcastSends]++
+	sent := r.offer(c, owed)
+	if sent == len(owed) {
+		r.count[MessagesOut] += uint64(len(frames))
+		for i := range frames {
+			frames[i].tally.Sent++
+		}
 		return
 	}
-	r.owe(c, func(o *outbox) {
-		for _, l := range frames {
-			if f := l.pub.frame; sent < len(f) {
-				o.share(f[sent:])
-				sent = 0
-			} else {
-				sent -= len(f)
-			}
-		}
-	})
+	for i := range frames {
+		pub := frames[i].pub
+		r.debt(c).add(owing(1, len(pub.frame)))
+		p := parcel{data: pub.frame, id: pub.kind.ID, whenSlow: pub.kind.over(c.whenSlow)}
+		frames[i].tally.add(r.place(c, p, &sent))
+	}
 }

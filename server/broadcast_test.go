@@ -225,8 +225,8 @@ type publisher struct {
 	rng                        *rand.Rand
 }
 
-// next sends one message to somebody or to everybody. One that is refused gets
-// no number.
+// next sends one message to somebody or to everybody. One that is refused, or
+// whose receiver has left, gets no number.
 func (p *publisher) next(s *server.Server, members *crowd) error {
 	to, ok := members.any(p.rng)
 	send, broadcasts := to.Send, p.broadcasts
@@ -237,8 +237,11 @@ func (p *publisher) next(s *server.Server, members *crowd) error {
 	}
 	pad := xs(p.rng.IntN(2) * p.rng.IntN(400))
 	err := send(frame.Text, fmt.Appendf(nil, "%d %d %d %v %s", p.name, p.messages+1, broadcasts, everybody, pad))
-	if err == nil {
+	switch {
+	case err == nil:
 		p.messages, p.broadcasts = p.messages+1, broadcasts
+	case err == server.ErrClosed && !everybody:
+		return nil
 	}
 	return err
 }

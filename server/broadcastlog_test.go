@@ -23,7 +23,7 @@ type member struct {
 }
 
 func (m *logModel) add(frame []byte) {
-	m.log.add(&publication{frame: frame})
+	m.log.add(&publication{frame: frame}, 0)
 	m.sent++
 	for _, b := range m.members {
 		b.want = append(b.want, frame...)

@@ -18,15 +18,17 @@ func (r *reactor) startClose(c *conn, code frame.Code, reason string) {
 		return
 	}
 	c.state = stateClosing
+	r.debt(c).close()
 	c.seen = r.tick
 	r.sayClose(c, code, reason)
-	r.proceed(c) // the peer's answer has to be read
+	r.proceed(c, flagPaused) // the peer's answer has to be read
+	r.proceed(c, flagHeld)
 }
 
 // sayClose sends a Close frame behind what c is owed.
 func (r *reactor) sayClose(c *conn, code frame.Code, reason string) {
 	r.reply = frame.AppendClose(r.reply[:0], code, reason)
-	r.writeOrOwe(c, r.reply)
+	r.say(c, frame.Close, r.reply)
 }
 
 // peerCloses answers the peer's Close frame, or takes it for the answer to
@@ -82,6 +84,7 @@ func (r *reactor) linger(c *conn) {
 	c.state = stateLinger
 	c.seen = r.tick
 	r.await(c, flagPaused, false)
+	r.await(c, flagHeld, false)
 	if x := r.extra(c); x != nil {
 		x.parse, x.raw, x.message = frame.State{}, nil, nil
 		r.extras.weigh(x)
@@ -109,10 +112,16 @@ func (r *reactor) hangUp(c *conn, err error) {
 // closed tells the handler that an open connection has ended, and counts why.
 func (r *reactor) closed(c *conn, code frame.Code, cause error) {
 	r.server.open.Add(-1)
+	r.debt(c).close()
+	if c.flags&flagSlow != 0 {
+		c.flags &^= flagSlow
+		r.count[SlowEnds]++
+	}
 	r.count[closeCounter(cause)]++
 	if closeCounter(cause) != ClosedGone && cause != nil {
 		r.warn(c, "connection closed", "code", uint16(code), "cause", cause)
 	}
+	r.server.endings.add(ending(r.conn(c), code, cause, r.owes(c)))
 	switch {
 	case r.server.handler.Close == nil:
 	case r.server.pool != nil:
@@ -122,6 +131,9 @@ func (r *reactor) closed(c *conn, code frame.Code, cause error) {
 		r.server.handler.Close(r.conn(c), code, cause)
 	}
 	if x := r.extra(c); x != nil {
+		if x.inbox != nil && x.inbox.high.CompareAndSwap(true, false) {
+			r.server.pool.ends.Add(1)
+		}
 		x.inbox = nil // it is the workers' now
 	}
 }
@@ -129,7 +141,7 @@ func (r *reactor) closed(c *conn, code frame.Code, cause error) {
 // release closes the socket and gives up everything but the slot.
 func (r *reactor) release(c *conn) {
 	if owed := r.owes(c); owed > 0 {
-		r.count[BytesUndelivered] += uint64(owed)
+		r.forgive(c, &r.extra(c).out)
 		netpoll.Reset(int(c.FD)) // the kernel need not keep trying either
 	} else {
 		netpoll.Close(int(c.FD))
@@ -204,15 +216,16 @@ func (r *reactor) close() {
 	for i := range letters {
 		switch o := &letters[i].Value; o.kind {
 		case opSend:
+			r.count[MessagesTaken]++
 			r.count[Undelivered]++
 		case opBroadcast:
-			r.server.delivered(o.pub)
+			r.server.passed(o.pub, Receipt{})
 		}
 	}
 	for _, l := range r.log.frames {
-		r.server.delivered(l.pub)
+		r.server.passed(l.pub, l.tally)
 	}
 	r.publish()
-	_ = r.slots.Close()
+	r.slots.Close()
 	_ = r.poller.Close()
 }

@@ -78,7 +78,7 @@ func fragments(op frame.Op, payload string, size int) string {
 // roomy lets clients say everything before they hear anything.
 func roomy(o server.Options) server.Options {
 	o.MaxMessage = largest
-	o.MaxOutbox = 64 << 20
+	o.MaxOutbox, o.MaxOutboxMessages = 64<<20, 1<<19
 	return o
 }
 

@@ -86,52 +86,6 @@ func small(b []byte) []byte {
 	return b[:0]
 }
 
-// outbox holds what a slow peer is owed, oldest first. Large shared frames are
-// kept by reference; the rest is copied behind each other.
-type outbox struct {
-	queue []piece
-	bytes int
-}
-
-type piece struct {
-	data  []byte
-	owned bool // ours to append to
-}
-
-// shareMin is the size from which a reference is cheaper than a copy.
-const shareMin = 256
-
-func (o *outbox) copy(b []byte) {
-	o.bytes += len(b)
-	if n := len(o.queue); n > 0 && o.queue[n-1].owned {
-		o.queue[n-1].data = append(o.queue[n-1].data, b...)
-		return
-	}
-	o.queue = append(o.queue, piece{append([]byte(nil), b...), true})
-}
-
-// share adds bytes that nobody will change.
-func (o *outbox) share(b []byte) {
-	if len(b) < shareMin {
-		o.copy(b)
-		return
-	}
-	o.bytes += len(b)
-	o.queue = append(o.queue, piece{b, false})
-}
-
-// sent removes the first n bytes of the first piece.
-func (o *outbox) sent(n int) {
-	o.bytes -= n
-	if o.queue[0].data = o.queue[0].data[n:]; len(o.queue[0].data) > 0 {
-		return
-	}
-	o.queue[0] = piece{}
-	if o.queue = o.queue[1:]; len(o.queue) == 0 {
-		o.queue = nil
-	}
-}
-
 // extra returns c's extra, nil if it has none.
 func (r *reactor) extra(c *conn) *extra {
 	if c.extra == 0 {

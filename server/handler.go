@@ -12,7 +12,7 @@ import (
 // default: requests are accepted, messages are ignored.
 //
 // The functions are called one at a time for each connection and in order:
-// Upgrade, Open, any number of Message, Close. Options.Mode says where, and
+// Upgrade, Open, any number of Message, Slow and Drained, Close. Options.Mode says where, and
 // whether they may block. A panic closes its connection with 1011 and is
 // logged.
 type Handler struct {
@@ -27,6 +27,12 @@ type Handler struct {
 	// Message is called for each message: op is frame.Text (and data then valid
 	// UTF-8) or frame.Binary. data is valid until Message returns.
 	Message func(c Conn, op frame.Op, data []byte)
+
+	// Slow is called when the peer does not take what it is sent: it is owed
+	// half of MaxOutbox or MaxOutboxMessages, or Send has returned ErrSlow.
+	// Drained is called after that, once the peer is owed at most an eighth.
+	// The two alternate. Close may come in place of the last Drained.
+	Slow, Drained func(Conn)
 
 	// Close is called exactly once for each connection that was opened, as its
 	// last. code is the Close frame's that the peer sent, or, where cause says
@@ -44,9 +50,16 @@ type Request struct {
 	// Tag becomes the connection's Tag. It is the place for whatever tells
 	// Handler whose connection this is.
 	Tag uint64
+	// WhenSlow is what the connection's messages are sent with unless they say;
+	// by default what Options say.
+	WhenSlow WhenSlow
 
 	fd     int // -1 away from the reactor
 	remote netip.AddrPort
+}
+
+func (r *Request) whenSlow(s *Server) WhenSlow {
+	return Kind{WhenSlow: r.WhenSlow}.over(s.options.WhenSlow)
 }
 
 // RemoteAddr is the peer's address, the zero value if it has left already.

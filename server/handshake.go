@@ -53,7 +53,7 @@ func (r *reactor) handshake(c *conn, in []byte) (rest []byte) {
 
 // opened sends the response that opens a connection.
 func (r *reactor) opened(c *conn, response []byte) {
-	if r.writeOrOwe(c, response); c.state == stateGone {
+	if r.say(c, 0, response); c.state == stateGone {
 		r.server.open.Add(-1)
 		return
 	}
@@ -73,13 +73,13 @@ func (r *reactor) opened(c *conn, response []byte) {
 
 // decide asks the handler about a well-formed request.
 func (r *reactor) decide(fr *frame.Request) error {
-	if r.server.handler.Upgrade == nil {
+	c := r.asking
+	if c.whenSlow = r.server.options.WhenSlow; r.server.handler.Upgrade == nil {
 		return nil
 	}
-	c := r.asking
 	request := &Request{Request: fr, fd: int(c.FD)}
 	err := r.server.decide(request)
-	c.tag = request.Tag
+	c.tag, c.whenSlow = request.Tag, request.whenSlow(r.server)
 	return err
 }
 
@@ -100,7 +100,10 @@ func (r *reactor) refuse(c *conn, err error) {
 	var reject *frame.Reject
 	errors.As(err, &reject) // package frame refuses with nothing else
 	r.count[Refused]++
+	if i := reject.Status; i >= 0 && i < len(r.server.refused) {
+		r.server.refused[i].Add(1)
+	}
 	r.warn(c, "handshake refused", "status", reject.Status, "reason", reject)
-	r.writeOrOwe(c, reject.Response())
+	r.say(c, 0, reject.Response())
 	r.linger(c)
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,10 +49,17 @@ type Options struct {
 	// MaxMessage is the largest message accepted, in bytes; 64 KiB by default.
 	// A larger one closes its connection with 1009.
 	MaxMessage int64
-	// MaxOutbox is how many bytes a connection may be owed, beyond what its
-	// socket buffers, before it is closed with 1013; 64 KiB by default. A
+	// MaxOutbox and MaxOutboxMessages are how much a connection may be owed,
+	// beyond what its socket buffers; by default 64 KiB and 1,024 messages. A
 	// single message is let through whatever its size.
-	MaxOutbox int
+	MaxOutbox, MaxOutboxMessages int
+	// MaxOwed is how many bytes all connections together may be owed; by
+	// default an eighth of the machine's memory. A broadcast counts once for
+	// each connection, though its bytes are shared.
+	MaxOwed int
+	// WhenSlow says what happens to a message for which there is no room;
+	// CloseSlow by default.
+	WhenSlow WhenSlow
 	// MaxPartial is how many bytes of incomplete messages and requests the
 	// whole server holds; 256 MiB by default. A connection that needs more is
 	// closed with 1013.
@@ -124,12 +132,7 @@ func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
 // UnmarshalText accepts "workers", "inline" and "serial".
 func (m *Mode) UnmarshalText(text []byte) error {
-	i := slices.Index(modeNames[:], string(text))
-	if i <= 0 {
-		return fmt.Errorf("server: handlers run in mode workers, inline or serial, not %q", text)
-	}
-	*m = Mode(i)
-	return nil
+	return byName(m, text, modeNames[:], "handlers run in mode")
 }
 
 // MarshalText returns the name.
@@ -137,11 +140,16 @@ func (w WhenFull) MarshalText() ([]byte, error) { return []byte(w.String()), nil
 
 // UnmarshalText accepts "pause", "drop" and "close".
 func (w *WhenFull) UnmarshalText(text []byte) error {
-	i := slices.Index(whenFullNames[:], string(text))
+	return byName(w, text, whenFullNames[:], "a full queue can")
+}
+
+// byName sets a value to the one whose name is text. Names begin at 1.
+func byName[T ~uint8](value *T, text []byte, names []string, what string) error {
+	i := slices.Index(names, string(text))
 	if i <= 0 {
-		return fmt.Errorf("server: a full queue can pause, drop or close, not %q", text)
+		return fmt.Errorf("server: %s %s, not %q", what, strings.Join(names[1:], ", "), text)
 	}
-	*w = WhenFull(i)
+	*value = T(i)
 	return nil
 }
 
@@ -162,6 +170,8 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	set(&o.Backlog, 65535)
 	set(&o.MaxMessage, 64<<10)
 	set(&o.MaxOutbox, 64<<10)
+	set(&o.MaxOutboxMessages, 1<<10)
+	set(&o.WhenSlow, CloseSlow)
 	set(&o.MaxPartial, 256<<20)
 	set(&o.MaxPublished, 8<<20)
 	set(&o.Mode, Workers)
@@ -181,9 +191,18 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	if o.Reactors < 0 || o.MaxConns < 0 || o.MaxMessage < 0 || o.MaxOutbox < 0 || o.MaxPartial < 0 || o.MaxPublished < 0 ||
+	if o.MaxOwed == 0 {
+		o.MaxOwed = memory() / 8
+	}
+	if o.Reactors < 0 || o.MaxConns < 0 || o.MaxMessage < 0 || o.MaxOutbox < 0 || o.MaxOutboxMessages < 0 || o.MaxOwed < 0 || o.MaxPartial < 0 || o.MaxPublished < 0 ||
 		o.Workers < 0 || o.QueueMessages < 0 || o.QueueBytes < 0 || o.MaxQueued < 0 {
 		return o, fmt.Errorf("server: Options: Reactors, Workers and limits must not be negative")
+	}
+	if o.MaxOutbox > messageBytes/2 || o.MaxOutboxMessages > debtsMessages/2 {
+		return o, fmt.Errorf("server: Options: MaxOutbox can be at most %d, MaxOutboxMessages %d", messageBytes/2, debtsMessages/2)
+	}
+	if o.Mode > Serial || o.WhenFull > CloseConn || o.WhenSlow > Latest {
+		return o, fmt.Errorf("server: Options: no such Mode, WhenFull or WhenSlow")
 	}
 
 	table, err := tableRoom(listeners)
@@ -210,6 +229,15 @@ func tableRoom(listeners int) (int, error) {
 		return 0, fmt.Errorf("server: read RLIMIT_NOFILE: %w", err)
 	}
 	return int(min(limit.Cur, math.MaxInt32)) - descriptorsKept - listeners, nil
+}
+
+// memory is the machine's, in bytes.
+func memory() int {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return 1 << 30
+	}
+	return int(info.Totalram) * int(info.Unit)
 }
 
 // chooseReactors settles how many reactors there are and, with it, what Auto

@@ -23,7 +23,7 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 	want := Options{
 		Reactors: procs, Tables: netpoll.Private, MaxConns: procs * (table - procs - 1), Backlog: 65535,
 		Mode: Workers, Workers: 16 * procs, QueueMessages: 64, QueueBytes: 16 << 10, MaxQueued: 64 << 20, WhenFull: Pause,
-		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxPartial: 256 << 20, MaxPublished: 8 << 20,
+		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxOutboxMessages: 1024, MaxOwed: memory() / 8, WhenSlow: CloseSlow, MaxPartial: 256 << 20, MaxPublished: 8 << 20,
 		HandshakeTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second, StallAfter: 200 * time.Millisecond,
 		Log: slog.Default(),
 	}
@@ -36,7 +36,7 @@ func TestOptionsThatAreSetStay(t *testing.T) {
 	want := Options{
 		Reactors: 3, Tables: netpoll.Shared, MaxConns: 77, Backlog: 5,
 		Mode: Workers, Workers: 8, QueueMessages: 9, QueueBytes: 10, MaxQueued: 11, WhenFull: CloseConn,
-		MaxMessage: 1, MaxOutbox: 2, MaxPartial: 3, MaxPublished: 4,
+		MaxMessage: 1, MaxOutbox: 2, MaxOutboxMessages: 12, MaxOwed: 13, WhenSlow: Latest, MaxPartial: 3, MaxPublished: 4,
 		HandshakeTimeout: -1, IdleTimeout: 6, CloseTimeout: -7, Grace: 8, StallAfter: 9,
 		Log: slog.New(slog.DiscardHandler),
 	}
@@ -55,6 +55,11 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		{"negative connections", Options{MaxConns: -1}, "negative"},
 		{"negative messages", Options{MaxMessage: -1}, "negative"},
 		{"negative outboxes", Options{MaxOutbox: -1}, "negative"},
+		{"negative outbox messages", Options{MaxOutboxMessages: -1}, "negative"},
+		{"too many outbox messages", Options{MaxOutboxMessages: 1 << 30}, "at most"},
+		{"negative debts", Options{MaxOwed: -1}, "negative"},
+		{"no such policy", Options{WhenSlow: 9}, "no such"},
+		{"no such mode", Options{Mode: 9}, "no such"},
 		{"negative incomplete messages", Options{MaxPartial: -1}, "negative"},
 		{"negative workers", Options{Workers: -1}, "negative"},
 		{"negative queues", Options{QueueMessages: -1}, "negative"},

@@ -31,6 +31,10 @@ type pool struct {
 	calls atomic.Int64 // in all inboxes
 	bytes atomic.Int64
 	busy  atomic.Int64 // workers in a handler
+
+	waiting              atomic.Int64 // inboxes that wait for a worker
+	ends                 atomic.Uint64
+	waitTime, handleTime histogram
 }
 
 // newPool returns nil for a server whose handlers run on its reactors.
@@ -46,6 +50,8 @@ func newPool(s *Server) *pool {
 // put lists an inbox for the next worker. Workers are started as they are
 // needed, and stay.
 func (p *pool) put(b *inbox) {
+	b.listedAt = time.Now()
+	p.waiting.Add(1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.last == nil {
@@ -80,6 +86,7 @@ func (p *pool) take() *inbox {
 		p.last = nil
 	}
 	b.next = nil
+	p.waiting.Add(-1)
 	return b
 }
 
@@ -123,7 +130,7 @@ type worker struct {
 	pool     *pool
 	upgrader *frame.Upgrader
 	asking   *call // whose request upgrader looks at
-	tag      uint64
+	answer   answer
 }
 
 // turn makes calls from an inbox. It reports whether the inbox has to be
@@ -131,11 +138,15 @@ type worker struct {
 func (w *worker) turn(b *inbox) (again bool) {
 	w.pool.busy.Add(1)
 	defer w.pool.busy.Add(-1)
-	for begin := time.Now(); b.refill(); {
+	begin := time.Now()
+	w.pool.waitTime.add(microseconds(begin.Sub(b.listedAt)))
+	for before := begin; b.refill(); {
 		c, data := b.out.take()
 		w.call(b, c, data)
 		b.returned(len(data))
-		if time.Since(begin) >= turnLength {
+		now := time.Now()
+		w.pool.handleTime.add(microseconds(now.Sub(before)))
+		if before = now; now.Sub(begin) >= turnLength {
 			return true
 		}
 	}
@@ -162,6 +173,8 @@ func (w *worker) call(b *inbox, c *call, data []byte) {
 		h.Open(b.conn)
 	case callMessage:
 		h.Message(b.conn, c.op, data)
+	case callPressed:
+		b.pressed(h)
 	case callClose:
 		h.Close(b.conn, c.code, c.cause)
 	}
@@ -169,21 +182,25 @@ func (w *worker) call(b *inbox, c *call, data []byte) {
 
 // answer is what a handler's Upgrade leads to, beside the response.
 type answer struct {
-	tag    uint64
-	reject error
+	tag      uint64
+	whenSlow WhenSlow
+	reject   error
 }
 
 func (w *worker) upgrade(b *inbox, c *call, head []byte) {
-	w.asking, w.tag = c, 0
+	s := w.pool.server
+	w.asking, w.answer = c, answer{whenSlow: s.options.WhenSlow}
 	response, err := w.upgrader.Upgrade(head)
+	a := w.answer
+	a.reject = err
 	r, token := b.conn.address()
-	_ = r.mail.Force(op{kind: opAnswer, token: token, answer: &answer{w.tag, err}}, response)
+	_ = r.mail.Force(op{kind: opAnswer, token: token, answer: &a}, response)
 }
 
 func (w *worker) decide(fr *frame.Request) error {
 	request := &Request{Request: fr, fd: -1, remote: w.asking.remote}
 	err := w.pool.server.decide(request)
-	w.tag = request.Tag
+	w.answer.tag, w.answer.whenSlow = request.Tag, request.whenSlow(w.pool.server)
 	return err
 }
 
@@ -197,9 +214,15 @@ type inbox struct {
 	in     batch // guarded by mu
 	listed bool  // in the pool's list or with a worker; guarded by mu
 
-	out   batch  // the worker's
-	broke bool   // the handler has panicked; the worker's
-	next  *inbox // in the pool's list
+	out      batch       // the worker's
+	broke    bool        // the handler has panicked; the worker's
+	high     atomic.Bool // half full, and not drained since
+	told     uint32      // turns that the handler was told; the worker's
+	next     *inbox      // in the pool's list
+	listedAt time.Time   // in the pool's list
+
+	turns    atomic.Uint32 // how often the peer has become slow, or stopped being so
+	pressing atomic.Bool   // a callPressed is in the inbox
 
 	// of calls that have not returned
 	calls atomic.Int64
@@ -223,6 +246,7 @@ const (
 	callUpgrade callKind = iota // the bytes are the request head
 	callOpen
 	callMessage // the bytes are the message
+	callPressed // Slow or Drained
 	callClose
 )
 
@@ -282,8 +306,33 @@ func (b *inbox) returned(bytes int) {
 	b.pool.bytes.Add(-int64(bytes))
 	b.bytes.Add(-int64(bytes))
 	b.calls.Add(-1)
+	if b.high.Load() && b.below(queueUntil) && b.high.CompareAndSwap(true, false) {
+		b.pool.ends.Add(1)
+	}
 	if b.granted(wish(b.wish.Load())) {
 		b.tell(op{kind: opDrained})
+	}
+}
+
+// press has the handler told that the peer has become slow, or is so no more.
+// One call at a time does, however often that changes.
+func (b *inbox) press() {
+	b.turns.Add(1)
+	if b.pressing.CompareAndSwap(false, true) {
+		b.add(call{kind: callPressed}, nil)
+	}
+}
+
+// pressed tells the handler. What has come and gone is told once.
+func (b *inbox) pressed(h *Handler) {
+	b.pressing.Store(false)
+	turns := b.turns.Load()
+	for turns-b.told > 2 {
+		b.told += 2
+	}
+	for b.told != turns {
+		b.told++
+		h.pressure(b.conn, b.told%2 == 1)
 	}
 }
 
@@ -316,6 +365,19 @@ func (b *inbox) pressure() wish {
 	return wishNone
 }
 
+// An inbox is under pressure, for those who watch, from when it is half full
+// until an eighth is left.
+const (
+	queueFrom  = 2
+	queueUntil = 8
+)
+
+// below reports whether at most a part of what is allowed is in the inbox.
+func (b *inbox) below(part int) bool {
+	o := &b.pool.server.options
+	return b.calls.Load() <= int64(o.QueueMessages/part) && b.bytes.Load() <= int64(o.QueueBytes/part)
+}
+
 // want makes a wish of the reactor's: opDrained will come when it is true. If
 // it is true already, want is false and nothing will come.
 func (b *inbox) want(w wish) bool {
@@ -325,7 +387,6 @@ func (b *inbox) want(w wish) bool {
 
 // granted reports, once, that a wish has come true.
 func (b *inbox) granted(w wish) bool {
-	o := &b.pool.server.options
 	switch w {
 	case wishNone:
 		return false
@@ -334,7 +395,7 @@ func (b *inbox) granted(w wish) bool {
 			return false
 		}
 	case wishRoom:
-		if b.calls.Load() > int64(o.QueueMessages/2) || b.bytes.Load() > int64(o.QueueBytes/2) {
+		if !b.below(2) {
 			return false
 		}
 	}

@@ -30,6 +30,9 @@ func (r *reactor) enqueue(c *conn, op frame.Op, data []byte) {
 		return
 	}
 	b.add(call{kind: callMessage, op: op}, data)
+	if !b.below(queueFrom) && b.high.CompareAndSwap(false, true) {
+		r.count[QueueBegins]++
+	}
 	if w := b.pressure(); w != wishNone && r.server.options.WhenFull == Pause && b.want(w) {
 		r.count[Paused]++
 		r.await(c, flagPaused, true)
@@ -48,14 +51,13 @@ func (r *reactor) waits(c *conn, l last) bool {
 	return true
 }
 
-// resume goes on with the connections whose handlers have got on.
+// resume goes on with the connections that are read again.
 func (r *reactor) resume() {
 	for i := 0; i < len(r.drained); i++ { // mail may bring more
 		c := r.slots.Get(r.drained[i])
-		if c == nil || c.flags&flagPaused == 0 {
+		if c == nil || c.flags&flagUnread != 0 {
 			continue
 		}
-		r.await(c, flagPaused, false)
 		x := r.extra(c)
 		switch {
 		case x == nil || c.state != stateOpen && c.state != stateClosing:
@@ -73,9 +75,10 @@ func (r *reactor) resume() {
 	r.drained = r.drained[:0]
 }
 
-// proceed has a paused connection go on: nothing is to be spared any more.
-func (r *reactor) proceed(c *conn) {
-	if c.flags&flagPaused != 0 {
+// proceed ends a reason not to read from c. A nil c is one that has gone.
+func (r *reactor) proceed(c *conn, reason flags) {
+	if c != nil && c.flags&reason != 0 {
+		r.await(c, reason, false)
 		r.drained = append(r.drained, r.slots.Token(c))
 	}
 }
@@ -95,8 +98,8 @@ func (r *reactor) answered(token netpoll.Token, a *answer, response []byte) {
 		return // it has ended, and was counted then
 	}
 	r.extra(c).inbox = nil // the next will know the tag
-	c.tag = a.tag
-	r.proceed(c)
+	c.tag, c.whenSlow = a.tag, a.whenSlow
+	r.proceed(c, flagPaused)
 	if a.reject != nil {
 		r.unask(c)
 		r.refuse(c, a.reject)

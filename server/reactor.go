@@ -1,6 +1,7 @@
 package server
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
@@ -10,7 +11,7 @@ import (
 // conn is a connection's slot: what every connection needs all the time, and
 // nothing else.
 //
-//	 0 FD     4 Gen    8 heard  12 seen   16 tag (8)  24 extra  28 state  29 flags
+//	 0 FD     4 Gen    8 heard  12 seen   16 tag (8)  24 extra  28 state, flags, whenSlow
 //	└────────────────────────────── 32 bytes ──────────────────────────────┘
 type conn struct {
 	netpoll.Slot
@@ -20,6 +21,8 @@ type conn struct {
 	extra uint32 // index of its extra, zero for none
 	state state
 	flags flags
+
+	whenSlow WhenSlow // what its messages are sent with, unless they say
 }
 
 // state is where a connection is in its life.
@@ -54,27 +57,36 @@ const (
 	flagWriting                   // waits for the socket to become writable
 	flagPinged                    // has been pinged since it was last heard of
 	flagPaused                    // is not read until its handler gets on
+	flagHeld                      // is not read until its broadcasts have been sent
+	flagSlow                      // the handler was told that it is slow
+
+	flagUnread = flagPaused | flagHeld
 )
 
 // op is what others want from a reactor.
 type op struct {
-	kind   opKind
-	code   frame.Code    // opClose
-	token  netpoll.Token // opSend, opClose
-	turn   netpoll.Turn  // opAccept
-	pub    *publication  // opBroadcast
-	answer *answer       // opAnswer
+	kind     opKind
+	whenSlow WhenSlow      // opSend, opRefused
+	code     frame.Code    // opClose
+	id       uint32        // opSend: Kind.ID
+	token    netpoll.Token // of the connection, if it is about one
+	turn     netpoll.Turn  // opAccept
+	pub      *publication  // opBroadcast
+	answer   *answer       // opAnswer
 }
 
 type opKind uint8
 
 const (
-	opSend      opKind = iota // the letter's bytes are frames for one connection
+	opSend      opKind = iota // the letter's bytes are a frame for one connection
+	opRefused                 // a sender was told ErrSlow
 	opClose                   // the letter's bytes are the reason
 	opBroadcast               // a frame for every open connection
 	opAccept                  // a turn at accepting
 	opAnswer                  // what the handler says to a request; the bytes are the response
 	opDrained                 // a wish has come true
+	opHold                    // the connection broadcasts too much
+	opRelease                 // it may go on
 	opPanicked                // the handler has panicked
 	opDrain                   // close all connections, then end
 	opEnd                     // end now
@@ -87,11 +99,13 @@ type reactor struct {
 	index  int
 	waker  *netpoll.Waker
 	mail   *netpoll.Mailbox[op]
+	slots  *netpoll.Slots[conn, *conn] // but for Live the reactor's own
+	debts  *netpoll.Table[debt]        // of the slots
 	limits limits
 
 	// the reactor's own, from here to the end
 	poller   *netpoll.Poller
-	slots    *netpoll.Slots[conn, *conn]
+	owing    int // bytes in all outboxes
 	extras   extras
 	log      broadcastLog
 	parser   *frame.Parser
@@ -100,9 +114,12 @@ type reactor struct {
 	turning  bool  // has a turn at accepting, to be answered with turn
 	turn     netpoll.TurnResult
 	fresh    []*conn         // accepted in this turn
-	drained  []netpoll.Token // paused connections that go on in this turn
-	tick     netpoll.Tick    // this turn's time
+	drained  []netpoll.Token // connections that are read again from this turn on
+	held     uint32          // holds that were seen
+	began    time.Duration   // when this turn did, in the clock's time
+	tick     netpoll.Tick    // the same in ticks
 	swept    netpoll.Tick    // when sweep last ran
+	census   Census          // of this lap
 	sweeping int             // the slot that sweep comes to next
 	draining int             // the slot that drain comes to next, -1 before opDrain
 	ended    bool
@@ -110,8 +127,9 @@ type reactor struct {
 	buf      []byte // what is read, for one read of one connection
 	reply    []byte // a control frame of ours
 
-	// read by others
+	// read and written by others
 	public published
+	holds  atomic.Uint32 // how often opHold was posted
 }
 
 // readSize is how much one read takes. A socket that has more is ready again
@@ -139,6 +157,10 @@ func newReactor(s *Server, index int) (*reactor, error) {
 	if err != nil {
 		return nil, err
 	}
+	debts, err := netpoll.NewTable[debt](s.slots)
+	if err != nil {
+		return nil, err
+	}
 	r := &reactor{
 		server:   s,
 		index:    index,
@@ -146,6 +168,7 @@ func newReactor(s *Server, index int) (*reactor, error) {
 		mail:     netpoll.NewMailbox[op](waker, mailLimit),
 		limits:   newLimits(&s.options),
 		slots:    slots,
+		debts:    debts,
 		parser:   frame.NewServerParser(s.options.MaxMessage),
 		draining: -1,
 		buf:      make([]byte, s.options.readSize()),
@@ -170,7 +193,6 @@ func (r *reactor) run() error {
 		if err != nil {
 			return err
 		}
-		r.tick, _ = r.server.clock.Now()
 		for i := range events {
 			r.event(&events[i])
 		}
@@ -188,6 +210,21 @@ func (r *reactor) run() error {
 	return nil
 }
 
+// beginTurn and endTurn let others see that the reactor gets on: its turn is an
+// odd number while it works, an even one while it waits.
+func (r *reactor) beginTurn() {
+	r.public.turn.Store(r.public.turn.Load() | 1)
+	r.began = r.server.clock.Now()
+	r.tick = netpoll.TickAt(r.began)
+}
+
+func (r *reactor) endTurn() {
+	if turn := r.public.turn.Load(); turn%2 == 1 {
+		r.public.turnTime.add(microseconds(r.server.clock.Now() - r.began))
+		r.public.turn.Store(turn + 1)
+	}
+}
+
 // patience is how long the next wait may last: not at all while there is work
 // that needs no event, until the next tick while timeouts run.
 func (r *reactor) patience() time.Duration {
@@ -196,10 +233,10 @@ func (r *reactor) patience() time.Duration {
 		return 0
 	case r.slots.Used() > 0:
 		r.publish()
-		_, next := r.server.clock.Now()
-		return next
+		return netpoll.UntilTick(r.server.clock.Now())
 	}
 	r.publish()
+	r.publishCensus()
 	return -1
 }
 
@@ -227,35 +264,42 @@ func (r *reactor) readMail() {
 	letters, data := r.mail.Open()
 	begin := 0
 	for i := 0; i < len(letters); i++ {
-		o, n := &letters[i].Value, 1
-		// Neighbouring messages to one connection lie back to back, so they
-		// leave in one system call.
-		if o.kind == opSend {
+		o, first := &letters[i].Value, i
+		if o.kind != opSend {
+			r.do(o, data[begin:letters[i].End])
+		} else {
+			// Neighbouring messages to one connection lie back to back, so they
+			// leave in one system call.
 			for i+1 < len(letters) && letters[i+1].Value.kind == opSend && letters[i+1].Value.token == o.token {
 				i++
-				n++
 			}
+			r.send(letters[first:i+1], data, begin)
 		}
-		end := letters[i].End
-		r.do(o, data[begin:end], n)
-		begin = end
+		begin = letters[i].End
 	}
 }
 
-func (r *reactor) do(o *op, data []byte, messages int) {
+func (r *reactor) do(o *op, data []byte) {
 	switch o.kind {
-	case opSend:
-		r.send(o.token, data, messages)
+	case opRefused:
+		r.refused(o)
 	case opClose:
 		r.startClose(r.slots.Get(o.token), o.code, string(data))
 	case opBroadcast:
-		r.log.add(o.pub)
+		r.log.add(o.pub, r.began)
 	case opAccept:
 		r.accept(o.turn)
 	case opAnswer:
 		r.answered(o.token, o.answer, data)
 	case opDrained:
-		r.drained = append(r.drained, o.token)
+		r.proceed(r.slots.Get(o.token), flagPaused)
+	case opHold:
+		if c := r.slots.Get(o.token); c != nil && c.state == stateOpen {
+			r.count[Held]++
+			r.await(c, flagHeld, true)
+		}
+	case opRelease:
+		r.proceed(r.slots.Get(o.token), flagHeld)
 	case opPanicked:
 		if c := r.slots.Get(o.token); c != nil && c.state == stateOpen {
 			r.fail(c, frame.InternalError, ErrPanic)
@@ -270,5 +314,5 @@ func (r *reactor) do(o *op, data []byte, messages int) {
 // conn is the handle that the handler gets for a slot.
 func (r *reactor) conn(c *conn) Conn {
 	t := r.slots.Token(c)
-	return Conn{server: r.server, id: uint64(t.Gen)<<32 | uint64(r.index)<<22 | uint64(t.Slot), tag: c.tag}
+	return Conn{server: r.server, id: uint64(t.Gen)<<32 | uint64(r.index)<<22 | uint64(t.Slot), tag: c.tag, whenSlow: c.whenSlow}
 }

@@ -10,7 +10,7 @@ import (
 // readable reads from c once. A peer that has sent more is ready again in the
 // next turn, so nobody can keep the reactor to himself.
 func (r *reactor) readable(c *conn) {
-	if c.flags&flagPaused != 0 {
+	if c.flags&flagUnread != 0 {
 		// Nothing else is polled for: the peer has reset, or both sides ended.
 		err := netpoll.SocketError(int(c.FD))
 		if err == nil {
@@ -59,7 +59,7 @@ func (r *reactor) frames(c *conn, in []byte) {
 	if x != nil {
 		state = &x.parse
 	}
-	for messages := 1; len(in) > 0 && c.flags&flagPaused == 0 && (c.state == stateOpen || c.state == stateClosing); {
+	for messages := 1; len(in) > 0 && c.flags&flagUnread == 0 && (c.state == stateOpen || c.state == stateClosing); {
 		ev, n, err := r.parser.Next(state, in)
 		if err != nil {
 			r.breach(c, err)
@@ -88,7 +88,9 @@ func (r *reactor) frames(c *conn, in []byte) {
 			x.message = append(x.message, ev.Payload...)
 			continue
 		}
-		if messages++; messages%messagesPerMail == 0 || !ev.Whole {
+		holds := r.holds.Load() // the handler's broadcasts may have to stop
+		if messages++; messages%messagesPerMail == 0 || !ev.Whole || holds != r.held {
+			r.held = holds
 			r.readMail()
 		}
 	}
@@ -142,7 +144,7 @@ func (r *reactor) control(c *conn, ev frame.Event) {
 		// send it (5.5.1).
 		if c.state == stateOpen {
 			r.reply = frame.Append(r.reply[:0], frame.Pong, ev.Payload)
-			r.writeOrOwe(c, r.reply)
+			r.say(c, frame.Pong, r.reply)
 		}
 	case frame.Close:
 		code, _ := frame.ParseClose(ev.Payload)

@@ -32,10 +32,15 @@ type Server struct {
 	threads   *netpoll.Threads
 	clock     netpoll.Clock
 	journal   *journal
+	bound     owed // of one connection
+	brake     brake
+	endings   endings
 
 	// atomic
 	open      atomic.Int64 // connections that are open
 	published atomic.Int64 // bytes of broadcasts on their way
+	refusals  atomic.Uint64
+	refused   [600]atomic.Uint64 // by HTTP status
 	rests     atomic.Uint64
 	stalls    atomic.Uint64
 }
@@ -50,6 +55,8 @@ func Listen(address string, h Handler, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
+	s.bound = owing(o.MaxOutboxMessages, o.MaxOutbox)
+	s.brake.free.L = &s.brake.mu
 	s.pool = newPool(s)
 	if err := s.listen(addresses); err != nil {
 		s.close()

@@ -12,8 +12,11 @@ import (
 type limits struct {
 	handshake, idle, ping, close netpoll.Tick
 	lap                          netpoll.Tick // the time in which sweep sees all slots
-	partial                      int          // bytes
+	partial, owed                int          // bytes
 }
+
+// lapMost is the longest that sweep takes: so old a Census can be.
+const lapMost = 5 * time.Second
 
 func newLimits(o *Options) limits {
 	l := limits{
@@ -22,7 +25,8 @@ func newLimits(o *Options) limits {
 		ping:      ticks(o.IdleTimeout / 2),
 		close:     ticks(o.CloseTimeout),
 		partial:   o.MaxPartial / o.Reactors,
-		lap:       ticks(time.Minute),
+		owed:      o.MaxOwed / o.Reactors,
+		lap:       ticks(lapMost),
 	}
 	// A timeout may be late by a quarter.
 	for _, t := range []netpoll.Tick{l.handshake, l.ping, l.close} {
@@ -57,9 +61,11 @@ func (r *reactor) sweep() {
 	for range share {
 		if r.sweeping++; r.sweeping >= high {
 			r.sweeping = 0
+			r.publishCensus()
 		}
 		if c := r.slots.At(r.sweeping); c != nil {
 			r.check(c)
+			r.census.note(r, c)
 		}
 	}
 }
@@ -80,11 +86,11 @@ func (r *reactor) check(c *conn) {
 			r.refuse(c, rejectSlow)
 		}
 	case stateOpen:
-		if x := r.extra(c); x != nil && x.inbox != nil && x.inbox.calls.Load() == 0 {
+		if x := r.extra(c); x != nil && x.inbox != nil && x.inbox.calls.Load() == 0 && c.flags&flagSlow == 0 {
 			x.inbox = nil
 			r.dropExtra(c)
 		}
-		if c.flags&flagPaused != 0 {
+		if c.flags&flagUnread != 0 {
 			c.seen = r.tick // it is us who do not listen
 			return
 		}
@@ -94,7 +100,7 @@ func (r *reactor) check(c *conn) {
 		case after(l.ping) && c.flags&flagPinged == 0:
 			c.flags |= flagPinged
 			r.reply = frame.Append(r.reply[:0], frame.Ping, nil)
-			r.writeOrOwe(c, r.reply)
+			r.say(c, frame.Ping, r.reply)
 		}
 	case stateClosing:
 		if after(l.close) {

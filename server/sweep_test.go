@@ -19,7 +19,7 @@ func TestLimitsAreTicks(t *testing.T) {
 		want limits
 	}{
 		{"long timeouts", Options{Reactors: 1, HandshakeTimeout: 400 * time.Second, IdleTimeout: time.Hour, CloseTimeout: 300 * time.Second, MaxPartial: 100},
-			limits{handshake: 1600, idle: 14400, ping: 7200, close: 1200, lap: 240, partial: 100}},
+			limits{handshake: 1600, idle: 14400, ping: 7200, close: 1200, lap: 20, partial: 100}},
 		{"the shortest decides the lap", Options{Reactors: 1, HandshakeTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second},
 			limits{handshake: 40, idle: 2400, ping: 1200, close: 20, lap: 5}},
 		{"even a ping", Options{Reactors: 1, HandshakeTimeout: time.Minute, IdleTimeout: 8 * time.Second, CloseTimeout: time.Minute},
@@ -28,9 +28,9 @@ func TestLimitsAreTicks(t *testing.T) {
 			limits{handshake: 1, idle: 1, ping: 0, close: 1, lap: 1}},
 		{"a timeout never comes early", Options{Reactors: 1, HandshakeTimeout: tick + 1, IdleTimeout: 2*tick + 2, CloseTimeout: tick},
 			limits{handshake: 2, idle: 3, ping: 2, close: 1, lap: 1}},
-		{"none", Options{Reactors: 1, HandshakeTimeout: -1, IdleTimeout: -time.Hour, CloseTimeout: -1}, limits{lap: 240}},
+		{"none", Options{Reactors: 1, HandshakeTimeout: -1, IdleTimeout: -time.Hour, CloseTimeout: -1}, limits{lap: 20}},
 		{"reactors share what incomplete messages may hold", Options{Reactors: 4, HandshakeTimeout: -1, IdleTimeout: -1, CloseTimeout: -1, MaxPartial: 400},
-			limits{lap: 240, partial: 100}},
+			limits{lap: 20, partial: 100}},
 	}
 	for _, row := range rows {
 		if got := newLimits(&row.o); got != row.want {

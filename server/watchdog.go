@@ -11,8 +11,7 @@ import (
 
 // watch notices reactors that do not get on, because a handler blocks on them
 // for instance. It logs each stall once, with what held the reactor, and
-// counts it. It looks twice in StallAfter, so a reactor pays two stores a turn
-// and reads no clock.
+// counts it. It looks twice in StallAfter.
 func (s *Server) watch(ctx context.Context) {
 	tick := time.NewTicker(max(1, s.options.StallAfter/2))
 	defer tick.Stop()
@@ -39,11 +38,6 @@ func (s *Server) watch(ctx context.Context) {
 		}
 	}
 }
-
-// beginTurn and endTurn let the watchdog see that a reactor gets on: its turn
-// is an odd number while it works, an even one while it waits.
-func (r *reactor) beginTurn() { r.public.turn.Store(r.public.turn.Load() | 1) }
-func (r *reactor) endTurn()   { r.public.turn.Store((r.public.turn.Load() | 1) + 1) }
 
 func (s *Server) stalled(r *reactor) {
 	s.stalls.Add(1)

@@ -5,45 +5,60 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// send sends a handler's messages, data holding their frames.
-func (r *reactor) send(token netpoll.Token, data []byte, messages int) {
-	c := r.slots.Get(token)
+// send sends a handler's messages to one connection. The letters' frames lie
+// back to back in data from begin.
+func (r *reactor) send(letters []netpoll.Letter[op], data []byte, begin int) {
+	slot := letters[0].Value.token
+	c := r.slots.Get(slot)
 	// What was broadcast before may not be overtaken. It may be the last that
 	// c gets.
 	if c != nil && c.state == stateOpen && c.heard != r.log.end() {
 		r.catchUp(c)
 	}
+	frames := data[begin:letters[len(letters)-1].End]
+	r.count[MessagesTaken] += uint64(len(letters))
 	if c == nil || c.state != stateOpen {
-		r.count[Undelivered] += uint64(messages)
+		r.count[Undelivered] += uint64(len(letters))
+		r.debts.At(int(slot.Slot)).sub(owing(len(letters), len(frames)))
 		return
 	}
-	r.count[MessagesOut] += uint64(messages)
-	r.writeOrOwe(c, data)
-}
-
-// writeOrOwe writes data behind what c is owed already. data is copied if need
-// be. What exceeds the outbox's limit closes the connection.
-func (r *reactor) writeOrOwe(c *conn, data []byte) {
-	if sent, done := r.offer(c, data); !done {
-		r.owe(c, func(o *outbox) { o.copy(data[sent:]) })
+	sent := r.offer(c, frames)
+	if sent == len(frames) {
+		r.settle(c, MessagesOut, len(letters), len(frames))
+		return
+	}
+	for i := range letters {
+		o := &letters[i].Value
+		p := parcel{data: data[begin:letters[i].End], borrowed: true, id: o.id, whenSlow: o.whenSlow}
+		begin = letters[i].End
+		r.place(c, p, &sent)
 	}
 }
 
-// offer gives data to c's socket, unless other data has to go first. It is
-// done when nothing of it is left, or nobody to send it to.
-func (r *reactor) offer(c *conn, data []byte) (sent int, done bool) {
-	switch {
-	case c.state == stateGone:
-		return 0, true
-	case r.owes(c) > 0:
-		return 0, false
+// say sends a frame of ours, or a response, behind what c is owed already.
+// data is copied if need be.
+func (r *reactor) say(c *conn, op frame.Op, data []byte) {
+	sent := r.offer(c, data)
+	if sent == len(data) {
+		return
 	}
-	sent = r.write(c, data)
 	if c.state == stateGone {
 		r.count[BytesUndelivered] += uint64(len(data) - sent)
-		return sent, true
+		return
 	}
-	return sent, sent == len(data)
+	o := &r.needExtra(c).out
+	if i := o.pong(); i >= 0 && op == frame.Pong {
+		r.owing -= len(o.remove(i).data)
+	}
+	r.keepFor(c, o, parcel{data: data[sent:], begun: sent > 0, borrowed: true, pong: op == frame.Pong})
+}
+
+// offer gives data to c's socket, unless other data has to go first.
+func (r *reactor) offer(c *conn, data []byte) (sent int) {
+	if c.state == stateGone || r.owes(c) > 0 {
+		return 0
+	}
+	return r.write(c, data)
 }
 
 // write writes what the socket takes. An error ends the connection.
@@ -64,36 +79,26 @@ func (r *reactor) owes(c *conn) int {
 	return 0
 }
 
-// owe puts more into c's outbox and waits for the socket. A peer that is owed
-// too much is closed: behind what it was promised, which is never cut, it is
-// told so.
-func (r *reactor) owe(c *conn, add func(*outbox)) {
-	o := &r.needExtra(c).out
-	before := o.bytes
-	add(o)
-	r.await(c, flagWriting, true)
-	// A single message passes whatever its size, so the limit need not be the
-	// largest message's.
-	if before > 0 && o.bytes > r.server.options.MaxOutbox && c.state == stateOpen {
-		r.fail(c, frame.TryAgainLater, ErrOutbox)
-	}
-}
-
 // flush goes on with what c is owed.
 func (r *reactor) flush(c *conn) {
 	x := r.extra(c)
 	for x != nil && x.out.bytes > 0 {
-		data := x.out.queue[0].data
+		data := x.out.next(r.buf)
 		sent := r.write(c, data)
 		if c.state == stateGone {
 			return
 		}
-		x.out.sent(sent)
+		r.owing -= sent
+		messages, bytes := x.out.sent(sent)
+		r.settle(c, MessagesOut, messages, bytes)
+		r.emptied(c, &x.out)
 		if sent < len(data) {
+			r.fall(c)
 			return
 		}
 	}
 	r.await(c, flagWriting, false)
+	r.fall(c)
 	r.dropExtra(c)
 	if c.state == stateLinger {
 		netpoll.ShutdownWrite(int(c.FD))
@@ -116,7 +121,7 @@ func (r *reactor) await(c *conn, flag flags, on bool) {
 
 // interest is what c's socket is polled for.
 func (c *conn) interest() (want netpoll.Interest) {
-	if c.flags&flagPaused == 0 {
+	if c.flags&flagUnread == 0 {
 		want |= netpoll.In
 	}
 	if c.flags&flagWriting != 0 {
