@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,8 +105,9 @@ func runtimeDescriptors(f *os.File) (map[int]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var pipe int
-	if err := raw.Control(func(fd uintptr) { pipe = int(fd) }); err != nil {
+	var pipe unix.Stat_t
+	var statErr error
+	if err := errors.Join(raw.Control(func(fd uintptr) { statErr = unix.Fstat(int(fd), &pipe) }), statErr); err != nil {
 		return nil, err
 	}
 	open, err := openDescriptors()
@@ -116,16 +118,18 @@ func runtimeDescriptors(f *os.File) (map[int]string, error) {
 		if name != "anon_inode:[eventpoll]" {
 			continue
 		}
+		// By number alone another set could be taken for the runtime's: where a
+		// copied table kept a file open, its old number stays in the set.
 		watched := watchedBy(fd)
-		if _, ok := watched[pipe]; !ok {
+		if !slices.ContainsFunc(watched, func(w watch) bool { return w.inode == pipe.Ino }) {
 			continue
 		}
 		// Everything that the runtime watches for others it watches for writing
 		// too, whatever descriptors have become while we were looking.
 		own := map[int]string{fd: name}
-		for fd, events := range watched {
-			if events&unix.EPOLLOUT == 0 && open[fd] == "anon_inode:[eventfd]" {
-				own[fd] = open[fd]
+		for _, w := range watched {
+			if w.events&unix.EPOLLOUT == 0 && open[w.fd] == "anon_inode:[eventfd]" {
+				own[w.fd] = open[w.fd]
 			}
 		}
 		return own, nil
@@ -133,16 +137,23 @@ func runtimeDescriptors(f *os.File) (map[int]string, error) {
 	return nil, errors.New("netpoll: the Go runtime's epoll set was not found among the open descriptors")
 }
 
-// watchedBy lists the descriptors in an epoll set and the events it waits for,
-// as /proc/PID/fdinfo shows them; none if it cannot be read.
-func watchedBy(epoll int) map[int]uint32 {
-	watched := map[int]uint32{}
+// watch is a file in an epoll set.
+type watch struct {
+	fd     int    // its number when it was put there
+	events uint32 // that are waited for
+	inode  uint64
+}
+
+// watchedBy lists what is in an epoll set, as /proc/PID/fdinfo shows it; nothing
+// if that cannot be read.
+func watchedBy(epoll int) (watched []watch) {
 	info, _ := os.ReadFile(fmt.Sprintf("/proc/thread-self/fdinfo/%d", epoll))
 	for line := range strings.Lines(string(info)) {
-		var fd int
-		var events uint32
-		if n, _ := fmt.Sscanf(line, "tfd: %d events: %x", &fd, &events); n == 2 {
-			watched[fd] = events
+		var w watch
+		var data string
+		var pos int64
+		if n, _ := fmt.Sscanf(line, "tfd: %d events: %x data: %s pos:%d ino:%x", &w.fd, &w.events, &data, &pos, &w.inode); n == 5 {
+			watched = append(watched, w)
 		}
 	}
 	return watched

@@ -107,7 +107,7 @@ func (n *Census) noteSlow(r *reactor, c *conn, o *outbox) {
 	if i == slowestKept {
 		return
 	}
-	p.ID, p.Tag, p.Messages = r.conn(c).id, c.tag, o.messages
+	p.ID, p.Tag, p.Messages = r.conn(c).id, c.tag, o.owed.messages()
 	p.For = time.Duration(r.tick-o.since) * netpoll.TickLength
 	n.Slowest = slices.Insert(n.Slowest, i, p)
 	n.Slowest = n.Slowest[:min(len(n.Slowest), slowestKept)]

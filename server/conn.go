@@ -82,6 +82,15 @@ func (c Conn) Owed() (messages, bytes int) {
 	return o.messages(), o.bytes()
 }
 
+// Slow reports whether the peer has not taken all that it was sent. If it is
+// not, a Send that returned ErrSlow was only ahead of the reactor. Any goroutine
+// may ask.
+func (c Conn) Slow() bool {
+	r, token := c.address()
+	_, slow := r.debts.At(int(token.Slot)).load()
+	return slow && r.slots.Live(token)
+}
+
 // maxHeader is the longest header of a frame that is not masked, in bytes (RFC
 // 6455 section 5.2).
 const maxHeader = 10

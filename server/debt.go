@@ -33,23 +33,26 @@ func owing(messages, bytes int) owed { return owed(messages)<<messageShift + owe
 func (o owed) messages() int { return int(o >> messageShift & debtsMessages) }
 func (o owed) bytes() int    { return int(o & messageBytes) }
 
-// load returns what is owed, and whether the connection is closed.
-func (d *debt) load() (o owed, closed bool) {
-	w := d.word.Load()
-	return owed(w &^ debtFlags), w&debtClosed != 0
+// over reports whether o exceeds a bound, in messages or bytes.
+func (o owed) over(bound owed) bool {
+	return o.messages() > bound.messages() || o.bytes() > bound.bytes()
 }
 
-// tryAdd adds a message unless that would exceed the bound of a peer that does
-// not take what it is sent. For one that does, a burst in the mailbox is no
-// reason to refuse. A single message passes whatever its size.
+// load returns what is owed, and whether there is an outbox.
+func (d *debt) load() (o owed, slow bool) {
+	w := d.word.Load()
+	return owed(w &^ debtFlags), w&debtSlow != 0
+}
+
+// tryAdd adds a message unless that would exceed the bound. A single one
+// passes whatever its size.
 func (d *debt) tryAdd(size owed, bound owed) error {
 	for {
 		w := d.word.Load()
-		before := owed(w &^ debtFlags)
-		switch after := before + size; {
+		switch before := owed(w &^ debtFlags); {
 		case w&debtClosed != 0:
 			return ErrClosed
-		case w&debtSlow != 0 && before != 0 && (after.messages() > bound.messages() || after.bytes() > bound.bytes()):
+		case before != 0 && (before + size).over(bound):
 			return ErrSlow
 		}
 		if d.word.CompareAndSwap(w, w+uint64(size)) {

@@ -3,17 +3,16 @@ package server
 import (
 	"slices"
 
-	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
 // outbox holds what a slow peer is owed, oldest first, frame by frame: so one
 // can be taken out, and none is ever cut.
 type outbox struct {
-	queue    []parcel
-	bytes    int
-	messages int
-	since    netpoll.Tick // when it last was empty
+	queue []parcel
+	bytes int
+	owed  owed         // the messages and their bytes
+	since netpoll.Tick // when it last was empty
 }
 
 // parcel is a frame, or what is left of one whose beginning was sent.
@@ -26,7 +25,13 @@ type parcel struct {
 	pong     bool
 }
 
-func (p *parcel) message() bool { return p.whenSlow != 0 }
+// owed is what a parcel counts for: nothing if it is a control frame.
+func (p *parcel) owed() owed {
+	if p.whenSlow == 0 {
+		return 0
+	}
+	return owing(1, len(p.data))
+}
 
 // add puts a parcel behind the others.
 func (o *outbox) add(p parcel) {
@@ -34,9 +39,7 @@ func (o *outbox) add(p parcel) {
 		p.data, p.borrowed = slices.Clone(p.data), false
 	}
 	o.bytes += len(p.data)
-	if p.message() {
-		o.messages++
-	}
+	o.owed += p.owed()
 	o.queue = append(o.queue, p)
 }
 
@@ -44,9 +47,7 @@ func (o *outbox) add(p parcel) {
 func (o *outbox) remove(i int) (p parcel) {
 	p = o.queue[i]
 	o.bytes -= len(p.data)
-	if p.message() {
-		o.messages--
-	}
+	o.owed -= p.owed()
 	if i == 0 {
 		o.queue[0] = parcel{}
 		o.queue = o.queue[1:]
@@ -102,29 +103,22 @@ func (o *outbox) next(scratch []byte) []byte {
 	return scratch[:n]
 }
 
-// sent takes out the first n bytes, and returns how many messages and how many
-// of their bytes they were. A message counts when its last byte has gone.
-func (o *outbox) sent(n int) (messages, bytes int) {
+// sent takes out the first n bytes, and returns what they count for: a message
+// counts when its last byte has gone.
+func (o *outbox) sent(n int) owed {
+	before := o.owed
 	for n > 0 {
 		first := &o.queue[0]
-		part := min(n, len(first.data))
-		n -= part
-		if first.message() {
-			bytes += part
+		if n >= len(first.data) {
+			n -= len(first.data)
+			o.remove(0)
+			continue
 		}
-		if part < len(first.data) {
-			first.data, first.begun = first.data[part:], true
-			o.bytes -= part
-			break
-		}
-		if p := o.remove(0); p.message() {
-			messages++
-		}
+		o.bytes -= n
+		o.owed -= first.owed()
+		first.data, first.begun = first.data[n:], true
+		o.owed += first.owed()
+		break
 	}
-	return messages, bytes
-}
-
-// control is the parcel of a control frame, or of a response to a handshake.
-func control(op frame.Op, data []byte) parcel {
-	return parcel{data: data, borrowed: true, pong: op == frame.Pong}
+	return before - o.owed
 }

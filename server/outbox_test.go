@@ -63,21 +63,18 @@ func TestOutboxAgainstAModel(t *testing.T) {
 					t.Fatal("nothing is next")
 				}
 				n := rng.IntN(len(data) + 1)
-				messages, bytes := o.sent(n)
-				m, b := sendFrom(t, &model, data[:n])
-				if messages != m || bytes != b {
-					t.Fatalf("sent %d messages and %d of their bytes, want %d and %d", messages, bytes, m, b)
+				got := o.sent(n)
+				if want := owing(sendFrom(t, &model, data[:n])); got != want {
+					t.Fatalf("sent %d messages and %d of their bytes, want %d and %d", got.messages(), got.bytes(), want.messages(), want.bytes())
 				}
 			}
-			bytes, messages := 0, 0
+			bytes, owed := 0, owed(0)
 			for _, p := range model {
 				bytes += len(p.data)
-				if p.whenSlow != 0 {
-					messages++
-				}
+				owed += p.owed()
 			}
-			if o.bytes != bytes || o.messages != messages || len(o.queue) != len(model) || (o.bytes == 0) != (o.queue == nil) {
-				t.Fatalf("%d bytes, %d messages, %d frames, want %d, %d, %d", o.bytes, o.messages, len(o.queue), bytes, messages, len(model))
+			if o.bytes != bytes || o.owed != owed || len(o.queue) != len(model) || (o.bytes == 0) != (o.queue == nil) {
+				t.Fatalf("%d bytes, %x owed, %d frames, want %d, %x, %d", o.bytes, o.owed, len(o.queue), bytes, owed, len(model))
 			}
 		}
 		for i := range frames {

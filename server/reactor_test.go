@@ -270,7 +270,7 @@ func TestNothingIsSentBehindAClose(t *testing.T) {
 	for _, err := range []error{
 		behind.Send(frame.Binary, large),
 		r.server.Broadcast(frame.Binary, make([]byte, 1000)),
-		behind.Send(frame.Text, []byte("behind")),
+		behind.SendAs(Kind{WhenSlow: DropOld}, frame.Text, []byte("behind")),
 	} {
 		if err != nil {
 			t.Fatal(err)

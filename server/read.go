@@ -88,15 +88,23 @@ func (r *reactor) frames(c *conn, in []byte) {
 			x.message = append(x.message, ev.Payload...)
 			continue
 		}
-		holds := r.holds.Load() // the handler's broadcasts may have to stop
-		if messages++; messages%messagesPerMail == 0 || !ev.Whole || holds != r.held {
-			r.held = holds
+		if messages++; messages%messagesPerMail == 0 || !ev.Whole || r.urgent(c) {
 			r.readMail()
 		}
 	}
 	if c.state == stateOpen || c.state == stateClosing {
 		r.keep(c, *state, in)
 	}
+}
+
+// urgent reports whether the handler's sends and broadcasts to c have to go out
+// before it hears more: it has broadcast too much, or would soon be told
+// ErrSlow though c's peer is not to blame.
+func (r *reactor) urgent(c *conn) bool {
+	holds, held := r.holds.Load(), r.held
+	r.held = holds
+	owed, _ := r.debt(c).load()
+	return holds != held || owed.over(r.server.bound.part(slowFrom))
 }
 
 // keep stores what the next read of c needs. raw belongs to r.buf.

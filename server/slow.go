@@ -70,10 +70,10 @@ func (r *reactor) place(c *conn, p parcel, sent *int) fate {
 	rest := len(p.data) - n
 	switch {
 	case rest == 0:
-		r.settle(c, MessagesOut, 1, n)
+		r.settle(c, MessagesOut, owing(1, n))
 		return fateSent
 	case c.state != stateOpen:
-		r.settle(c, Undelivered, 1, len(p.data))
+		r.settle(c, Undelivered, p.owed())
 		return fateClosed
 	}
 	r.debt(c).sub(owing(0, n))
@@ -92,7 +92,7 @@ func (r *reactor) owe(c *conn, p parcel) fate {
 	}
 	for !p.begun && !r.room(o, &p) {
 		if p.whenSlow == CloseSlow {
-			r.settle(c, Undelivered, 1, len(p.data))
+			r.settle(c, Undelivered, p.owed())
 			r.fail(c, frame.TryAgainLater, ErrOutbox)
 			return fateClosed
 		}
@@ -101,7 +101,7 @@ func (r *reactor) owe(c *conn, p parcel) fate {
 			i = o.oldest()
 		}
 		if i < 0 {
-			r.settle(c, DroppedNew, 1, len(p.data))
+			r.settle(c, DroppedNew, p.owed())
 			r.dropExtra(c)
 			return fateDropped
 		}
@@ -116,9 +116,7 @@ func (r *reactor) owe(c *conn, p parcel) fate {
 // size, so a bound need not be the largest message's; not so if everybody is
 // owed too much together.
 func (r *reactor) room(o *outbox, p *parcel) bool {
-	bound := &r.server.options
-	return r.owing+len(p.data) <= r.limits.owed &&
-		(o.messages == 0 || o.bytes+len(p.data) <= bound.MaxOutbox && o.messages < bound.MaxOutboxMessages)
+	return r.owing+len(p.data) <= r.limits.owed && (o.owed == 0 || !(o.owed + p.owed()).over(r.server.bound))
 }
 
 // keepFor adds p to c's outbox and waits for the socket.
@@ -136,7 +134,7 @@ func (r *reactor) keepFor(c *conn, o *outbox, p parcel) {
 func (r *reactor) drop(c *conn, o *outbox, i int, as Counter) {
 	p := o.remove(i)
 	r.owing -= len(p.data)
-	r.settle(c, as, 1, len(p.data))
+	r.settle(c, as, p.owed())
 	r.emptied(c, o)
 }
 
@@ -151,15 +149,14 @@ func (r *reactor) emptied(c *conn, o *outbox) {
 func (r *reactor) forgive(c *conn, o *outbox) {
 	r.owing -= o.bytes
 	r.count[BytesUndelivered] += uint64(o.bytes)
-	messages, bytes := o.sent(o.bytes)
-	r.settle(c, Undelivered, messages, bytes)
+	r.settle(c, Undelivered, o.sent(o.bytes))
 	r.emptied(c, o)
 }
 
-// settle takes messages off c's debt and counts what became of them.
-func (r *reactor) settle(c *conn, as Counter, messages, bytes int) {
-	r.count[as] += uint64(messages)
-	r.debt(c).sub(owing(messages, bytes))
+// settle takes something off c's debt and counts what became of it.
+func (r *reactor) settle(c *conn, as Counter, o owed) {
+	r.count[as] += uint64(o.messages())
+	r.debt(c).sub(o)
 }
 
 func (r *reactor) debt(c *conn) *debt { return r.debts.At(int(r.slots.Token(c).Slot)) }
@@ -171,21 +168,23 @@ const (
 	slowUntil = 8
 )
 
+// part is a part of a bound.
+func (o owed) part(n int) owed { return owing(o.messages()/n, o.bytes()/n) }
+
 // rise tells the handler when c becomes slow.
 func (r *reactor) rise(c *conn, o *outbox) {
-	max := &r.server.options
-	if c.flags&flagSlow == 0 && (o.bytes >= max.MaxOutbox/slowFrom || o.messages >= max.MaxOutboxMessages/slowFrom) {
+	if c.flags&flagSlow == 0 && o.owed.over(r.server.bound.part(slowFrom)) {
 		r.slow(c)
 	}
 }
 
 // fall tells the handler when c is slow no more.
 func (r *reactor) fall(c *conn) {
-	max, o := &r.server.options, &outbox{}
+	var o owed
 	if x := r.extra(c); x != nil {
-		o = &x.out
+		o = x.out.owed
 	}
-	if c.flags&flagSlow != 0 && o.bytes <= max.MaxOutbox/slowUntil && o.messages <= max.MaxOutboxMessages/slowUntil {
+	if c.flags&flagSlow != 0 && !o.over(r.server.bound.part(slowUntil)) {
 		c.flags &^= flagSlow
 		r.count[SlowEnds]++
 		r.pressed(c)

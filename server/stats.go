@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"github.com/seed-134acfd0/lull/frame"
@@ -120,12 +121,14 @@ func (s *Server) Stats() Stats {
 		}
 	}
 	for _, r := range s.reactors {
-		stats.Owed += r.public.owing.Load()
 		r.public.turnTime.addTo(&stats.TurnTime)
 		r.public.passTime.addTo(&stats.PassTime)
+		r.public.mu.Lock()
+		stats.Owed += int64(r.public.owing)
 		for i := range stats.counts {
-			stats.counts[i] += r.public.counts[i].Load()
+			stats.counts[i] += r.public.counts[i]
 		}
+		r.public.mu.Unlock()
 	}
 	stats.counts[AcceptRests] += s.rests.Load()
 	stats.counts[Stalls] += s.stalls.Load()
@@ -136,24 +139,30 @@ func (s *Server) Stats() Stats {
 
 // published is the part of a reactor that others read.
 type published struct {
-	used   atomic.Int64  // slots
-	turn   atomic.Uint64 // odd while a turn is taken
-	owing  atomic.Int64  // bytes
-	counts [counters]atomic.Uint64
+	used atomic.Int64  // slots
+	turn atomic.Uint64 // odd while a turn is taken
 
 	turnTime, passTime histogram
 	census             atomic.Pointer[Census]
+
+	mu     sync.Mutex // so that what belongs together is seen together
+	counts counts     // guarded by mu
+	owing  int        // guarded by mu
 }
 
-// publish lets others see the counts.
+// publish lets others see the counts. While somebody looks at them the reactor
+// does not wait, unless it is about to rest for long.
 func (r *reactor) publish() {
-	r.public.used.Store(int64(r.slots.Used()))
-	r.public.owing.Store(int64(r.owing))
-	for i, n := range r.count {
-		if p := &r.public.counts[i]; p.Load() != n {
-			p.Store(n)
+	p := &r.public
+	p.used.Store(int64(r.slots.Used()))
+	if !p.mu.TryLock() {
+		if r.slots.Used() > 0 {
+			return
 		}
+		p.mu.Lock()
 	}
+	p.counts, p.owing = r.count, r.owing
+	p.mu.Unlock()
 }
 
 // closeCounter finds the counter for the cause of a connection's end.

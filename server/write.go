@@ -24,7 +24,7 @@ func (r *reactor) send(letters []netpoll.Letter[op], data []byte, begin int) {
 	}
 	sent := r.offer(c, frames)
 	if sent == len(frames) {
-		r.settle(c, MessagesOut, len(letters), len(frames))
+		r.settle(c, MessagesOut, owing(len(letters), len(frames)))
 		return
 	}
 	for i := range letters {
@@ -89,8 +89,7 @@ func (r *reactor) flush(c *conn) {
 			return
 		}
 		r.owing -= sent
-		messages, bytes := x.out.sent(sent)
-		r.settle(c, MessagesOut, messages, bytes)
+		r.settle(c, MessagesOut, x.out.sent(sent))
 		r.emptied(c, &x.out)
 		if sent < len(data) {
 			r.fall(c)
