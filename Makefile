@@ -3,7 +3,7 @@ FUZZTIME ?= 30s
 
 export CGO_ENABLED = 0
 
-.PHONY: build test race interop fuzz bench experiment lint
+.PHONY: build test race interop rules fuzz bench experiment lint
 
 # bin/lull, and bin/floor to compare it with.
 build:
@@ -18,7 +18,12 @@ race:
 
 # Needs Node, Python and Chromium: server/testdata/interop/install.
 interop:
-	$(GO) test -tags interop -run Interop -count=1 ./server
+	$(GO) test -tags interop -run Interop -count=1 ./server ./server/admin
+
+# Needs promtool, of Prometheus.
+rules:
+	promtool check rules server/admin/alerts.yml
+	promtool test rules server/admin/alerts_test.yml
 
 fuzz:
 	for f in $$(grep -ho '^func Fuzz[A-Za-z]*' frame/*_test.go | cut -c6-); do \

@@ -14,10 +14,11 @@ var arrows = map[string][]string{
 	"netpoll":            nil,
 	"tuning":             nil,
 	"server":             {"frame", "netpoll"},
+	"server/admin":       {"server", "frame", "tuning"},
 	"loadgen":            {"frame", "netpoll"},
 	"loadgen/floor":      {"netpoll"},
 	"loadgen/experiment": {"loadgen", "tuning"},
-	"":                   {"frame", "netpoll", "server", "loadgen", "loadgen/experiment", "tuning"},
+	"":                   {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning"},
 }
 
 func TestPackagesImportOnlyWhatIsBelowThem(t *testing.T) {

@@ -19,6 +19,7 @@ type loadCommand struct {
 	Conns      int            `help:"Connections to open." default:"1000"`
 	Rate       float64        `help:"Connections a second; 0 is as fast as the server takes them." placeholder:"N"`
 	Sources    []string       `help:"Source addresses and ranges of them; auto finds as many as it takes." default:"auto"`
+	Segment    int            `help:"Longest TCP segment, in bytes; 1460 is as on a network, where loopback has 65,483." placeholder:"N"`
 	Timeout    time.Duration  `help:"For a connection's handshakes." default:"30s"`
 	Hold       time.Duration  `help:"Then sit idle for so long." default:"0s"`
 	Broadcasts int            `help:"Then send so many messages, which every connection should receive." placeholder:"N"`
@@ -26,7 +27,11 @@ type loadCommand struct {
 	Size       int            `help:"Bytes of a message." default:"32"`
 	Patience   time.Duration  `help:"How long a broadcast may make no progress." default:"60s"`
 	Probe      time.Duration  `help:"Meanwhile, or else during the echoes below, ping at this interval on a connection of its own." placeholder:"1ms"`
+	Deaf       int            `help:"Let so many connections not read meanwhile, and only in the end." placeholder:"N"`
 	Active     int            `help:"Then let so many connections send, and wait for the echo, again and again…" placeholder:"N"`
+	Pace       float64        `help:"…so many messages a second together, in place of as fast as the echoes come…" placeholder:"N"`
+	Flood      int            `help:"…and so many send without waiting for the echoes…" placeholder:"N"`
+	FloodRate  float64        `help:"…so many messages a second together, in place of as fast as the server takes them…" placeholder:"N"`
 	Echo       time.Duration  `help:"…for so long." default:"5s"`
 	Workers    int            `help:"Reactors; by default as many as it takes." placeholder:"N"`
 	FDTables   netpoll.Tables `name:"fd-tables" help:"Descriptor tables: shared, private or auto, which is private." default:"auto"`
@@ -42,7 +47,9 @@ Examples:
   lull load --conns 10000 --broadcasts 5
   lull load --conns 1000000 --hold 30s --broadcasts 5 --json result.json
   lull load --url ws://10.0.0.1:8080/,ws://10.0.0.1:8081/ --sources 10.0.0.20-10.0.0.34 --conns 1000000 --rate 10000
-  lull load --conns 5000 --active 1000 --echo 10s`
+  lull load --conns 5000 --active 1000 --echo 10s
+  lull load --conns 2000 --flood 2000 --echo 60s
+  lull load --conns 20000 --deaf 2000 --broadcasts 600 --burst 20 --size 1024`
 }
 
 func (c *loadCommand) Run(ctx context.Context) error {
@@ -52,9 +59,9 @@ func (c *loadCommand) Run(ctx context.Context) error {
 	}
 	show := newProgress(c.Conns)
 	result, err := loadgen.Run(ctx, loadgen.Config{
-		URLs: c.URL, Conns: c.Conns, Rate: c.Rate, Sources: sources, ConnectTimeout: c.Timeout,
+		URLs: c.URL, Conns: c.Conns, Rate: c.Rate, Sources: sources, Segment: c.Segment, ConnectTimeout: c.Timeout,
 		Hold: c.Hold, Broadcasts: c.Broadcasts, Burst: c.Burst, Size: c.Size, Patience: c.Patience, Probe: c.Probe,
-		Active: c.Active, Echo: c.Echo, Workers: c.Workers, Tables: c.FDTables, Floor: c.Floor,
+		Deaf: c.Deaf, Active: c.Active, Pace: c.Pace, Flood: c.Flood, FloodRate: c.FloodRate, Echo: c.Echo, Workers: c.Workers, Tables: c.FDTables, Floor: c.Floor,
 		Phase: show.phase, Progress: show.progress,
 	})
 	show.end()

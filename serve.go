@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -15,6 +18,7 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/admin"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -27,10 +31,15 @@ type serveCommand struct {
 	Handlers     server.Mode     `help:"Where messages are handled: on the connection's reactor (inline), or on goroutines: a pool of them (workers) or a single one (serial)." default:"inline"`
 	Workers      int             `help:"Messages that may be handled at once, with --handlers=workers; by default 16 for each processor." placeholder:"N"`
 	WhenFull     server.WhenFull `help:"What becomes of a connection that sends faster than its messages are handled: pause does not read from it for a while, drop drops the message, close closes the connection (1013)." default:"pause"`
+	QueueLength  int             `help:"Messages that a connection's handler may have before it is full." default:"64"`
+	WhenSlow     server.WhenSlow `help:"What becomes of a message for a connection that does not read: close closes the connection (1013), drop-new and drop-old drop this one or older ones, latest keeps the newest only." default:"close"`
+	MaxOutbox    int             `help:"How much a connection may be owed, in bytes, before that happens." default:"65536"`
 	Delay        time.Duration   `help:"Have each message take so long, to see what a slow handler does." default:"0s"`
+	DelayFor     time.Duration   `help:"Let that end after so long; 0 is never." default:"0s"`
 	IdleTimeout  time.Duration   `help:"Close connections that are silent for so long; half way they are pinged." default:"10m"`
 	MaxMessage   int64           `help:"Largest message, in bytes." default:"65536"`
 	Grace        time.Duration   `help:"How long connections have to leave at the end." default:"10s"`
+	Admin        string          `help:"Address of the page that shows the server, its metrics (Prometheus) and its API; port 0 is a free one, none if empty. Nobody is asked who he is there." default:"127.0.0.1:6060"`
 	StatusPeriod time.Duration   `name:"status" help:"How often to say how many connections there are; 0 is never." default:"5s"`
 }
 
@@ -50,12 +59,20 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	}
 	log := newLog()
 	s, err := server.Listen(strings.Join(c.Listen, ","), c.handler(), server.Options{
-		Mode: c.Handlers, Workers: c.Workers, WhenFull: c.WhenFull,
+		Mode: c.Handlers, Workers: c.Workers, WhenFull: c.WhenFull, QueueMessages: c.QueueLength,
+		WhenSlow: c.WhenSlow, MaxOutbox: c.MaxOutbox,
 		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns,
 		MaxMessage: c.MaxMessage, IdleTimeout: c.IdleTimeout, Grace: c.Grace, Log: log,
 	})
 	if err != nil {
 		return err
+	}
+	if c.Admin != "" {
+		stop, err := c.watch(ctx, s, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	o := s.Options()
 	fmt.Printf("listening on %s (%s, %d reactors, %s descriptor tables, at most %s connections)\n",
@@ -66,27 +83,51 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	return s.Run(ctx)
 }
 
-func (c *serveCommand) handler() server.Handler {
-	return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
-		time.Sleep(c.Delay)
-		err := c.answer(conn, op, data)
-		// A handler that may block waits until there is room. Meanwhile its
-		// connection's queue fills, and then nothing is read from it.
-		for c.Handlers != server.Inline && errors.Is(err, server.ErrSlow) {
-			time.Sleep(time.Millisecond)
-			err = c.answer(conn, op, data)
-		}
-		if errors.Is(err, server.ErrSlow) {
-			_ = conn.Close(frame.TryAgainLater, "the server has too much to send")
-		}
-	}}
+// watch serves what admin shows of s, until stop.
+func (c *serveCommand) watch(ctx context.Context, s *server.Server, log *slog.Logger) (stop func() error, err error) {
+	l, err := net.Listen("tcp", c.Admin)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("admin: %w: is there another lull? Choose another address with --admin, port 0 for a free one, or --admin= for none", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	if !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
+		log.Warn("whoever reaches the admin address can see who is connected, close connections and send to everybody: there is no authentication",
+			"address", l.Addr().String())
+	}
+	fmt.Printf("admin on http://%s/\n", l.Addr())
+	name, _, _ := net.SplitHostPort(c.Admin) // Listen took it
+	h := http.Server{
+		Handler:           admin.New(ctx, s, name),
+		ReadHeaderTimeout: adminTimeout, ReadTimeout: 2 * adminTimeout, IdleTimeout: 6 * adminTimeout,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	go h.Serve(l)
+	return h.Close, nil
 }
 
-func (c *serveCommand) answer(conn server.Conn, op frame.Op, data []byte) error {
-	if c.Mode == "chat" {
-		return conn.Server().Broadcast(op, data)
-	}
-	return conn.Send(op, data)
+// adminTimeout is the time for a request's head to arrive.
+const adminTimeout = 10 * time.Second
+
+func (c *serveCommand) handler() server.Handler {
+	begun := time.Now()
+	return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
+		if c.DelayFor == 0 || time.Since(begun) < c.DelayFor {
+			time.Sleep(c.Delay)
+		}
+		if c.Mode == "chat" {
+			_ = conn.Broadcast(op, data)
+			return
+		}
+		err := conn.Send(op, data)
+		// If only the reactor is behind, a handler that may block waits for it.
+		// For what the peer does not read there is --when-slow.
+		for c.Handlers != server.Inline && err == server.ErrSlow && !conn.Slow() {
+			time.Sleep(time.Millisecond)
+			err = conn.Send(op, data)
+		}
+	}}
 }
 
 func join(addrs []netip.AddrPort) string {

@@ -21,12 +21,21 @@ func (w *worker) hangUp(c *client, err error) {
 // is no failure: its end is counted already, or was our wish.
 func (w *worker) drop(c *client, why Counter, err error) {
 	if c.state != closing {
-		w.tally.fail(why, err)
+		w.tally.fail(c.ending(why), err)
 	}
 	w.release(c)
 }
 
+// ending is what the end of c counts as.
+func (c *client) ending(why Counter) Counter {
+	if c.deaf {
+		return DeafEnded
+	}
+	return why
+}
+
 func (w *worker) release(c *client) {
+	w.abandon(c)
 	if c.state < open {
 		w.ramp.opening--
 	}

@@ -21,6 +21,12 @@ type Config struct {
 	Sources []netip.Addr // source addresses; none: as many as needed are found
 	Workers int          // reactors; 0 is one for each processor, or as many as descriptors demand
 
+	// Segment is the longest TCP segment, in bytes; 0 is the kernel's choice.
+	// Over loopback that is 64 KiB, and a server's kernel then keeps more than
+	// a megabyte for a peer that does not read, before the server notices. As
+	// on a network it is with 1,460.
+	Segment int
+
 	Tables         netpoll.Tables // descriptor tables; Auto means Private
 	ConnectTimeout time.Duration  // for TCP's and WebSocket's handshake together; 30 s
 	Hold           time.Duration  // time to sit idle once connected
@@ -29,9 +35,13 @@ type Config struct {
 	Burst      int           // how many of them are sent back to back; 1
 	Size       int           // payload bytes of a message; 32
 	Patience   time.Duration // for a broadcast's last receiver; 60 s
+	Deaf       int           // connections that do not read meanwhile, and do so at the end
 
-	Active int           // connections that send and wait for the echo, one message each at a time
-	Echo   time.Duration // for how long they do
+	Active    int           // connections that send and wait for the echo, one message each at a time
+	Pace      float64       // messages a second that these send together; 0 is as fast as the answers come
+	Flood     int           // connections that send without waiting for the echoes
+	FloodRate float64       // messages a second that these send together; 0 is as fast as the server takes them
+	Echo      time.Duration // for how long both do
 
 	Probe time.Duration // interval of pings on a connection of its own, while there are broadcasts, or else echoes; 0 is none
 
@@ -74,13 +84,19 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("loadgen: at least one connection is needed")
 	case c.Size < sizeMin || c.Size > sizeMax:
 		return c, fmt.Errorf("loadgen: a message has %d to %d bytes, not %d", sizeMin, sizeMax, c.Size)
-	case c.Rate < 0 || c.Workers < 0 || c.Broadcasts < 0 || c.Burst < 0 || c.Active < 0 ||
+	case c.Rate < 0 || c.Workers < 0 || c.Broadcasts < 0 || c.Burst < 0 || c.Active < 0 || c.Deaf < 0 || c.Flood < 0 || c.Pace < 0 || c.Segment < 0 || c.FloodRate < 0 ||
 		min(c.ConnectTimeout, c.Hold, c.Patience, c.Echo, c.Probe) < 0:
 		return c, errors.New("loadgen: numbers and times must not be negative")
 	case c.Floor && c.Size > 125:
 		return c, errors.New("loadgen: the floor program takes messages of at most 125 bytes")
-	case c.Active > c.Conns:
-		return c, fmt.Errorf("loadgen: %d connections cannot have %d active ones", c.Conns, c.Active)
+	case c.Active+c.Flood > c.Conns:
+		return c, fmt.Errorf("loadgen: %d connections cannot have %d active and %d flooding ones", c.Conns, c.Active, c.Flood)
+	case c.Flood > floodersMost:
+		return c, fmt.Errorf("loadgen: at most %d connections can flood", floodersMost)
+	case c.Deaf >= c.Conns && c.Deaf > 0:
+		return c, fmt.Errorf("loadgen: of %d connections, one at least must not be deaf", c.Conns)
+	case c.Floor && c.Deaf+c.Flood > 0:
+		return c, errors.New("loadgen: the floor program is neither flooded nor kept waiting")
 	}
 	return c, nil
 }

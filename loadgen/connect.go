@@ -83,7 +83,7 @@ func (w *worker) connect(index int) {
 
 func (w *worker) socket(index int) (fd int, err error) {
 	from, target := w.run.sources.Pick(index)
-	return netpoll.Connect(from, w.run.targets[target].addr)
+	return netpoll.Connect(from, w.run.targets[target].addr, w.run.config.Segment)
 }
 
 // micros is a time that fits a slot. It wraps after 71 minutes, which no

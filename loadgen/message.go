@@ -13,7 +13,7 @@ import (
 //	└─ ns ──┴────────┴────────┴──────────
 type message struct {
 	meant  time.Duration // since the run's beginning, when it was meant to be sent
-	number uint32        // of the broadcast, from 0
+	number uint32        // of the broadcast, or of a flooder's message, from 0
 	kind   kind
 }
 
@@ -22,6 +22,7 @@ type kind byte
 const (
 	kindBroadcast kind = 'b'
 	kindEcho      kind = 'e'
+	kindFlood     kind = 'f'
 )
 
 // encode fills payload, which has at least sizeMin bytes.
@@ -49,7 +50,7 @@ func decode(payload []byte, size int) (m message, ok bool) {
 		number: binary.BigEndian.Uint32(payload[8:]),
 		kind:   kind(payload[12]),
 	}
-	return m, m.kind == kindBroadcast || m.kind == kindEcho
+	return m, m.kind == kindBroadcast || m.kind == kindEcho || m.kind == kindFlood
 }
 
 func filler(i int) byte { return byte('a' + i%26) }

@@ -21,7 +21,7 @@ func (r *run) phases() []phase {
 	if r.config.Broadcasts > 0 {
 		phases = append(phases, phase{"broadcast", r.probed(r.broadcasts)})
 	}
-	if r.config.Active > 0 && r.config.Echo > 0 {
+	if r.config.Active+r.config.Flood > 0 && r.config.Echo > 0 {
 		phases = append(phases, phase{"echo", r.probed(r.echo)})
 	}
 	return phases
@@ -108,8 +108,9 @@ func (r *run) probed(phase func(context.Context) error) func(context.Context) er
 }
 
 // broadcasts sends them, each burst from one connection, and waits for the
-// last receiver of each burst.
+// last receiver of each burst. Then those hear who were deaf.
 func (r *run) broadcasts(ctx context.Context) error {
+	r.shareOut(order{kind: orderDeafen, count: r.config.Deaf}, 0)
 	for number := 0; number < r.config.Broadcasts && r.open() > 0; {
 		size := min(r.config.Burst, r.config.Broadcasts-number)
 		if err := r.burst(ctx, number, size); err != nil {
@@ -117,14 +118,46 @@ func (r *run) broadcasts(ctx context.Context) error {
 		}
 		number += size
 	}
-	return nil
+	if r.config.Deaf == 0 {
+		return nil
+	}
+	for _, w := range r.workers {
+		w.tell(order{kind: orderHear})
+	}
+	heard, progressed := -1, time.Duration(0)
+	return r.await(ctx, func(now time.Duration) bool {
+		if got := r.sum(DeafReceived, DeafEnded); got != heard {
+			heard, progressed = got, now
+		}
+		return now-progressed > deafPatience
+	})
+}
+
+// deafPatience is how long connections that were deaf may receive nothing
+// before they have received all there is.
+const deafPatience = 2 * time.Second
+
+// hearing is how many connections are open and read.
+func (r *run) hearing() int { return r.open() - (r.config.Deaf - r.sum(DeafEnded)) }
+
+// shareOut has an order's connections, and its rate, shared by the workers.
+func (r *run) shareOut(o order, rate float64) {
+	total, left := o.count, o.count
+	for i, w := range slices.Backward(r.workers) { // the last have the fewest connections
+		o.count = min(w.open(), (left+i)/(i+1))
+		left -= o.count
+		if o.count > 0 {
+			o.rate = rate * float64(o.count) / float64(total)
+			w.tell(o)
+		}
+	}
 }
 
 // burst sends messages from one connection, as close together as it can, and
 // waits for the last receiver.
 func (r *run) burst(ctx context.Context, first, size int) error {
 	r.collect()
-	expected, before := r.open()*size, r.sum(Received)
+	expected, before := r.hearing()*size, r.sum(Received)
 	w := r.sender()
 	meant := r.elapsed()
 	for i := range size {
@@ -154,22 +187,22 @@ func (r *run) sender() *worker {
 	return r.workers[0]
 }
 
-// echo keeps the active connections busy.
+// echo keeps the active connections busy, and has others flood.
 func (r *run) echo(ctx context.Context) error {
 	r.collect()
-	begun, before := r.elapsed(), r.sum(Echoes)
+	begun, before := r.elapsed(), r.sum(Echoes, Answered)
 	end := begun + r.config.Echo
-	left := r.config.Active
-	for i, w := range slices.Backward(r.workers) { // the last have the fewest connections
-		n := min(w.open(), (left+i)/(i+1))
-		left -= n
-		w.tell(order{kind: orderEcho, count: n, deadline: end})
-	}
+	r.shareOut(order{kind: orderEcho, count: r.config.Active, deadline: end}, r.config.Pace)
+	r.shareOut(order{kind: orderFlood, count: r.config.Flood, deadline: end}, r.config.FloodRate)
 	err := r.await(ctx, func(now time.Duration) bool { return now >= end })
-	took, messages := r.elapsed()-begun, r.sum(Echoes)-before
+	took, messages := r.elapsed()-begun, r.sum(Echoes, Answered)-before
 	if err == nil {
+		got, progressed := 0, end
 		err = r.await(ctx, func(now time.Duration) bool {
-			return r.sum(Echoes) >= r.sum(Asked) || now-end > r.config.Patience
+			if n := r.sum(Echoes, Answered, Abandoned); n != got {
+				got, progressed = n, now
+			}
+			return got >= r.sum(Asked, Flooded) || now-progressed > r.config.Patience
 		})
 	}
 	r.result.addEcho(r, took, messages)

@@ -56,6 +56,12 @@ func (w *worker) receive(c *client, payload []byte) {
 	switch {
 	case !ok:
 		w.tally.counts[Foreign]++
+	case m.kind == kindFlood:
+		w.answered(c, m, now)
+	case m.kind == kindBroadcast && c.deaf:
+		w.tally.counts[DeafMissed] += uint64(m.number - c.got)
+		c.got = m.number + 1
+		w.tally.counts[DeafReceived]++
 	case m.kind == kindBroadcast:
 		if m.number < c.got {
 			w.tally.counts[Repeated]++
@@ -73,7 +79,7 @@ func (w *worker) receive(c *client, payload []byte) {
 		c.asked = false
 		w.tally.counts[Echoes]++
 		record(w.tally.echo, now-m.meant)
-		if now < w.echoEnd {
+		if now < w.echoEnd && w.polite.rate == 0 {
 			w.ask(c, now)
 		}
 	}
@@ -86,7 +92,7 @@ func (w *worker) control(c *client, ev frame.Event) {
 		w.writeFrame(c, frame.Pong, ev.Payload)
 	case frame.Close:
 		if c.state == open {
-			w.tally.counts[Closed]++
+			w.tally.counts[c.ending(Closed)]++
 			c.state = closing // the server ends the TCP connection
 			w.writeFrame(c, frame.Close, ev.Payload)
 		}

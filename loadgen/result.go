@@ -97,6 +97,17 @@ type Echo struct {
 	Rate     float64 `json:"messages_per_second"`
 	Latency  Latency `json:"latency_ms"`
 	Lag      Latency `json:"generator_lag_ms"`
+	// Flood is what those that did not wait for answers sent, if there were any.
+	Flood *Flood `json:"flood,omitempty"`
+}
+
+// Flood is what flooding connections sent, and what became of it.
+type Flood struct {
+	Conns     int     `json:"conns"`
+	Sent      int     `json:"sent"`
+	Answered  int     `json:"answered"`
+	Abandoned int     `json:"abandoned"` // unanswered when their connection ended
+	Latency   Latency `json:"latency_ms"`
 }
 
 func newResult(r *run) *Result {
@@ -188,7 +199,10 @@ func (res *Result) addEcho(r *run, took time.Duration, messages int) {
 		Active: r.config.Active, Messages: messages, Rate: float64(messages) / took.Seconds(),
 		Latency: latency(got.echo), Lag: latency(got.lag),
 	}
-	res.Lost += max(0, r.sum(Asked)-r.sum(Echoes))
+	res.Lost += max(0, r.sum(Asked, Flooded)-r.sum(Echoes, Answered, Abandoned))
+	if r.config.Flood > 0 {
+		res.Echo.Flood = &Flood{r.config.Flood, r.sum(Flooded), r.sum(Answered), r.sum(Abandoned), latency(got.flood)}
+	}
 	res.addLag("echo", res.Echo.Latency, res.Echo.Lag)
 }
 
@@ -245,6 +259,10 @@ func (res *Result) WriteText(w io.Writer) {
 	for i, b := range res.Broadcasts {
 		fmt.Fprintf(w, "broadcast %-2d %d of %d received, %.0f a second; %s\n", i+1, b.Received, b.Expected, b.Deliveries, b.Latency)
 	}
+	if n := res.Counts[DeafReceived.String()] + res.Counts[DeafEnded.String()]; n > 0 {
+		fmt.Fprintf(w, "deaf         %d messages received in the end, %d not, %d connections ended\n",
+			res.Counts[DeafReceived.String()], res.Counts[DeafMissed.String()], res.Counts[DeafEnded.String()])
+	}
 	if len(res.Broadcasts) > 0 {
 		fmt.Fprintf(w, "lost         %d messages\n", res.Lost)
 	}
@@ -253,6 +271,9 @@ func (res *Result) WriteText(w io.Writer) {
 	}
 	if e := res.Echo; e != nil {
 		fmt.Fprintf(w, "echo         %d messages, %.0f a second; %s\n", e.Messages, e.Rate, e.Latency)
+		if f := e.Flood; f != nil {
+			fmt.Fprintf(w, "flood        %d connections: %d messages sent, %d answered, %d abandoned; %s\n", f.Conns, f.Sent, f.Answered, f.Abandoned, f.Latency)
+		}
 	}
 	for _, p := range res.Phases {
 		fmt.Fprintf(w, "%-12s %.2f s, %.2f s of processor time\n", p.Name, p.Seconds, p.CPUSeconds)

@@ -219,7 +219,7 @@ func fixed() *Result {
 			{Messages: 1, Expected: 1000, Received: 996, Deliveries: 1234.4},
 		},
 		Probe:       &Probe{Idle: Latency{2000, 0.05, 0.06, 0.07, 0.08, 0.5}, Busy: Latency{100, 0.05, 1, 2, 3, 4}},
-		Echo:        &Echo{100, 5000, 1000, Latency{5000, 0.1, 0.2, 0.3, 0.4, 0.5}, Latency{5000, 0, 0, 0, 0, 0.1}},
+		Echo:        &Echo{100, 5000, 1000, Latency{5000, 0.1, 0.2, 0.3, 0.4, 0.5}, Latency{5000, 0, 0, 0, 0, 0.1}, &Flood{10, 700, 600, 50, Latency{600, 1, 2, 3, 4, 5}}},
 		Phases:      []Phase{{"ramp", begun, 2, 0.5}, {"broadcast", begun.Add(2 * time.Second), 60.25, 1}},
 		Errors:      map[string]int{"refused: connection refused": 1},
 		Interrupted: true,

@@ -144,7 +144,7 @@ func (r *run) sum(counters ...Counter) int {
 // open.
 var (
 	openFailures = []Counter{Refused, Reset, TimedOut, Rejected, Failed}
-	stayFailures = []Counter{Dropped, Closed, Broken, Stalled}
+	stayFailures = []Counter{Dropped, Closed, Broken, Stalled, DeafEnded}
 )
 
 // open is the number of connections that are open.

@@ -22,13 +22,27 @@ func (w *worker) broadcast(o *order) {
 }
 
 // startEcho makes the first connections send; each answer makes them send
-// again.
+// again, unless they take turns at a rate.
 func (w *worker) startEcho(o *order) {
 	w.echoEnd = o.deadline
+	w.polite = turns{pacer: pacer{o.rate}, begun: w.now, end: o.deadline}
 	for i := 0; i < w.slots.High() && o.count > 0; i++ {
 		if c := w.slots.At(i); c != nil && c.state == open {
+			if o.count--; o.rate == 0 {
+				w.ask(c, w.run.elapsed())
+			} else {
+				w.polite.tokens = append(w.polite.tokens, w.slots.Token(c))
+			}
+		}
+	}
+}
+
+// askSome sends the messages that are due. Who still waits for an answer is
+// passed over.
+func (w *worker) askSome() {
+	for n := w.polite.due(w.now); n > 0; n-- {
+		if c := w.slots.Get(w.polite.take()); c != nil && c.state == open && !c.asked {
 			w.ask(c, w.run.elapsed())
-			o.count--
 		}
 	}
 }
@@ -45,12 +59,16 @@ func (w *worker) send(c *client, m message) {
 	w.writeFrame(c, frame.Binary, w.payload)
 }
 
-func (w *worker) writeFrame(c *client, op frame.Op, payload []byte) {
-	var mask [4]byte
+// mask is a frame's masking key.
+func (w *worker) mask() (key [4]byte) {
 	if !w.run.config.Floor {
-		binary.NativeEndian.PutUint32(mask[:], rand.Uint32())
+		binary.NativeEndian.PutUint32(key[:], rand.Uint32())
 	}
-	w.out = frame.AppendMasked(w.out[:0], op, mask, payload)
+	return key
+}
+
+func (w *worker) writeFrame(c *client, op frame.Op, payload []byte) {
+	w.out = frame.AppendMasked(w.out[:0], op, w.mask(), payload)
 	n, err := netpoll.Write(int(c.FD), w.out)
 	switch {
 	case err != nil:

@@ -11,33 +11,40 @@ type Counter int
 
 // What is counted.
 const (
-	Connected Counter = iota // handshakes complete and correct
-	Refused                  // connections that nobody accepted
-	Reset                    // connections that ended before the handshake did
-	TimedOut                 // handshakes that were not complete in time
-	Rejected                 // handshakes answered with an error or wrongly
-	Failed                   // connections that this machine could not make
-	Skipped                  // ports that were taken, so that another was used
-	Held                     // times that connections were due but too many on their way
-	Dropped                  // open connections that ended without a Close frame
-	Closed                   // open connections that the server closed with one
-	Broken                   // open connections on which the server broke the protocol
-	Stalled                  // open connections whose server did not read
-	Sent                     // broadcasts sent
-	Received                 // broadcasts received
-	Missed                   // broadcasts that were passed over by a later one
-	Repeated                 // broadcasts received again, or late
-	Foreign                  // messages that are none of ours
-	Asked                    // messages sent that should be echoed
-	Echoes                   // echoes received
-	BytesIn                  // bytes received
+	Connected    Counter = iota // handshakes complete and correct
+	Refused                     // connections that nobody accepted
+	Reset                       // connections that ended before the handshake did
+	TimedOut                    // handshakes that were not complete in time
+	Rejected                    // handshakes answered with an error or wrongly
+	Failed                      // connections that this machine could not make
+	Skipped                     // ports that were taken, so that another was used
+	Held                        // times that connections were due but too many on their way
+	Dropped                     // open connections that ended without a Close frame
+	Closed                      // open connections that the server closed with one
+	Broken                      // open connections on which the server broke the protocol
+	Stalled                     // open connections whose server did not read
+	Sent                        // broadcasts sent
+	Received                    // broadcasts received
+	Missed                      // broadcasts that were passed over by a later one
+	Repeated                    // broadcasts received again, or late
+	Foreign                     // messages that are none of ours
+	Asked                       // messages sent that should be echoed
+	Echoes                      // echoes received
+	Flooded                     // messages sent without waiting for answers
+	Answered                    // answers to them
+	Abandoned                   // of these messages, unanswered when their connection ended
+	DeafReceived                // broadcasts received by connections that were deaf, once they were not
+	DeafMissed                  // broadcasts that they never received
+	DeafEnded                   // deaf connections that ended
+	BytesIn                     // bytes received
 	tallies
 )
 
 var counterNames = [tallies]string{
 	"connected", "refused", "reset", "timed_out", "rejected", "failed", "skipped", "held",
 	"dropped", "closed", "broken", "stalled",
-	"sent", "received", "missed", "repeated", "foreign", "asked", "echoes", "bytes_in",
+	"sent", "received", "missed", "repeated", "foreign", "asked", "echoes",
+	"flooded", "answered", "abandoned", "deaf_received", "deaf_missed", "deaf_ended", "bytes_in",
 }
 
 func (c Counter) String() string { return counterNames[c] }
@@ -50,9 +57,9 @@ const (
 
 // report is what a worker measured since the last report.
 type report struct {
-	handshake, broadcast, echo *hdr.Histogram
-	lag                        *hdr.Histogram // how long an event waited for its turn with us
-	errors                     map[string]int
+	handshake, broadcast, echo, flood *hdr.Histogram
+	lag                               *hdr.Histogram // how long an event waited for its turn with us
+	errors                            map[string]int
 }
 
 // tally is what one worker counts. Counters only grow; the rest is handed over
@@ -65,7 +72,7 @@ type tally struct {
 func newHistogram() *hdr.Histogram { return hdr.New(1, microsMax, digits) }
 
 func newReport() report {
-	return report{newHistogram(), newHistogram(), newHistogram(), newHistogram(), map[string]int{}}
+	return report{newHistogram(), newHistogram(), newHistogram(), newHistogram(), newHistogram(), map[string]int{}}
 }
 
 // take returns the report and begins a new one.
@@ -95,6 +102,7 @@ func (r *report) merge(other report) {
 	r.handshake.Merge(other.handshake)
 	r.broadcast.Merge(other.broadcast)
 	r.echo.Merge(other.echo)
+	r.flood.Merge(other.flood)
 	r.lag.Merge(other.lag)
 	for text, n := range other.errors {
 		r.errors[text] += n

@@ -10,7 +10,7 @@ import (
 
 // client is a connection's slot.
 //
-//	0 FD   4 Gen   8 index   12 since   16 got   20 partial   24 state   25 asked
+//	0 FD   4 Gen   8 index   12 since   16 got   20 partial   24 state   25 asked, deaf   26 flood
 //	└────────────────────────────── 28 bytes ───────────────────────────────┘
 type client struct {
 	netpoll.Slot
@@ -19,7 +19,9 @@ type client struct {
 	got     uint32 // broadcasts received, which come in order
 	partial uint32 // index of its partial, zero for none
 	state   state
-	asked   bool // an echo is on its way
+	asked   bool   // an echo is on its way
+	deaf    bool   // is not read, or was not
+	flood   uint16 // index of its flooder, zero for none
 }
 
 // state is where a connection is in its life.
@@ -39,11 +41,11 @@ const (
 type order struct {
 	kind     orderKind
 	from     int           // orderConnect: the first connection's number
-	count    int           // orderConnect: how many; orderEcho: active connections
-	rate     float64       // orderConnect: a second
+	count    int           // how many connections
+	rate     float64       // a second; 0 is no limit
 	number   uint32        // orderBroadcast
 	meant    time.Duration // orderBroadcast
-	deadline time.Duration // orderEcho: when to send no more
+	deadline time.Duration // orderEcho, orderFlood: when to send no more
 	report   chan<- report // orderReport
 }
 
@@ -53,6 +55,9 @@ const (
 	orderConnect   orderKind = iota
 	orderBroadcast           // send one from some open connection
 	orderEcho
+	orderFlood
+	orderDeafen
+	orderHear
 	orderReport
 	orderClose
 	orderEnd
@@ -79,7 +84,10 @@ type worker struct {
 	ramp     ramp
 	swept    time.Duration
 	echoEnd  time.Duration // when to send no more
-	closing  int           // the slot that closeSome comes to next, -1 before orderClose
+	polite   turns         // of the connections that wait for the echo
+	floods   turns         // of those that do not
+	flooders []flooder
+	closing  int // the slot that closeSome comes to next, -1 before orderClose
 	ended    bool
 	tally    tally
 	buf      []byte // what is read
@@ -139,6 +147,8 @@ func (w *worker) loop() error {
 		}
 		w.readMail()
 		w.connectSome()
+		w.askSome()
+		w.floodSome()
 		w.expire()
 		w.closeSome()
 		w.slots.Reclaim()
@@ -152,11 +162,17 @@ func (w *worker) loop() error {
 
 // patience is how long the next wait may last.
 func (w *worker) patience() time.Duration {
+	now := w.run.elapsed()
+	polite, floods := w.polite.wait(now), w.floods.wait(now)
 	switch {
+	case polite >= 0 && floods >= 0:
+		return min(polite, floods)
+	case max(polite, floods) >= 0:
+		return max(polite, floods)
 	case w.closing >= 0 && w.closing < w.slots.High():
 		return 0
 	case w.ramp.started < w.ramp.count && w.ramp.opening < inFlight:
-		return pacer{w.ramp.rate}.wait(w.run.elapsed()-w.ramp.begun, w.ramp.started)
+		return pacer{w.ramp.rate}.wait(now-w.ramp.begun, w.ramp.started)
 	case w.ramp.opening > 0:
 		return sweepEvery
 	}
@@ -177,6 +193,12 @@ func (w *worker) readMail() {
 			w.broadcast(o)
 		case orderEcho:
 			w.startEcho(o)
+		case orderFlood:
+			w.startFlood(o)
+		case orderDeafen:
+			w.deafen(o.count)
+		case orderHear:
+			w.hear()
 		case orderReport:
 			w.publish() // whoever reads the report reads the counters next
 			o.report <- w.tally.take()
@@ -206,6 +228,11 @@ func (w *worker) event(e *netpoll.Event, woke time.Duration) {
 			}
 		}
 		return
+	}
+	if e.Writable() && c.flood != 0 {
+		if w.pour(c); c.state == gone || !e.Readable() {
+			return
+		}
 	}
 	held := 0
 	if p := w.partial(c); p != nil {

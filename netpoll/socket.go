@@ -109,10 +109,19 @@ var ErrTaken = errors.New("netpoll: the address and port are taken")
 //
 // A from with a port costs the same for every port, where the kernel's own
 // choice becomes slow when many ports of an address are taken.
-func Connect(from, to netip.AddrPort) (fd int, err error) {
+//
+// segment is the longest TCP segment to receive, in bytes (tcp(7):
+// TCP_MAXSEG); 0 is the kernel's choice, which over loopback is 64 KiB.
+func Connect(from, to netip.AddrPort, segment int) (fd int, err error) {
 	fd, err = streamSocket(to)
 	if err != nil {
 		return -1, fmt.Errorf("netpoll: socket: %w", err)
+	}
+	if segment > 0 {
+		if err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, segment); err != nil {
+			_ = unix.Close(fd)
+			return -1, fmt.Errorf("netpoll: TCP_MAXSEG %d: %w", segment, err)
+		}
 	}
 	if from.IsValid() {
 		if err = bind(fd, from); err != nil {
@@ -187,6 +196,11 @@ func Write(fd int, p []byte) (int, error) {
 // ShutdownWrite sends FIN behind what was written. What the peer still sends
 // can be read.
 func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
+
+// SetSendBuffer bounds what a socket holds that its peer has not acknowledged,
+// to about twice n bytes; by itself the kernel lets it grow to megabytes
+// (tcp(7), socket(7): SO_SNDBUF).
+func SetSendBuffer(fd, n int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, n) }
 
 // Close closes a socket. The kernel goes on delivering what was written.
 func Close(fd int) { _ = unix.Close(fd) }

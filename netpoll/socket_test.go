@@ -33,7 +33,7 @@ func waitFor(t *testing.T, fd int, want Interest) {
 // connected returns both ends of a TCP connection to l.
 func connected(t *testing.T, l Listener, from netip.AddrPort) (client, server int) {
 	t.Helper()
-	client, err := Connect(from, l.Addr)
+	client, err := Connect(from, l.Addr, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,10 +116,10 @@ func TestConnectFromAChosenAddress(t *testing.T) {
 	if got := RemoteAddr(server); got != probe.Addr {
 		t.Errorf("connected from %v, want %v", got, probe.Addr)
 	}
-	if _, err := Connect(probe.Addr, l.Addr); err != ErrTaken {
+	if _, err := Connect(probe.Addr, l.Addr, 0); err != ErrTaken {
 		t.Errorf("the same pair of addresses twice: %v", err)
 	}
-	if _, err := Connect(netip.MustParseAddrPort("192.0.2.1:5000"), l.Addr); !errors.Is(err, unix.EADDRNOTAVAIL) {
+	if _, err := Connect(netip.MustParseAddrPort("192.0.2.1:5000"), l.Addr, 0); !errors.Is(err, unix.EADDRNOTAVAIL) {
 		t.Errorf("an address that is not ours: %v", err)
 	}
 }
@@ -127,7 +127,7 @@ func TestConnectFromAChosenAddress(t *testing.T) {
 func TestConnectToNobodyIsRefused(t *testing.T) {
 	l := mustListen(t, "127.0.0.1:0")
 	Close(l.FD)
-	fd, err := Connect(netip.AddrPort{}, l.Addr)
+	fd, err := Connect(netip.AddrPort{}, l.Addr, 0)
 	if err == nil {
 		defer Close(fd)
 		waitFor(t, fd, Out)

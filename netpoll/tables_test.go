@@ -134,7 +134,7 @@ func TestPrivateTablesHoldMoreThanTheLimit(t *testing.T) {
 				return
 			}
 			for i := range each {
-				fd, err := Connect(netip.AddrPort{}, l.Addr)
+				fd, err := Connect(netip.AddrPort{}, l.Addr, 0)
 				if err != nil {
 					t.Errorf("connect %d: %v", i, err)
 					break

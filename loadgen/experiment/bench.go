@@ -34,8 +34,12 @@ type scenario struct {
 	mode    string
 	serve   []string // more arguments of lull serve
 	floor   string   // the floor's mode, empty for none
+	watched bool     // the server's own metrics are looked at
+	scraped bool     // what that costs is measured, while the load holds
+	lossy   bool     // connections and messages may be lost: that is what it shows
 	load    loadgen.Config
-	times   int // that the load is put on the same server; 0 is once
+	instead *loadgen.Config // the load to compare with, on the same server
+	times   int             // that the load is put on the same server; 0 is once
 	figures []figure
 }
 
@@ -59,6 +63,10 @@ type outcome struct {
 	load  *loadgen.Result // the last one
 	costs []Cost          // of the last one
 	left  []left          // after each
+
+	samples []Sample // of the last one
+	seen    *watcher // of the last one, if it was watched
+	scrapes scrapes
 }
 
 // left is what a server has once its connections are gone.
@@ -158,6 +166,14 @@ var scenarios = []scenario{
 			}},
 		},
 	},
+	clicking("clicking", clickingFigures(), "--when-full", "pause"),
+	clicking("clicking-close", []figure{
+		{"connections closed", "", atLeast(1, 1), func(o outcome) float64 { return float64(o.load.Counts["closed"]) }},
+	}, "--when-full", "close"),
+	warning(),
+	flooding(),
+	scraping(),
+	slow("close"), slow("drop-new"), slow("drop-old"), slow("latest"),
 	blocking("inline", atLeast(0.9, 0.95), atLeast(100, 100), "--handlers", "inline"),
 	blocking("serial", atLeast(0.9, 0.95), atMost(20, 5), "--handlers", "serial"),
 	blocking("1-worker", atLeast(0.9, 0.95), atMost(20, 5), "--handlers", "workers", "--workers", "1"),
@@ -167,19 +183,6 @@ var scenarios = []scenario{
 		load:    loadgen.Config{Conns: 1_000_000, Hold: 2 * time.Second, Broadcasts: 5},
 		figures: broadcastFigures(),
 	},
-}
-
-// blocking is a handler that sleeps for a second, and five callers: how many
-// of them a second it serves in some mode, and what becomes of others.
-func blocking(mode string, served, ping target, serve ...string) scenario {
-	return scenario{
-		name: "blocking-" + mode, asked: true, mode: "echo", serve: append(serve, "--delay", "1s", "--reactors", "1"),
-		load: loadgen.Config{Conns: 5, Active: 5, Echo: 10500 * time.Millisecond, Probe: 10 * time.Millisecond, Workers: 1},
-		figures: []figure{
-			{"handler of 1 s, 5 callers", "messages/s", served, func(o outcome) float64 { return o.load.Echo.Rate }},
-			{"another's ping during it, p99", "ms", ping, func(o outcome) float64 { return o.load.Probe.Busy.P99 }},
-		},
-	}
 }
 
 // ScenarioNames lists what Bench knows.
@@ -242,23 +245,31 @@ func Bench(ctx context.Context, config BenchConfig) ([]Row, error) {
 // round runs a scenario once against each server.
 func (s scenario) round(ctx context.Context, lull, floor string, rows []Row) error {
 	reactors := strconv.Itoa(tuning.Reactors(s.load.Conns))
-	ours, err := s.run(ctx, lull, append([]string{"serve", "--listen", "127.0.0.1:0", "--mode", s.mode, "--status", "0s",
-		"--fd-tables", "private", "--reactors", reactors}, s.serve...)...)
+	admin := "--admin="
+	if s.watched || s.scraped {
+		admin += "127.0.0.1:0"
+	}
+	serve := append([]string{"serve", "--listen", "127.0.0.1:0", "--mode", s.mode, admin, "--status", "0s",
+		"--fd-tables", "private", "--reactors", reactors}, s.serve...)
+	ours, err := s.run(ctx, s.load, lull, serve...)
 	if err != nil {
 		return err
 	}
-	theirs := outcome{}
-	if s.floor != "" {
-		theirs, err = s.run(ctx, floor, "-listen", "127.0.0.1:0", "-mode", s.floor, "-tables", "private", "-threads", reactors)
-		if err != nil {
-			return err
-		}
+	theirs, compared := outcome{}, s.floor != "" || s.instead != nil
+	switch {
+	case s.instead != nil:
+		theirs, err = s.run(ctx, *s.instead, lull, serve...)
+	case s.floor != "":
+		theirs, err = s.run(ctx, s.load, floor, "-listen", "127.0.0.1:0", "-mode", s.floor, "-tables", "private", "-threads", reactors)
+	}
+	if err != nil {
+		return err
 	}
 	for i, f := range s.figures {
 		r := &rows[i]
 		value := f.value(ours)
 		r.Lull = append(r.Lull, value)
-		if s.floor != "" {
+		if s.floor != "" || compared && f.target.ratio {
 			yardstick := f.value(theirs)
 			r.Floor = append(r.Floor, yardstick)
 			r.Ratios = append(r.Ratios, value/yardstick)
@@ -267,26 +278,48 @@ func (s scenario) round(ctx context.Context, lull, floor string, rows []Row) err
 	return nil
 }
 
-// run starts a server and puts the scenario's load on it.
-func (s scenario) run(ctx context.Context, name string, args ...string) (o outcome, err error) {
+// run starts a server and puts a load on it.
+func (s scenario) run(ctx context.Context, load loadgen.Config, name string, args ...string) (o outcome, err error) {
 	server, err := start(ctx, name, args...)
 	if err != nil {
 		return o, err
 	}
 	defer server.kill()
 	for range max(1, s.times) {
-		watch := observe(server.cmd.Process.Pid, nil)
-		load := s.load
+		watch := observe(server.cmd.Process.Pid, load.Progress)
 		load.URLs = []string{"ws://" + server.addr + "/"}
 		load.Floor = s.floor != "" // the same client for both
 		load.Phase = watch.phase
-		if o.load, err = loadgen.Run(ctx, load); err != nil {
+		scraped := make(chan error, 1)
+		if s.scraped {
+			load.Phase = func(name string) {
+				if watch.phase(name); name == "hold" {
+					go func() {
+						var err error
+						o.scrapes, err = measureScrapes(ctx, server.admin)
+						scraped <- err
+					}()
+				}
+			}
+		}
+		if s.watched {
+			load.Progress = watch.progress
+			o.seen = watchMetrics(server.admin)
+		}
+		o.load, err = loadgen.Run(ctx, load)
+		if s.scraped && err == nil {
+			err = <-scraped
+		}
+		if s.watched {
+			err = errors.Join(err, o.seen.end())
+		}
+		if err != nil {
 			return o, err
 		}
-		if !o.load.OK() {
+		if !o.load.OK() && !s.lossy {
 			return o, fmt.Errorf("%s: %d of %d connections, %d messages lost", name, o.load.Open, load.Conns, o.load.Lost)
 		}
-		o.costs = watch.cost()
+		o.costs, o.samples = watch.cost(), watch.samples
 		o.left = append(o.left, left{watch.sample(0).Server, sockets(server.cmd.Process.Pid)})
 	}
 	return o, ctx.Err()

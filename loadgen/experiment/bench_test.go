@@ -107,7 +107,7 @@ func TestScenariosAreWhole(t *testing.T) {
 		}
 		for _, f := range s.figures {
 			g := f.target
-			if f.name == "" || f.value == nil || g.more && g.aim < g.must || !g.more && g.aim > g.must || g.ratio && s.floor == "" {
+			if f.name == "" || f.value == nil || g.more && g.aim < g.must || !g.more && g.aim > g.must || g.ratio && s.floor == "" && s.instead == nil {
 				t.Errorf("%s: %+v", s.name, f)
 			}
 		}
@@ -245,7 +245,7 @@ func TestBenchWantsEveryConnection(t *testing.T) {
 			cancel()
 		}
 	}
-	_, err := s.run(ctx, os.Args[0], "serve", "--listen", "127.0.0.1:0", "--mode", "chat")
+	_, err := s.run(ctx, s.load, os.Args[0], "serve", "--listen", "127.0.0.1:0", "--mode", "chat")
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("of %d connections", faultConns)) {
 		t.Errorf("got %v", err)
 	}

@@ -105,7 +105,7 @@ func (report *Report) run(ctx context.Context, config Config, conns int) (err er
 		return err
 	}
 	server, err := start(ctx, lull, "serve", "--listen", "127.0.0.1:0", "--mode", "chat",
-		"--max-conns", strconv.Itoa(conns), "--status", "0s")
+		"--max-conns", strconv.Itoa(conns), "--admin=", "--status", "0s")
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,7 @@ func serve(args []string) {
 	conns := flags.Int("max-conns", 0, "")
 	reactors := flags.Int("reactors", 0, "")
 	threads := flags.Int("threads", 0, "")
+	flags.String("admin", "", "")
 	flags.String("status", "", "")
 	flags.String("fd-tables", "", "")
 	flags.String("tables", "", "")

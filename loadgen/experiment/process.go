@@ -23,6 +23,7 @@ import (
 type process struct {
 	cmd    *exec.Cmd
 	addr   string // where it listens
+	admin  string // the URL of what it says of itself, if it does
 	stderr tail
 	exited chan error
 }
@@ -78,6 +79,9 @@ func (p *process) run(started chan<- error, listening chan<- string) {
 	}
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
+		if url, ok := strings.CutPrefix(lines.Text(), "admin on "); ok {
+			p.admin = url
+		}
 		if rest, ok := strings.CutPrefix(lines.Text(), "listening on "); ok {
 			addr, _, _ := strings.Cut(rest, " ")
 			listening <- addr

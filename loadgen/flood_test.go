@@ -1,0 +1,147 @@
+package loadgen_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// A flood against a handler that is slow for a while: every message comes back,
+// once and in order, and those who wait for their answers get them meanwhile.
+func TestAFloodComesBackWhole(t *testing.T) {
+	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
+		for name, rate := range map[string]float64{"as fast as it goes": 0, "at a rate": 2000} {
+			t.Run(tables.String()+" "+name, func(t *testing.T) {
+				t.Parallel()
+				var handled sync.WaitGroup
+				handled.Add(200)
+				slow := 200
+				var mu sync.Mutex
+				url := serve(t, server.Handler{Message: func(c server.Conn, op frame.Op, data []byte) {
+					mu.Lock()
+					if slow > 0 {
+						slow--
+						time.Sleep(time.Millisecond) // it is slow, that is what this is about
+						handled.Done()
+					}
+					mu.Unlock()
+					for c.Send(op, data) == server.ErrSlow && !c.Slow() {
+						time.Sleep(100 * time.Microsecond)
+					}
+				}})
+				res := mustRun(t, loadgen.Config{
+					URLs: []string{url}, Conns: 30, Tables: tables, Active: 10, Pace: 100, Flood: 20, FloodRate: rate,
+					Echo: 500 * time.Millisecond, Size: 200, Workers: 2,
+				})
+				handled.Wait()
+				f := res.Echo.Flood
+				if f.Sent == 0 || f.Answered != f.Sent || f.Abandoned != 0 || f.Conns != 20 {
+					t.Errorf("flood: %+v", f)
+				}
+				if rate > 0 && f.Sent > int(rate*0.5)+2*2 {
+					t.Errorf("%d messages were sent at %v a second", f.Sent, rate)
+				}
+				if n := count(res, loadgen.Asked); n == 0 || n > 100 || count(res, loadgen.Echoes) != n {
+					t.Errorf("%d were asked politely, %d answered", n, count(res, loadgen.Echoes))
+				}
+			})
+		}
+	}
+}
+
+// What a server drops or answers twice is found, and so is what it never
+// answers before it closes.
+func TestAFloodThatDoesNotComeBackIsNotOK(t *testing.T) {
+	rows := map[string]struct {
+		answer func(c server.Conn, n int, data []byte)
+		wrong  loadgen.Counter
+	}{
+		"one is lost": {func(c server.Conn, n int, data []byte) {
+			if n != 5 {
+				_ = c.Send(frame.Binary, data)
+			}
+		}, loadgen.Missed},
+		"one comes twice": {func(c server.Conn, n int, data []byte) {
+			_ = c.Send(frame.Binary, data)
+			if n == 5 {
+				_ = c.Send(frame.Binary, data)
+			}
+		}, loadgen.Repeated},
+		"the connection is closed": {func(c server.Conn, n int, data []byte) {
+			if n == 5 {
+				_ = c.Close(frame.TryAgainLater, "enough")
+			}
+		}, loadgen.Abandoned},
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := 0
+			url := serve(t, server.Handler{Message: func(c server.Conn, _ frame.Op, data []byte) {
+				n++ // one connection's, so one at a time
+				row.answer(c, n, data)
+			}})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			res, err := loadgen.Run(ctx, loadgen.Config{
+				URLs: []string{url}, Conns: 1, Flood: 1, FloodRate: 200, Echo: 200 * time.Millisecond, Patience: time.Second,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.OK() || count(res, row.wrong) == 0 {
+				t.Errorf("OK is %v, counts %v", res.OK(), res.Counts)
+			}
+			var text strings.Builder
+			res.WriteText(&text)
+			if !strings.Contains(text.String(), "flood        1 connections") {
+				t.Errorf("nothing is said of the flood:\n%s", &text)
+			}
+		})
+	}
+}
+
+// Deaf connections receive nothing while the others do, and then all that the
+// server has not dropped.
+func TestTheDeafHearInTheEnd(t *testing.T) {
+	const conns, deaf, messages = 40, 10, 20
+	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
+		t.Run(tables.String(), func(t *testing.T) {
+			t.Parallel()
+			res := mustRun(t, loadgen.Config{
+				URLs: []string{serve(t, chat)}, Conns: conns, Deaf: deaf, Broadcasts: messages, Burst: 5,
+				Size: 1000, Segment: 1460, Tables: tables, Workers: 3,
+			})
+			for i, b := range res.Broadcasts {
+				if want := (conns - deaf) * 5; b.Expected != want || b.Received != want {
+					t.Errorf("burst %d: %d of %d received, want %d", i, b.Received, b.Expected, want)
+				}
+			}
+			if got, missed := count(res, loadgen.DeafReceived), count(res, loadgen.DeafMissed); got != deaf*messages || missed != 0 {
+				t.Errorf("the deaf received %d and missed %d, want %d and 0", got, missed, deaf*messages)
+			}
+		})
+	}
+}
+
+// A server that closes the deaf is found out when they listen.
+func TestTheDeafMayBeClosed(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	res, err := loadgen.Run(ctx, loadgen.Config{
+		URLs: []string{serve(t, chat)}, Conns: 10, Deaf: 2, Broadcasts: 150, Size: 8 << 10, Segment: 1460, Workers: 1, Patience: 10 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.OK() || count(res, loadgen.DeafEnded) != 2 || res.Open != 8 || res.Lost != 0 {
+		t.Errorf("OK is %v, %d open, %d lost, counts %v", res.OK(), res.Open, res.Lost, res.Counts)
+	}
+}

@@ -1,0 +1,89 @@
+package admin
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// closeConnection begins a connection's end. 1008 tells the client that it was
+// meant, where 1001 would have it come back at once.
+func (a *admin) closeConnection(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseUint(r.PathValue("id"), 16, 64)
+	if err != nil {
+		http.Error(w, "an ID is up to 16 hexadecimal digits", http.StatusBadRequest)
+		return
+	}
+	if generation := id >> 32; generation == 0 { // no connection's, but free slots have it
+		err = server.ErrClosed
+	} else {
+		err = a.server.CloseID(id, frame.PolicyViolation, "closed by the operator")
+	}
+	if err != nil {
+		http.Error(w, "there is no such connection", http.StatusNotFound)
+		return
+	}
+	answer(w, http.StatusAccepted, struct {
+		Closing string `json:"closing"`
+	}{hex(id)})
+}
+
+// broadcast sends its body to every connection and answers when all have had
+// their turn. The body may be as large as a message that clients may send.
+func (a *admin) broadcast(w http.ResponseWriter, r *http.Request) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.server.Options().MaxMessage))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		http.Error(w, large.Error(), http.StatusRequestEntityTooLarge)
+		return
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	op := frame.Binary
+	if strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "text/") {
+		if op = frame.Text; !utf8.Valid(data) {
+			http.Error(w, "text must be UTF-8", http.StatusBadRequest)
+			return
+		}
+	}
+	receipts := make(chan server.Receipt, 1)
+	switch err := a.server.BroadcastAs(server.Kind{}, op, data, func(t server.Receipt) { receipts <- t }); err {
+	case nil:
+	case server.ErrSlow:
+		unavailable(w, "too many broadcasts are on their way")
+		return
+	default:
+		unavailable(w, "the server has ended")
+		return
+	}
+	select {
+	case t := <-receipts:
+		answer(w, http.StatusOK, receipt{t.Sent, t.Owed, t.Dropped, t.Closed, t.Last})
+	case <-r.Context().Done(): // who asked has left
+	case <-a.ctx.Done():
+		unavailable(w, "the server is ending; not everybody may get the message")
+	}
+}
+
+// receipt is a server.Receipt in JSON.
+type receipt struct {
+	Sent    int       `json:"sent"`
+	Owed    int       `json:"owed"`
+	Dropped int       `json:"dropped"`
+	Closed  int       `json:"closed"`
+	Last    time.Time `json:"last"`
+}
+
+func unavailable(w http.ResponseWriter, why string) {
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, why, http.StatusServiceUnavailable)
+}

@@ -1,0 +1,349 @@
+package admin_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// connections is what /api/connections and, in part, /api/status say.
+type connections struct {
+	Slowest []struct {
+		ID       string
+		Remote   string
+		Messages int     `json:"owed_messages"`
+		Bytes    int     `json:"owed_bytes"`
+		For      float64 `json:"owed_for_seconds"`
+		Kernel   int     `json:"kernel_bytes"`
+	}
+	Causes []struct {
+		Cause string
+		Count int
+	}
+	Endings []struct {
+		Time  time.Time
+		ID    string
+		Code  uint16
+		Cause string
+		Owed  int `json:"owed_bytes"`
+	}
+}
+
+// receipt is what /api/broadcast says.
+type receipt struct {
+	Sent, Owed, Dropped, Closed int
+	Last                        time.Time
+}
+
+func TestWhatIsWrongIsSaid(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{MaxMessage: 1000})
+	for _, row := range []struct {
+		method, path, kind, body string
+		code                     int
+		says                     string
+	}{
+		{"GET", "/nothing", "", "", 404, ""},
+		{"GET", "/api", "", "", 404, ""},
+		{"GET", "/api/connections/1", "", "", 405, ""},
+		{"GET", "/api/broadcast", "", "", 405, ""},
+		{"POST", "/", "", "", 405, ""},
+		{"POST", "/metrics", "", "", 405, ""},
+		{"DELETE", "/healthz", "", "", 405, ""},
+		{"POST", "/api/status", "", "", 405, ""},
+		{"POST", "/api/connections", "", "", 405, ""},
+		{"PUT", "/api/connections/0000000100000000", "", "", 405, ""},
+		{"POST", "/debug/pprof/", "", "", 405, ""},
+
+		{"GET", "/api/connections?slowest=many", "", "", 400, "number"},
+		{"GET", "/api/connections?slowest=-1", "", "", 400, "number"},
+		{"GET", "/api/connections?slowest=99999999999999999999", "", "", 400, "number"},
+
+		{"DELETE", "/api/connections/me", "", "", 400, "hexadecimal"},
+		{"DELETE", "/api/connections/-1", "", "", 400, "hexadecimal"},
+		{"DELETE", "/api/connections/0x1", "", "", 400, "hexadecimal"},
+		{"DELETE", "/api/connections/00000000000000001", "", "", 404, "no such"},
+		{"DELETE", "/api/connections/10000000000000000", "", "", 400, "hexadecimal"},
+		{"DELETE", "/api/connections/0", "", "", 404, "no such"},                // the first slot, free
+		{"DELETE", "/api/connections/0000000100000000", "", "", 404, "no such"}, // the first connection there would be
+		{"DELETE", "/api/connections/00000001003fffff", "", "", 404, "no such"}, // the last slot
+		{"DELETE", "/api/connections/00000001ffffffff", "", "", 404, "no such"}, // the last reactor there can be
+		{"DELETE", "/api/connections/", "", "", 404, ""},
+
+		{"POST", "/api/broadcast", "text/plain; charset=utf-8", "\xff", 400, "UTF-8"},
+		{"POST", "/api/broadcast", "TEXT/html", "\xff", 400, "UTF-8"},
+		{"POST", "/api/broadcast", "", strings.Repeat("x", 1001), 413, "too large"},
+		{"POST", "/api/broadcast", "text/plain", strings.Repeat("x", 100_000), 413, "too large"},
+	} {
+		r := s.request(row.method, row.path, row.body)
+		r.Header.Set("Content-Type", row.kind)
+		answer, body := s.do(r)
+		if answer.StatusCode != row.code || !strings.Contains(body, row.says) {
+			t.Errorf("%s %s %.20q: %d %.100s, want %d %s", row.method, row.path, row.body, answer.StatusCode, body, row.code, row.says)
+		}
+	}
+	if n := s.Stats().Count(server.MessagesTaken); n != 0 {
+		t.Errorf("%d messages were sent", n)
+	}
+}
+
+func TestStatusTellsTheTruth(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{Reactors: 2, MaxConns: 10})
+	for range 3 {
+		say(t, s.open(), "hello")
+	}
+	s.counted(server.MessagesIn, 3)
+	var status struct {
+		Addresses   []string
+		Uptime      float64 `json:"uptime_seconds"`
+		NotReady    string  `json:"not_ready"`
+		Setup       struct{ Mode, Tables string }
+		Connections struct{ Open, Limit int }
+		Workers     struct{ Limit int }
+		Owed        struct {
+			Limit int `json:"limit_bytes"`
+		}
+		Times map[string]struct {
+			Buckets []int
+			P99     float64 `json:"p99_seconds"`
+		}
+		Counters map[string]int
+		connections
+	}
+	s.json("/api/status", &status)
+	o := s.Options()
+	if c := status.Connections; c.Open != 3 || c.Limit != 10 || status.NotReady != "" || status.Uptime <= 0 {
+		t.Errorf("%+v", status)
+	}
+	if status.Addresses[0] != s.Addrs()[0].String() || status.Setup.Mode != "workers" || status.Setup.Tables != "private" ||
+		status.Workers.Limit != o.Workers || status.Owed.Limit != o.MaxOwed {
+		t.Errorf("%+v", status)
+	}
+	for _, c := range server.Counters() {
+		if n, ok := status.Counters[c.String()]; !ok {
+			t.Errorf("%v is missing", c)
+		} else if c == server.MessagesIn && n != 3 {
+			t.Errorf("%v is %d", c, n)
+		}
+	}
+	if turn := status.Times["reactor_turn"]; len(turn.Buckets) == 0 || turn.P99 <= 0 {
+		t.Errorf("reactors' turns: %+v", turn)
+	}
+	if status.Slowest == nil || status.Causes == nil {
+		t.Error("lists that are empty are null")
+	}
+	s.open()
+	s.end()
+	s.json("/api/status", &status)
+	if !strings.Contains(status.NotReady, "ending") {
+		t.Errorf("at the end it says %q", status.NotReady)
+	}
+}
+
+func TestTheSlowestAreNamedAndCanBeClosed(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{WhenSlow: server.DropNew})
+	deaf, other := s.openDeaf(), s.openDeaf()
+	s.fill()
+	var now connections
+	eventually(t, "both are named", func() bool {
+		s.json("/api/connections?slowest=20", &now)
+		return len(now.Slowest) == 2
+	})
+	for _, p := range now.Slowest {
+		if p.Messages == 0 || p.Bytes < (p.Messages-1)*(4<<10) || p.Kernel == 0 || len(p.ID) != 16 {
+			t.Errorf("%+v", p)
+		}
+		if p.Remote != deaf.LocalAddr().String() && p.Remote != other.LocalAddr().String() {
+			t.Errorf("%s is nobody", p.Remote)
+		}
+	}
+	if now.Slowest[0].Bytes < now.Slowest[1].Bytes {
+		t.Errorf("not the slowest first: %+v", now.Slowest)
+	}
+	var fewer connections
+	s.json("/api/connections?slowest=1", &fewer)
+	if len(fewer.Slowest) != 1 {
+		t.Errorf("asked for one: %+v", fewer.Slowest)
+	}
+
+	id := now.Slowest[0].ID
+	if r, body := s.do(s.request("DELETE", "/api/connections/"+id, "")); r.StatusCode != http.StatusAccepted || !strings.Contains(body, id) {
+		t.Fatalf("%s %s", r.Status, body)
+	}
+	s.counted(server.ClosedTimeout, 1) // it does not read the Close frame either
+	if r, body := s.do(s.request("DELETE", "/api/connections/"+id, "")); r.StatusCode != http.StatusNotFound {
+		t.Errorf("once more: %s %s", r.Status, body)
+	}
+	s.json("/api/connections", &now)
+	if len(now.Endings) != 1 || len(now.Causes) != 1 || now.Causes[0].Count != 1 {
+		t.Fatalf("%+v", now)
+	}
+	if e := now.Endings[0]; e.ID != id || e.Cause != server.ErrCloseTimeout.Error() || e.Cause != now.Causes[0].Cause || e.Owed == 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestWhoIsClosedIsToldSo(t *testing.T) {
+	ids := make(chan uint64, 1)
+	s := start(t, server.Handler{Open: func(c server.Conn) { ids <- c.ID() }}, server.Options{})
+	c := s.open()
+	path := fmt.Sprintf("/api/connections/%X", <-ids) // without zeros, in capitals
+	if r, body := s.do(s.request("DELETE", path, "")); r.StatusCode != http.StatusAccepted {
+		t.Fatalf("%s %s", r.Status, body)
+	}
+	var closed wsutil.ClosedError
+	if _, _, err := wsutil.ReadServerData(c); !errors.As(err, &closed) || closed.Code != ws.StatusPolicyViolation || closed.Reason == "" {
+		t.Errorf("the client is told %v", err)
+	}
+}
+
+func TestEverybodyGetsABroadcast(t *testing.T) {
+	for _, row := range []struct {
+		kind, body string
+		op         ws.OpCode
+	}{
+		{"text/plain; charset=utf-8", "grüß Gott", ws.OpText},
+		{"Text/Plain", "", ws.OpText},
+		{"application/octet-stream", "\x00\xff", ws.OpBinary},
+		{"", strings.Repeat("x", 1000), ws.OpBinary},
+	} {
+		s := start(t, server.Handler{}, server.Options{Reactors: 2, MaxMessage: 1000})
+		all := []io.ReadWriter{s.open(), s.open(), s.open()}
+		r := s.request("POST", "/api/broadcast", row.body)
+		r.Header.Set("Content-Type", row.kind)
+		answer, body := s.do(r)
+		var got receipt
+		if err := json.Unmarshal([]byte(body), &got); err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatalf("%s %s %v", answer.Status, body, err)
+		}
+		if got.Sent != len(all) || got.Owed+got.Dropped+got.Closed != 0 || time.Since(got.Last).Abs() > patience {
+			t.Errorf("%+v", got)
+		}
+		for _, c := range all {
+			if data, op, err := wsutil.ReadServerData(c); err != nil || op != row.op || string(data) != row.body {
+				t.Errorf("%v %q %v", op, data, err)
+			}
+		}
+	}
+}
+
+func TestAReceiptTellsOfSlowPeers(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{WhenSlow: server.DropNew})
+	s.openDeaf()
+	s.fill()
+	s.open()
+	_, body := s.do(s.request("POST", "/api/broadcast", strings.Repeat("x", 4<<10)))
+	var got receipt
+	if err := json.Unmarshal([]byte(body), &got); err != nil || got.Sent != 1 || got.Owed+got.Dropped != 1 {
+		t.Errorf("%s %v", body, err)
+	}
+}
+
+// While a reactor is held, one broadcast is on its way and no more may be.
+func TestTooManyBroadcastsAreRefused(t *testing.T) {
+	g := newGate()
+	s := start(t, server.Handler{Message: g.message}, server.Options{Mode: server.Inline, MaxPublished: 1})
+	say(t, s.open(), "hold it")
+	g.reached(t)
+	first := s.begin(s.request("POST", "/api/broadcast", "first"))
+	eventually(t, "the first is on its way", func() bool { return s.Stats().Published > 0 })
+	r, body := s.do(s.request("POST", "/api/broadcast", "second"))
+	if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+		t.Errorf("%s %v %s", r.Status, r.Header, body)
+	}
+	g.open()
+	var got receipt
+	if a := <-first; json.Unmarshal([]byte(a.body), &got) != nil || got.Sent != 1 {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+}
+
+// Nobody waits for a receipt that a server at its end may never give.
+func TestABroadcastDoesNotOutliveTheServer(t *testing.T) {
+	g := newGate()
+	s := start(t, server.Handler{Message: g.message}, server.Options{Mode: server.Inline})
+	say(t, s.open(), "hold it")
+	g.reached(t)
+	first := s.begin(s.request("POST", "/api/broadcast", "first"))
+	eventually(t, "it is on its way", func() bool { return s.Stats().Published > 0 })
+	s.end()
+	if a := <-first; a.code != http.StatusServiceUnavailable {
+		t.Errorf("while it ends: %d %s", a.code, a.body)
+	}
+	g.open()
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if r, body := s.do(s.request("POST", "/api/broadcast", "last")); r.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("when it has ended: %s %s", r.Status, body)
+	}
+}
+
+// A body that ends too soon sends nothing.
+func TestHalfABodyIsNotBroadcast(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{})
+	c := s.open()
+	r := s.request("POST", "/api/broadcast", "")
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader([]byte("half"))), 8
+	if answer, err := http.DefaultTransport.RoundTrip(r); err == nil {
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s", answer.Status)
+		}
+	}
+	if err := s.Broadcast(frame.Text, []byte("whole")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := wsutil.ReadServerText(c); err != nil || string(got) != "whole" {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
+func TestProfilesAreThere(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{})
+	for path, says := range map[string]string{
+		"/debug/pprof/":                   "goroutine",
+		"/debug/pprof/goroutine?debug=1":  "goroutine profile",
+		"/debug/pprof/heap?debug=1":       "heap profile",
+		"/debug/pprof/cmdline":            "admin.test",
+		"/debug/pprof/symbol":             "num_symbols",
+		"/debug/pprof/trace?seconds=0.01": "trace",
+		"/debug/pprof/profile?seconds=1":  "",
+	} {
+		if code, body := s.get(path); code != http.StatusOK || !strings.Contains(body, says) {
+			t.Errorf("%s: %d %.100q", path, code, body)
+		}
+	}
+}
+
+func TestEndingsSayWhy(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{})
+	s.open().Close()
+	s.counted(server.ClosedGone, 1)
+	s.open().Close()
+	s.counted(server.ClosedGone, 2)
+	polite := s.open()
+	if err := wsutil.WriteClientMessage(polite, ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, "")); err != nil {
+		t.Fatal(err)
+	}
+	s.counted(server.ClosedClean, 1)
+	var now connections
+	s.json("/api/connections", &now)
+	if len(now.Causes) != 2 || now.Causes[0].Count != 2 || !strings.HasPrefix(now.Causes[0].Cause, "gone") || now.Causes[1].Cause != "clean" {
+		t.Errorf("%+v", now.Causes)
+	}
+	if len(now.Endings) != 3 || now.Endings[0].Cause != "clean" || now.Endings[0].Code != uint16(frame.NormalClosure) || time.Since(now.Endings[0].Time) > patience {
+		t.Errorf("%+v", now.Endings)
+	}
+}

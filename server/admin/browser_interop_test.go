@@ -1,0 +1,170 @@
+//go:build interop
+
+package admin_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// browser is a Chromium that is told what to do over two pipes, in messages of
+// JSON that end with a zero byte (the Chrome DevTools Protocol). It ends when
+// the pipes do: with this process, even if that is killed.
+type browser struct {
+	t        testing.TB
+	commands *os.File
+	answers  *bufio.Reader
+	session  string // the page's
+	asked    int
+	faults   []string // exceptions, and what the page's policy forbids
+}
+
+// browserPatience is far more than a test of the page takes.
+const browserPatience = 2 * time.Minute
+
+func startBrowser(t *testing.T, url string) *browser {
+	t.Helper()
+	theirCommands, commands, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers, theirAnswers, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile := t.TempDir()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "chromium",
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync",
+		"--remote-debugging-pipe", "--user-data-dir="+profile, "about:blank")
+	cmd.Env = append(os.Environ(), "HOME="+profile)
+	cmd.ExtraFiles = []*os.File{theirCommands, theirAnswers}
+	cmd.Stderr = &stderr
+	cmd.WaitDelay = browserPatience
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("a browser is missing: %v; server/testdata/interop/install, run as root, installs it", err)
+	}
+	theirCommands.Close()
+	theirAnswers.Close()
+	t.Cleanup(func() {
+		commands.Close()
+		_ = cmd.Wait() // it is killed, or has ended with the pipe
+		answers.Close()
+		if t.Failed() {
+			t.Logf("the browser printed:\n%s", stderr.String())
+		}
+	})
+	if err := answers.SetReadDeadline(time.Now().Add(browserPatience)); err != nil {
+		t.Fatal(err)
+	}
+	b := &browser{t: t, commands: commands, answers: bufio.NewReader(answers)}
+	var target struct{ TargetID string }
+	b.tell("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	var attached struct{ SessionID string }
+	b.tell("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
+	b.session = attached.SessionID
+	b.tell("Runtime.enable", nil, nil)
+	b.tell("Log.enable", nil, nil)
+	b.tell("Page.navigate", map[string]any{"url": url}, nil)
+	return b
+}
+
+// tell sends a command and waits until it is done.
+func (b *browser) tell(method string, params map[string]any, result any) {
+	b.t.Helper()
+	b.asked++
+	command, err := json.Marshal(struct {
+		ID      int            `json:"id"`
+		Session string         `json:"sessionId,omitempty"`
+		Method  string         `json:"method"`
+		Params  map[string]any `json:"params,omitempty"`
+	}{b.asked, b.session, method, params})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.commands.Write(append(command, 0)); err != nil {
+		b.t.Fatalf("%s: %v", method, err)
+	}
+	for {
+		text, err := b.answers.ReadBytes(0)
+		if err != nil {
+			b.t.Fatalf("%s: %v", method, err)
+		}
+		var answer struct {
+			ID     int
+			Result json.RawMessage
+			Error  json.RawMessage
+			Method string
+			Params json.RawMessage
+		}
+		if err := json.Unmarshal(text[:len(text)-1], &answer); err != nil {
+			b.t.Fatalf("%s: %v in %s", method, err, text)
+		}
+		switch {
+		case answer.Method == "Runtime.exceptionThrown" || answer.Method == "Log.entryAdded":
+			b.faults = append(b.faults, string(answer.Params))
+		case answer.ID != b.asked:
+		case answer.Error != nil:
+			b.t.Fatalf("%s: %s", method, answer.Error)
+		case result == nil:
+			return
+		default:
+			if err := json.Unmarshal(answer.Result, result); err != nil {
+				b.t.Fatalf("%s: %v in %s", method, err, answer.Result)
+			}
+			return
+		}
+	}
+}
+
+// eval reads what a script in the page returns into v.
+func (b *browser) eval(script string, v any) {
+	b.t.Helper()
+	var done struct {
+		Result           struct{ Value json.RawMessage }
+		ExceptionDetails json.RawMessage
+	}
+	b.tell("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true}, &done)
+	if done.ExceptionDetails != nil {
+		b.t.Fatalf("%s: %s", script, done.ExceptionDetails)
+	}
+	if v == nil {
+		return
+	}
+	if err := json.Unmarshal(done.Result.Value, v); err != nil {
+		b.t.Fatalf("%s: %v in %s", script, err, done.Result.Value)
+	}
+}
+
+// texts are those of the elements that a selector finds.
+func (b *browser) texts(selector string) (all []string) {
+	b.t.Helper()
+	quoted, _ := json.Marshal(selector) // a string can be
+	b.eval("[...document.querySelectorAll("+string(quoted)+")].map(e => e.textContent)", &all)
+	return all
+}
+
+// picture takes one and keeps it with the test's artifacts.
+func (b *browser) picture(t *testing.T, name string) {
+	t.Helper()
+	var png struct{ Data string }
+	b.tell("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true}, &png)
+	data, err := base64.StdEncoding.DecodeString(png.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(t.ArtifactDir(), name), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

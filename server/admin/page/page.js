@@ -1,0 +1,267 @@
+// The page asks for api/status once a second and shows it. What comes from the
+// server is put in as text, never as HTML.
+"use strict";
+
+const every = 1000;     // ms between two questions
+const patience = 5000;  // ms that an answer may take
+const kept = 120;       // answers that are remembered: what the lines show
+const span = 10;        // answers over which times are taken together
+
+const answers = [];     // the last, oldest first
+
+// Numbers for people.
+const count = n => Math.round(n).toLocaleString("en");
+const few = n => n < 10 && n % 1 ? n.toFixed(1) : count(n);
+const scaled = (n, step, units) => {
+  let i = 0;
+  for (; n >= step && i < units.length - 1; i++) n /= step;
+  return `${few(n)} ${units[i]}`;
+};
+const bytes = n => scaled(n, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
+const seconds = s => s < 1 ? scaled(s * 1e6, 1000, ["µs", "ms"]) : s < 120 ? `${few(s)} s` : s < 7200 ? `${few(s / 60)} min` : `${few(s / 3600)} h`;
+const share = (part, all) => all > 0 ? part / all : 0;
+const percent = x => x > 0 && x < 0.01 ? "<1 %" : `${Math.round(100 * x)} %`;
+const full = level => share(level.bytes, level.limit_bytes);
+
+// before is the answer that came n answers before the one at index i.
+const before = (i, n) => answers[Math.max(0, i - n)];
+
+// rate is how fast counters rose up to the answer at index i, a second.
+const rate = (i, ...names) => {
+  const now = answers[i], then = before(i, 1);
+  const passed = now.uptime_seconds - then.uptime_seconds;
+  const sum = s => names.reduce((n, name) => n + s.counters[name], 0);
+  return passed > 0 ? (sum(now) - sum(then)) / passed : 0;
+};
+const total = (s, ...names) => names.reduce((n, name) => n + s.counters[name], 0);
+
+// p99 is what 99 % of the times up to the answer at index i did not exceed;
+// undefined if there were none.
+const p99 = (i, name) => {
+  const now = answers[i].times[name].buckets;
+  const then = i > 0 ? before(i, span).times[name].buckets : [];
+  const rose = now.map((n, bucket) => n - (then[bucket] ?? 0));
+  const all = rose.reduce((a, b) => a + b, 0);
+  let n = 0;
+  for (let bucket = 0; all > 0 && bucket < rose.length; bucket++) {
+    n += rose[bucket];
+    if (n >= 0.99 * all) return 2 ** bucket / 1e6;
+  }
+  return undefined;
+};
+const time = t => t === undefined ? "–" : `≤ ${seconds(t)}`;
+
+const closed = ["closed_clean", "closed_gone", "closed_breach", "closed_utf8", "closed_too_big", "closed_outbox",
+  "closed_partial", "closed_idle", "closed_queue", "closed_timeout", "closed_panic", "closed_shutdown"];
+const dropped = ["messages_dropped", "dropped_new", "dropped_old", "conflated", "undelivered"];
+const late = ["closed_outbox", "closed_queue"];
+
+// Each tile: what it shows of the answer s at index i, the number that its line
+// draws, and when it warns. The bounds are those of alerts.yml.
+const load = [
+  { id: "open", title: "Connections", value: s => count(s.connections.open), line: s => s.connections.open,
+    note: s => `of ${count(s.connections.limit)}; ${count(s.connections.handshaking)} arriving, ${count(s.connections.closing)} leaving`,
+    warn: s => share(s.connections.open, s.connections.limit) > 0.85 },
+  { id: "opened", title: "Opened", value: (s, i) => `${few(rate(i, "opened"))}/s`, line: (s, i) => rate(i, "opened"),
+    note: s => `${count(s.counters.opened)} since the beginning, ${count(s.counters.refused)} refused` },
+  { id: "closed", title: "Closed", value: (s, i) => `${few(rate(i, ...closed))}/s`, line: (s, i) => rate(i, ...closed),
+    note: s => `${count(total(s, ...closed))} since the beginning` },
+  { id: "received", title: "Messages received", value: (s, i) => `${few(rate(i, "messages_in"))}/s`, line: (s, i) => rate(i, "messages_in"),
+    note: (s, i) => `${bytes(rate(i, "bytes_in"))}/s; ${count(s.counters.messages_in)} in all` },
+  { id: "sent", title: "Messages sent", value: (s, i) => `${few(rate(i, "messages_out"))}/s`, line: (s, i) => rate(i, "messages_out"),
+    note: (s, i) => `${bytes(rate(i, "bytes_out"))}/s; ${count(s.counters.messages_out)} in all` },
+  { id: "memory", title: "Memory a connection", value: s => bytes(s.memory.user_bytes_per_connection + s.memory.kernel_bytes_per_connection),
+    line: s => s.memory.user_bytes_per_connection + s.memory.kernel_bytes_per_connection,
+    note: s => `${bytes(s.memory.user_bytes_per_connection)} in the process, ${bytes(s.memory.kernel_bytes_per_connection)} in the kernel` +
+      (s.connections.open < 1000 ? "; with so few it is mostly other things" : "") },
+];
+
+const pressure = [
+  { id: "owed", title: "Owed to peers", value: s => bytes(s.owed.bytes), line: s => s.owed.bytes,
+    note: s => `${percent(full(s.owed))} of ${bytes(s.owed.limit_bytes)}; ${count(s.connections.slow)} slow`,
+    warn: s => full(s.owed) > 0.5 || share(s.connections.slow, s.connections.open) > 0.01 },
+  { id: "queued", title: "Waiting for handlers", value: s => bytes(s.queued.bytes), line: s => s.queued.bytes,
+    note: s => `${percent(full(s.queued))} of ${bytes(s.queued.limit_bytes)}; ${count(s.connections.half_full)} half full, ${count(s.connections.paused)} paused`,
+    warn: s => full(s.queued) > 0.5 || share(s.connections.half_full, s.connections.open) > 0.01 },
+  { id: "published", title: "Broadcasts on their way", value: s => bytes(s.published.bytes), line: s => s.published.bytes,
+    note: s => `${percent(full(s.published))} of ${bytes(s.published.limit_bytes)}; ${count(s.connections.held)} held`,
+    warn: s => full(s.published) > 0.5 },
+  { id: "workers", title: "Workers busy", value: s => s.workers.limit ? `${count(s.workers.busy)} of ${count(s.workers.limit)}` : "none",
+    line: s => s.workers.busy,
+    note: (s, i) => s.workers.limit ? `${count(s.workers.waiting_connections)} connections wait; wait p99 ${time(p99(i, "handler_wait"))}` : "handlers run on the reactors",
+    warn: (s, i) => share(s.workers.busy, s.workers.limit) >= 0.9 && (p99(i, "handler_wait") ?? 0) > 0.1 },
+  { id: "turn", title: "Reactor turn, p99", value: (s, i) => time(p99(i, "reactor_turn")), line: (s, i) => p99(i, "reactor_turn") ?? 0,
+    note: s => `${count(s.counters.stalls)} stalls since the beginning`,
+    warn: (s, i) => (p99(i, "reactor_turn") ?? 0) > 0.1 || rate(i, "stalls") > 0 },
+  { id: "pass", title: "Broadcast pass, p99", value: (s, i) => time(p99(i, "broadcast_pass")), line: (s, i) => p99(i, "broadcast_pass") ?? 0,
+    note: s => s.counters.broadcast_sends ? `messages that leave together: ${few(share(s.counters.broadcast_messages, s.counters.broadcast_sends))}` : "nothing has been broadcast" },
+  { id: "lost", title: "Messages lost", value: s => count(total(s, ...dropped)), line: (s, i) => rate(i, ...dropped),
+    note: s => `dropped, or owed to who left; ${count(total(s, ...late))} closed for slowness`,
+    warn: (s, i) => rate(i, ...dropped, ...late) > 0 },
+  { id: "rests", title: "Accepting had to rest", value: s => count(s.counters.accept_rests), line: (s, i) => rate(i, "accept_rests"),
+    note: () => "for want of descriptors or memory",
+    warn: (s, i) => rate(i, "accept_rests") > 0 },
+];
+
+// add makes an element with a text and puts it into another.
+const add = (parent, name, text, className) => {
+  const e = document.createElement(name);
+  if (text !== undefined) e.textContent = text;
+  if (className) e.className = className;
+  parent.append(e);
+  return e;
+};
+const svg = (parent, name, attributes) => {
+  const e = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) e.setAttribute(key, value);
+  parent.append(e);
+  return e;
+};
+const byId = id => document.getElementById(id);
+
+const build = (parent, tiles) => {
+  for (const tile of tiles) {
+    tile.element = add(parent, "article", undefined, "tile");
+    tile.element.id = tile.id;
+    add(tile.element, "h3", tile.title);
+    tile.valueElement = add(tile.element, "div", "–", "value");
+    tile.noteElement = add(tile.element, "div", "", "note");
+    const picture = svg(tile.element, "svg", { viewBox: `0 0 ${kept - 1} 30`, preserveAspectRatio: "none", "aria-hidden": "true" });
+    tile.area = svg(picture, "polygon", {});
+    tile.curve = svg(picture, "polyline", {});
+  }
+};
+
+const draw = (tile, i) => {
+  const s = answers[i];
+  tile.valueElement.textContent = tile.value(s, i);
+  tile.noteElement.textContent = tile.note(s, i);
+  tile.element.classList.toggle("warn", Boolean(tile.warn?.(s, i)));
+  const values = answers.map((answer, k) => tile.line(answer, k));
+  const top = Math.max(...values) || 1;
+  const first = kept - values.length; // now is at the right
+  const points = values.map((v, k) => `${first + k},${(29 - 28 * v / top).toFixed(2)}`);
+  tile.curve.setAttribute("points", points.join(" "));
+  tile.area.setAttribute("points", `${first},30 ${points.join(" ")} ${kept - 1},30`);
+};
+
+// The row of a peer stays the same as long as it is shown, so that a button
+// does not become another's under the pointer.
+const rows = new Map();
+
+const newRow = id => {
+  const row = document.createElement("tr");
+  row.dataset.id = id;
+  add(row, "td", id, "id");
+  for (const className of ["", "number", "number", "number", "number"]) add(row, "td", "", className);
+  const button = add(add(row, "td"), "button", "close");
+  button.type = "button";
+  button.addEventListener("click", () => close(id, button));
+  return row;
+};
+
+// close asks once more before it closes a connection.
+const close = async (id, button) => {
+  if (!button.classList.contains("sure")) {
+    button.classList.add("sure");
+    button.textContent = "really?";
+    setTimeout(() => {
+      if (button.disabled) return;
+      button.classList.remove("sure");
+      button.textContent = "close";
+    }, 4000);
+    return;
+  }
+  button.disabled = true;
+  try {
+    const r = await fetch(`api/connections/${id}`, { method: "DELETE", signal: AbortSignal.timeout(patience) });
+    button.textContent = r.ok ? "closing" : r.status === 404 ? "gone" : `failed: ${r.status}`;
+  } catch {
+    button.textContent = "failed";
+  }
+};
+
+const showSlowest = peers => {
+  const shown = new Set(peers.map(p => p.id));
+  for (const [id, row] of rows) {
+    if (shown.has(id)) continue;
+    row.remove();
+    rows.delete(id);
+  }
+  const body = byId("slowest");
+  peers.forEach((p, i) => {
+    if (!rows.has(p.id)) rows.set(p.id, newRow(p.id));
+    const row = rows.get(p.id);
+    const texts = [p.remote, bytes(p.owed_bytes), count(p.owed_messages), seconds(p.owed_for_seconds), bytes(p.kernel_bytes)];
+    texts.forEach((text, k) => { row.cells[k + 1].textContent = text; });
+    if (body.children[i] !== row) body.insertBefore(row, body.children[i] ?? null);
+  });
+  byId("slowest-none").hidden = peers.length > 0;
+};
+
+const causesShown = 8;
+
+const showEndings = causes => {
+  const list = byId("endings");
+  list.replaceChildren();
+  const most = causes[0]?.count ?? 0;
+  for (const c of causes.slice(0, causesShown)) {
+    add(list, "dt", c.cause);
+    const dd = add(list, "dd");
+    add(dd, "span", "", "bar").style.width = `${70 * c.count / most}%`;
+    add(dd, "span", count(c.count));
+  }
+  if (causes.length > causesShown) {
+    add(list, "dt", "other causes");
+    add(list, "dd", count(causes.slice(causesShown).reduce((n, c) => n + c.count, 0)));
+  }
+  byId("endings-none").hidden = causes.length > 0;
+};
+
+const say = (text, className) => {
+  byId("state").textContent = text;
+  byId("state").className = className;
+};
+
+const show = s => {
+  const last = answers.at(-1);
+  if (last && s.uptime_seconds < last.uptime_seconds) answers.length = 0; // another server
+  answers.push(s);
+  if (answers.length > kept) answers.shift();
+  const i = answers.length - 1;
+  for (const tile of [...load, ...pressure]) draw(tile, i);
+  showSlowest(s.slowest);
+  showEndings(s.causes);
+  const u = s.setup;
+  byId("where").textContent = `${s.addresses.join(", ")} · ${u.reactors} reactor${u.reactors === 1 ? "" : "s"}, ${u.tables} tables` +
+    ` · handlers: ${u.mode}; when full: ${u.when_full}; when slow: ${u.when_slow} · up ${seconds(s.uptime_seconds)}`;
+  document.body.classList.remove("lost");
+  byId("main").setAttribute("aria-busy", "false");
+  if (s.not_ready) say(s.not_ready, "bad");
+  else if (document.querySelector(".tile.warn")) say("under pressure", "warn");
+  else say("serving", "");
+};
+
+let heard; // when the server last answered
+
+const lost = why => {
+  const since = heard ? `; what you see is ${seconds((Date.now() - heard) / 1000)} old` : "";
+  document.body.classList.add("lost");
+  say(`the server does not answer (${why})${since}`, "bad");
+};
+
+const ask = async () => {
+  try {
+    const r = await fetch("api/status", { signal: AbortSignal.timeout(patience) });
+    if (!r.ok) throw new Error(`it says ${r.status}`);
+    show(await r.json());
+    heard = Date.now();
+  } catch (e) {
+    lost(e.message);
+  }
+  setTimeout(ask, every);
+};
+
+build(byId("load"), load);
+build(byId("pressure"), pressure);
+ask();

@@ -1,0 +1,184 @@
+package tuning
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Setting is a value that a demand wants a kernel setting to have.
+type Setting struct {
+	Name string // as sysctl.conf spells it, "net.ipv4.tcp_mem" for instance
+	Want string // one number or several; each is the least that will do
+	Why  string // what happens without it
+	// Named settings can do harm elsewhere: they are changed only when they are
+	// named, never by a mere apply.
+	Named bool
+}
+
+// raise returns what becomes of a setting whose value is now: what is wanted,
+// or more where there is more.
+func (s Setting) raise(now string) (string, error) {
+	switch s.Name {
+	case "net.ipv4.ip_local_reserved_ports":
+		return joinPorts(now, s.Want)
+	case "net.ipv4.tcp_tw_reuse":
+		return more(now, s.Want, "0", "2", "1") // 2 is for loopback alone
+	}
+	have, err := numbers(now)
+	if err != nil {
+		return "", err
+	}
+	want, err := numbers(s.Want)
+	if err != nil {
+		return "", err
+	}
+	if len(have) != len(want) {
+		return "", fmt.Errorf("it has %d numbers, and %q is %d", len(have), s.Want, len(want))
+	}
+	raised := make([]int64, len(have))
+	for i := range have {
+		raised[i] = max(have[i], want[i])
+	}
+	switch s.Name {
+	case "net.ipv4.ip_local_port_range":
+		raised[0] = min(have[0], want[0]) // a range grows at both ends
+	case "net.netfilter.nf_conntrack_buckets":
+		// The kernel fills pages, and would not hold what it was told.
+		const inPage = 512
+		raised[0] = (raised[0] + inPage - 1) / inPage * inPage
+	}
+	if slices.Equal(raised, have) {
+		return now, nil
+	}
+	return strings.Trim(fmt.Sprint(raised), "[]"), nil
+}
+
+// numbers reads a sysctl's value.
+func numbers(value string) ([]int64, error) {
+	fields := strings.Fields(value)
+	if len(fields) == 0 {
+		return nil, fmt.Errorf("%q holds no number", value)
+	}
+	ns := make([]int64, len(fields))
+	for i, f := range fields {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a number", f)
+		}
+		ns[i] = n
+	}
+	return ns, nil
+}
+
+// same reports whether two values are the same numbers, however they are
+// spaced; or the same words, where they are not numbers.
+func same(a, b string) bool {
+	as, err := numbers(a)
+	if err != nil {
+		return strings.Join(strings.Fields(a), " ") == strings.Join(strings.Fields(b), " ")
+	}
+	bs, err := numbers(b)
+	return err == nil && slices.Equal(as, bs)
+}
+
+// more returns whichever of two values comes later in a list.
+func more(a, b string, inOrder ...string) (string, error) {
+	i, j := slices.Index(inOrder, a), slices.Index(inOrder, b)
+	if i < 0 || j < 0 {
+		return "", fmt.Errorf("%q or %q is none of %s", a, b, strings.Join(inOrder, ", "))
+	}
+	return inOrder[max(i, j)], nil
+}
+
+// joinPorts returns the ports that are in one list of ports and ranges or in
+// the other, as the kernel writes them: "80,8080-8083".
+func joinPorts(a, b string) (string, error) {
+	var in [1 << 16]bool
+	for part := range strings.SplitSeq(strings.TrimSpace(a)+","+strings.TrimSpace(b), ",") {
+		if part == "" {
+			continue
+		}
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		from, err := strconv.ParseUint(first, 10, 16)
+		if err != nil {
+			return "", fmt.Errorf("%q are not ports", part)
+		}
+		to, err := strconv.ParseUint(last, 10, 16)
+		if err != nil || to < from {
+			return "", fmt.Errorf("%q are not ports", part)
+		}
+		for p := from; p <= to; p++ {
+			in[p] = true
+		}
+	}
+	var ranges []string
+	for p := 0; p < len(in); p++ {
+		if !in[p] {
+			continue
+		}
+		from := p
+		for p+1 < len(in) && in[p+1] {
+			p++
+		}
+		if from == p {
+			ranges = append(ranges, strconv.Itoa(p))
+		} else {
+			ranges = append(ranges, fmt.Sprintf("%d-%d", from, p))
+		}
+	}
+	return strings.Join(ranges, ","), nil
+}
+
+// sysctlHead is the first line of the files that SysctlFile makes.
+const sysctlHead = "# Values that lull wants at boot. Made by \"lull tune\", and taken away by \"lull tune revert\".\n"
+
+// SysctlFile is a file for /etc/sysctl.d that gives settings the values that
+// are wanted, each with its reason above it.
+func SysctlFile(settings []Setting) []byte {
+	var b bytes.Buffer
+	b.WriteString(sysctlHead)
+	for _, s := range settings {
+		b.WriteByte('\n')
+		for line := range strings.Lines(s.Why) {
+			fmt.Fprintf(&b, "# %s\n", strings.TrimSpace(line))
+		}
+		fmt.Fprintf(&b, "%s = %s\n", s.Name, strings.Join(strings.Fields(s.Want), " "))
+	}
+	return b.Bytes()
+}
+
+// parseSysctls reads a file as sysctl.d(5) describes it. The comment that
+// stands directly above a value is its reason.
+func parseSysctls(text []byte) []Setting {
+	var settings []Setting
+	var why []string
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+			why = append(why, strings.TrimSpace(line[1:]))
+			continue
+		}
+		if name, value, ok := strings.Cut(line, "="); ok {
+			settings = append(settings, Setting{Name: sysctlName(name), Want: strings.TrimSpace(value), Why: strings.Join(why, "\n")})
+		}
+		why = nil
+	}
+	return settings
+}
+
+// sysctlName spells a key with dots. Where the first separator is a slash,
+// dots and slashes have changed places; a minus in front means that it may be
+// missing.
+func sysctlName(name string) string {
+	name = strings.TrimPrefix(strings.TrimSpace(name), "-")
+	if i := strings.IndexAny(name, "./"); i >= 0 && name[i] == '/' {
+		return strings.NewReplacer("/", ".", ".", "/").Replace(name)
+	}
+	return name
+}
