@@ -108,7 +108,7 @@ const retiredKept = 1 << 10
 
 // Get returns the slot that t names, nil when t is stale.
 func (s *Slots[T, P]) Get(t Token) P {
-	if t.Slot >= s.high {
+	if t.Slot >= s.high || t.Gen == 0 {
 		return nil
 	}
 	p := P(s.table.At(int(t.Slot)))
@@ -130,7 +130,7 @@ func (s *Slots[T, P]) At(i int) P {
 // Live reports whether t is not stale. Any goroutine may ask, and the answer
 // may be old when it comes.
 func (s *Slots[T, P]) Live(t Token) bool {
-	return int(t.Slot) < s.table.Len() && atomic.LoadUint32(&P(s.table.At(int(t.Slot))).slot().Gen) == t.Gen
+	return t.Gen != 0 && int(t.Slot) < s.table.Len() && atomic.LoadUint32(&P(s.table.At(int(t.Slot))).slot().Gen) == t.Gen
 }
 
 // Token names the slot in its present use.

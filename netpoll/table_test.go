@@ -60,6 +60,10 @@ func TestAnybodyMayAskWhetherATokenIsLive(t *testing.T) {
 	}
 	close(over)
 	asking.Wait()
+	s.Put(s.Take(2))
+	if free := (Token{Slot: 1}); s.Live(free) || s.Get(free) != nil {
+		t.Error("a free slot is live")
+	}
 	if s.Live(Token{Slot: 2, Gen: keeper.Gen}) || s.Live(Token{Slot: 1 << 31, Gen: 1}) {
 		t.Error("slots are live that do not exist")
 	}

@@ -21,12 +21,7 @@ func (a *admin) closeConnection(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "an ID is up to 16 hexadecimal digits", http.StatusBadRequest)
 		return
 	}
-	if generation := id >> 32; generation == 0 { // no connection's, but free slots have it
-		err = server.ErrClosed
-	} else {
-		err = a.server.CloseID(id, frame.PolicyViolation, "closed by the operator")
-	}
-	if err != nil {
+	if a.server.CloseID(id, frame.PolicyViolation, "closed by the operator") != nil {
 		http.Error(w, "there is no such connection", http.StatusNotFound)
 		return
 	}
