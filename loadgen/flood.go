@@ -130,15 +130,10 @@ func (w *worker) answered(c *client, m message, now time.Duration) {
 		w.tally.counts[Foreign]++
 		return
 	}
-	f := w.flooder(c)
-	if m.number < f.got {
-		w.tally.counts[Repeated]++
-		return
+	if w.inOrder(m.number, &w.flooder(c).got, Missed) {
+		w.tally.counts[Answered]++
+		record(w.tally.flood, now-m.meant)
 	}
-	w.tally.counts[Missed] += uint64(m.number - f.got)
-	f.got = m.number + 1
-	w.tally.counts[Answered]++
-	record(w.tally.flood, now-m.meant)
 }
 
 // abandon counts what a flooder that ends will never be answered.

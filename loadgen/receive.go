@@ -59,20 +59,15 @@ func (w *worker) receive(c *client, payload []byte) {
 	case m.kind == kindFlood:
 		w.answered(c, m, now)
 	case m.kind == kindBroadcast && c.deaf:
-		w.tally.counts[DeafMissed] += uint64(m.number - c.got)
-		c.got = m.number + 1
-		w.tally.counts[DeafReceived]++
-	case m.kind == kindBroadcast:
-		if m.number < c.got {
-			w.tally.counts[Repeated]++
-			return
+		if w.inOrder(m.number, &c.got, DeafMissed) {
+			w.tally.counts[DeafReceived]++
 		}
-		// Those between are lost, or come later and count as repeated.
-		w.tally.counts[Missed] += uint64(m.number - c.got)
-		c.got = m.number + 1
-		w.tally.counts[Received]++
-		record(w.tally.broadcast, now-m.meant)
-		w.public.lastRecv.Store(int64(now))
+	case m.kind == kindBroadcast:
+		if w.inOrder(m.number, &c.got, Missed) {
+			w.tally.counts[Received]++
+			record(w.tally.broadcast, now-m.meant)
+			w.public.lastRecv.Store(int64(now))
+		}
 	case !c.asked:
 		w.tally.counts[Repeated]++
 	default:
@@ -83,6 +78,19 @@ func (w *worker) receive(c *client, payload []byte) {
 			w.ask(c, now)
 		}
 	}
+}
+
+// inOrder takes note of a numbered message of a series of which got have come.
+// Those between are lost, or come later and count as repeated: it is false for
+// one of these.
+func (w *worker) inOrder(number uint32, got *uint32, missed Counter) bool {
+	if number < *got {
+		w.tally.counts[Repeated]++
+		return false
+	}
+	w.tally.counts[missed] += uint64(number - *got)
+	*got = number + 1
+	return true
 }
 
 // control answers a control frame.

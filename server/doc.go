@@ -10,8 +10,14 @@
 //
 //	accept.go → handshake.go → read.go → Handler → Conn.Send → write.go
 //
-// and a broadcast's is Server.Broadcast → broadcast.go → write.go.
+// and a broadcast's is Server.Broadcast → broadcast.go → write.go. What a
+// socket does not take goes on in slow.go, what handlers have yet to hear lies
+// in queue.go and pool.go.
 //
-// Handler's functions run on the reactor, so they must not block: while one
-// does, none of the reactor's other connections is served.
+// Handler's functions run on workers and may block, unless Options.Mode says
+// otherwise. What a connection's handler has yet to hear is bounded: when it is
+// full, its peer is not read for a while (Options.WhenFull). What a peer has
+// yet to be sent is bounded too: when it is full, messages' policies decide
+// (WhenSlow). Both are told and counted long before: Handler.Slow, Stats and
+// Census.
 package server

@@ -159,3 +159,34 @@ func hear(c *websocket.Conn) string {
 	}
 	return string(data)
 }
+
+// Prices, of which a slow peer needs the newest only, and orders, of which it
+// must not miss any: it is closed rather.
+func ExampleConn_SendAs() {
+	const gold, silver = 1, 2
+	market, err := server.Listen("127.0.0.1:0", server.Handler{
+		Open: func(c server.Conn) {
+			c.SendAs(server.Kind{ID: gold, WhenSlow: server.Latest}, frame.Text, []byte("gold 2,650"))
+			c.SendAs(server.Kind{ID: silver, WhenSlow: server.Latest}, frame.Text, []byte("silver 31"))
+			c.SendAs(server.Kind{WhenSlow: server.CloseSlow}, frame.Text, []byte("your order was filled"))
+		},
+		Slow:    func(c server.Conn) { fmt.Println("does not keep up:", c.ID()) },
+		Drained: func(c server.Conn) { fmt.Println("keeps up again:", c.ID()) },
+	}, server.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go market.Run(ctx)
+
+	alice := join(market)
+	for range 3 {
+		fmt.Println("alice hears:", hear(alice))
+	}
+	// Output:
+	// alice hears: gold 2,650
+	// alice hears: silver 31
+	// alice hears: your order was filled
+}

@@ -108,6 +108,9 @@ func (r *reactor) owe(c *conn, p parcel) fate {
 		r.drop(c, o, i, DroppedOld)
 	}
 	r.keepFor(c, o, p)
+	if c.state != stateOpen { // its socket could not be waited for
+		return fateClosed
+	}
 	r.rise(c, o)
 	return fateOwed
 }

@@ -486,6 +486,11 @@ func TestTheCensus(t *testing.T) {
 		if n.Owed.Sum != uint64(sum) || s.Stats().Owed < int64(sum) {
 			t.Errorf("%d bytes are owed, %d by name, %d now", n.Owed.Sum, sum, s.Stats().Owed)
 		}
+		for _, id := range []uint64{0, 1 << 22, 1<<63 | 1<<31} {
+			if err := s.CloseID(id, frame.PolicyViolation, ""); err != server.ErrClosed {
+				t.Errorf("closing %#x, which is nobody, returned %v", id, err)
+			}
+		}
 		for id := range names {
 			must(s.CloseID(id, frame.PolicyViolation, "enough"))
 		}
