@@ -11,13 +11,14 @@ import (
 
 // blocking is a handler that sleeps for a second, and five callers: how many
 // of them a second it serves in some mode, and what becomes of others.
-func blocking(mode string, served, ping target, serve ...string) scenario {
+func blocking(mode string, served, ping, stalls target, serve ...string) scenario {
 	return scenario{
-		name: "blocking-" + mode, asked: true, mode: "echo", serve: append(serve, "--delay", "1s", "--reactors", "1"),
+		name: "blocking-" + mode, asked: true, mode: "echo", watched: true, serve: append(serve, "--delay", "1s", "--reactors", "1"),
 		load: loadgen.Config{Conns: 5, Active: 5, Echo: 10500 * time.Millisecond, Probe: 10 * time.Millisecond, Workers: 1},
 		figures: []figure{
 			{"handler of 1 s, 5 callers", "messages/s", served, func(o outcome) float64 { return o.load.Echo.Rate }},
 			{"another's ping during it, p99", "ms", ping, func(o outcome) float64 { return o.load.Probe.Busy.P99 }},
+			{"stalls that the watchdog flags", "", stalls, func(o outcome) float64 { return o.seen.last["lull_reactor_stalls_total"] }},
 		},
 	}
 }
