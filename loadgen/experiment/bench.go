@@ -174,7 +174,7 @@ var scenarios = []scenario{
 	flooding(),
 	scraping(),
 	slow("close"), slow("drop-new"), slow("drop-old"), slow("latest"),
-	blocking("inline", atLeast(0.9, 0.95), atLeast(100, 100), atLeast(1, 10), "--handlers", "inline"),
+	blocking("inline", atLeast(0.9, 0.95), atLeast(100, 100), atLeast(1, 3), "--handlers", "inline"),
 	blocking("serial", atLeast(0.9, 0.95), atMost(20, 5), atMost(0, 0), "--handlers", "serial"),
 	blocking("1-worker", atLeast(0.9, 0.95), atMost(20, 5), atMost(0, 0), "--handlers", "workers", "--workers", "1"),
 	blocking("5-workers", atLeast(4.5, 4.75), atMost(20, 5), atMost(0, 0), "--handlers", "workers", "--workers", "5"),
