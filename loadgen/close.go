@@ -28,7 +28,7 @@ func (w *worker) drop(c *client, why Counter, err error) {
 
 // ending is what the end of c counts as.
 func (c *client) ending(why Counter) Counter {
-	if c.deaf {
+	if c.is(deaf) {
 		return DeafEnded
 	}
 	return why

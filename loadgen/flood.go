@@ -149,7 +149,7 @@ func (w *worker) abandon(c *client) {
 func (w *worker) deafen(count int) {
 	for i := w.slots.High() - 1; i >= 0 && count > 0; i-- {
 		if c := w.slots.At(i); c != nil && c.state == open {
-			c.deaf = true
+			c.flags |= deaf
 			w.listen(c, 0)
 			count--
 		}
@@ -158,7 +158,7 @@ func (w *worker) deafen(count int) {
 
 func (w *worker) hear() {
 	for i := range w.slots.High() {
-		if c := w.slots.At(i); c != nil && c.deaf {
+		if c := w.slots.At(i); c != nil && c.is(deaf) {
 			w.listen(c, netpoll.In)
 		}
 	}

@@ -58,7 +58,7 @@ func (w *worker) receive(c *client, payload []byte) {
 		w.tally.counts[Foreign]++
 	case m.kind == kindFlood:
 		w.answered(c, m, now)
-	case m.kind == kindBroadcast && c.deaf:
+	case m.kind == kindBroadcast && c.is(deaf):
 		if w.inOrder(m.number, &c.got, DeafMissed) {
 			w.tally.counts[DeafReceived]++
 		}
@@ -68,10 +68,10 @@ func (w *worker) receive(c *client, payload []byte) {
 			record(w.tally.broadcast, now-m.meant)
 			w.public.lastRecv.Store(int64(now))
 		}
-	case !c.asked:
+	case !c.is(asked):
 		w.tally.counts[Repeated]++
 	default:
-		c.asked = false
+		c.flags &^= asked
 		w.tally.counts[Echoes]++
 		record(w.tally.echo, now-m.meant)
 		if now < w.echoEnd && w.polite.rate == 0 {

@@ -260,6 +260,7 @@ lost         4 messages
 ping, idle   first 0.05 ms, p50 0.06, p99 0.08, last 0.50
 ping, busy   first 0.05 ms, p50 1.00, p99 3.00, last 4.00
 echo         5000 messages, 1000 a second; first 0.10 ms, p50 0.20, p99 0.40, last 0.50
+flood        10 connections: 700 messages sent, 600 answered, 50 abandoned; first 1.00 ms, p50 2.00, p99 4.00, last 5.00
 ramp         2.00 s, 0.50 s of processor time
 broadcast    60.25 s, 1.00 s of processor time
 generator-limited: ramp: the generator used 95 % of all processors

@@ -41,7 +41,7 @@ func (w *worker) startEcho(o *order) {
 // passed over.
 func (w *worker) askSome() {
 	for n := w.polite.due(w.now); n > 0; n-- {
-		if c := w.slots.Get(w.polite.take()); c != nil && c.state == open && !c.asked {
+		if c := w.slots.Get(w.polite.take()); c != nil && c.state == open && !c.is(asked) {
 			w.ask(c, w.run.elapsed())
 		}
 	}
@@ -49,7 +49,7 @@ func (w *worker) askSome() {
 
 // ask sends a message that the server should echo.
 func (w *worker) ask(c *client, now time.Duration) {
-	c.asked = true
+	c.flags |= asked
 	w.tally.counts[Asked]++
 	w.send(c, message{meant: now, kind: kindEcho})
 }

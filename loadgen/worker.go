@@ -10,7 +10,7 @@ import (
 
 // client is a connection's slot.
 //
-//	0 FD   4 Gen   8 index   12 since   16 got   20 partial   24 state   25 asked, deaf   26 flood
+//	0 FD   4 Gen   8 index   12 since   16 got   20 partial   24 state   25 flags   26 flood
 //	└────────────────────────────── 28 bytes ───────────────────────────────┘
 type client struct {
 	netpoll.Slot
@@ -19,10 +19,18 @@ type client struct {
 	got     uint32 // broadcasts received, which come in order
 	partial uint32 // index of its partial, zero for none
 	state   state
-	asked   bool   // an echo is on its way
-	deaf    bool   // is not read, or was not
+	flags   flags
 	flood   uint16 // index of its flooder, zero for none
 }
+
+type flags uint8
+
+const (
+	asked flags = 1 << iota // an echo is on its way
+	deaf                    // is not read, or was not for some time
+)
+
+func (c *client) is(f flags) bool { return c.flags&f != 0 }
 
 // state is where a connection is in its life.
 //
