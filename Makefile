@@ -3,7 +3,7 @@ FUZZTIME ?= 30s
 
 export CGO_ENABLED = 0
 
-.PHONY: build test race interop rules fuzz bench experiment lint
+.PHONY: reality build test race interop rules shipped fuzz bench experiment lint
 
 # bin/lull, and bin/floor to compare it with.
 build:
@@ -25,10 +25,18 @@ rules:
 	promtool check rules server/admin/alerts.yml
 	promtool test rules server/admin/alerts_test.yml
 
+# Needs what tuning/deploy/install-checkers installs.
+shipped:
+	tuning/deploy/check
+
 fuzz:
 	for f in $$(grep -ho '^func Fuzz[A-Za-z]*' frame/*_test.go | cut -c6-); do \
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./frame || exit 1; \
 	done
+
+# Runs into six limits, to see whether the doctor was right. Needs root and nft.
+reality:
+	$(GO) test -tags reality -run Predictions -count=1 -v .
 
 # Both need a few minutes; the second also as many gigabytes as it finds.
 bench: build
@@ -40,5 +48,5 @@ experiment: build
 
 lint:
 	test -z "$$(gofmt -l .)"
-	$(GO) vet -tags interop ./...
-	$(GO) tool staticcheck -tags interop ./...
+	$(GO) vet -tags "interop reality" ./...
+	$(GO) tool staticcheck -tags "interop reality" ./...

@@ -13,6 +13,7 @@ var arrows = map[string][]string{
 	"frame":              nil,
 	"netpoll":            nil,
 	"tuning":             nil,
+	"tuning/deploy":      {"tuning"},
 	"server":             {"frame", "netpoll"},
 	"server/admin":       {"server", "frame", "tuning"},
 	"loadgen":            {"frame", "netpoll"},

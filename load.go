@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/loadgen"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/tuning"
 )
 
 type loadCommand struct {
@@ -36,6 +37,7 @@ type loadCommand struct {
 	Workers    int            `help:"Reactors; by default as many as it takes." placeholder:"N"`
 	FDTables   netpoll.Tables `name:"fd-tables" help:"Descriptor tables: shared, private or auto, which is private." default:"auto"`
 	Floor      bool           `help:"The server is the floor program: send the sample key and a masking key of zeros."`
+	Anyway     bool           `help:"Start although this machine will not hold --conns."`
 	JSON       string         `help:"Write the result to a file." type:"path" placeholder:"FILE"`
 }
 
@@ -54,6 +56,12 @@ Examples:
 
 func (c *loadCommand) Run(ctx context.Context) error {
 	sources, err := loadgen.ParseSources(c.Sources)
+	if err != nil {
+		return err
+	}
+	err = preflight(newLog(), c.Anyway, tuning.Demand{
+		Conns: c.Conns, Generator: true, Sources: len(sources), Targets: len(c.URL), Private: c.FDTables != netpoll.Shared,
+	})
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Serve WebSocket connections: a chat, or an echo."`
 	Load       loadCommand       `cmd:"" help:"Open many connections to a WebSocket server and measure it."`
 	Experiment experimentCommand `cmd:"" help:"Run server and generator on this machine and write a report."`
+	Doctor     doctorCommand     `cmd:"" help:"Say what this machine holds, and what stops it first."`
+	Tune       tuneCommand       `cmd:"" help:"Raise what is too low for so many connections, and put it back."`
 	Bench      benchCommand      `cmd:"" help:"Compare the server with the floor program, round by round."`
 }
 
@@ -56,8 +58,8 @@ func main() {
 	command.BindTo(ctx, (*context.Context)(nil))
 	switch err := command.Run(); {
 	case err == nil:
-	case errors.Is(err, errNotOK):
-		os.Exit(exitFailed)
+	case errors.Is(err, errNotOK), errors.As(err, new(exitCode)):
+		os.Exit(codeOf(err))
 	default:
 		parser.Errorf("%s", err)
 		os.Exit(exitFailed)

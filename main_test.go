@@ -101,8 +101,8 @@ func TestUsageErrorsExitWith64(t *testing.T) {
 }
 
 func TestHelpHasExamples(t *testing.T) {
-	for _, command := range []string{"serve", "load", "experiment", "bench"} {
-		if out, _, code := run(t, command, "--help"); code != 0 || !strings.Contains(out, "Examples:") {
+	for _, command := range []string{"serve", "load", "experiment", "bench", "doctor", "tune", "tune show", "tune apply", "tune revert", "tune addresses"} {
+		if out, _, code := run(t, append(strings.Fields(command), "--help")...); code != 0 || !strings.Contains(out, "Examples:") {
 			t.Errorf("lull %s --help: exit %d, %s", command, code, out)
 		}
 	}
@@ -257,8 +257,8 @@ func TestTheREADMEShowsTheHelp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range []string{"serve", "load", "experiment", "bench"} {
-		help, _, code := run(t, command, "--help")
+	for _, command := range []string{"serve", "load", "experiment", "bench", "doctor", "tune", "tune show", "tune apply", "tune revert", "tune addresses"} {
+		help, _, code := run(t, append(strings.Fields(command), "--help")...)
 		block := "```text\n$ lull " + command + " --help\n" + strings.TrimSpace(help) + "\n```\n"
 		if code != 0 || !strings.Contains(string(readme), block) {
 			t.Errorf("exit code %d; the README lacks\n%s", code, block)

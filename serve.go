@@ -40,6 +40,7 @@ type serveCommand struct {
 	MaxMessage   int64           `help:"Largest message, in bytes." default:"65536"`
 	Grace        time.Duration   `help:"How long connections have to leave at the end." default:"10s"`
 	Admin        string          `help:"Address of the page that shows the server, its metrics (Prometheus) and its API; port 0 is a free one, none if empty. Nobody is asked who he is there." default:"127.0.0.1:6060"`
+	Anyway       bool            `help:"Start although this machine will not hold --max-conns."`
 	StatusPeriod time.Duration   `name:"status" help:"How often to say how many connections there are; 0 is never." default:"5s"`
 }
 
@@ -58,6 +59,9 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		c.FDTables = netpoll.Private // the handlers below open no descriptors
 	}
 	log := newLog()
+	if err := c.preflight(log); err != nil {
+		return err
+	}
 	s, err := server.Listen(strings.Join(c.Listen, ","), c.handler(), server.Options{
 		Mode: c.Handlers, Workers: c.Workers, WhenFull: c.WhenFull, QueueMessages: c.QueueLength,
 		WhenSlow: c.WhenSlow, MaxOutbox: c.MaxOutbox,
@@ -80,7 +84,35 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if c.StatusPeriod > 0 {
 		go newStatus(s, log).run(ctx, c.StatusPeriod)
 	}
+	go notify(ctx, s.Stalled, log)
 	return s.Run(ctx)
+}
+
+// preflight says what would stop as many connections as are wanted, rather
+// than run into it.
+func (c *serveCommand) preflight(log *slog.Logger) error {
+	if c.MaxConns == 0 {
+		return nil // as many as there is room for
+	}
+	return preflight(log, c.Anyway, tuning.Demand{
+		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), Ping: c.IdleTimeout / 2,
+	})
+}
+
+// preflight holds this machine against a demand.
+func preflight(log *slog.Logger, anyway bool, d tuning.Demand) error {
+	warnings, refusal := tuning.Preflight(d)
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+	switch {
+	case refusal == nil:
+	case anyway:
+		log.Warn(refusal.Error())
+	default:
+		return fmt.Errorf("%w; --anyway tries all the same", refusal)
+	}
+	return nil
 }
 
 // watch serves what admin shows of s, until stop.

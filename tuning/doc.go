@@ -2,7 +2,10 @@
 // run into: where each stands, what it allows, what happens when it is hit,
 // and how it is raised and put back.
 //
-// [Read] takes stock of a machine, [Demand] says what is wanted of it, and
-// [Check] holds one against the other, limit by limit. Files are read below a
-// root, so that tests and other machines' fixtures can stand in for /proc.
+// [Read] takes stock of a [Machine], a [Demand] says what is wanted of it, and
+// [Machine.Check] holds one against the other, limit by limit, as [Limits]
+// lists them. [Machine.Diagnose] makes of that what lull doctor shows, and
+// [Preflight] what a program should know before it opens connections. Files are
+// read below a root, so that tests and other machines' fixtures can stand in
+// for /proc.
 package tuning

@@ -84,3 +84,15 @@ func asAnybody(t *testing.T, f func()) {
 	}()
 	f()
 }
+
+// put writes a file below a machine's root.
+func put(t *testing.T, m *Machine, path, text string) {
+	t.Helper()
+	full := filepath.Join(m.root, path)
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(full, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -12,9 +12,9 @@ import (
 // plenty is a machine without a limit that matters, whose sysctls this process
 // may not change unless they are made writable.
 func plenty(t *testing.T) *Machine {
-	m := &Machine{root: t.TempDir(), Memory: 1 << 50, Available: 1 << 50, OpenFiles: 1 << 40}
+	m := &Machine{root: t.TempDir(), Memory: 1 << 50, OpenFiles: 1 << 40}
 	write(t, m, map[string]string{
-		"fs.file-max": "1000000000000", "fs.epoll.max_user_watches": "1000000000000",
+		"fs.nr_open": "1000000000000", "fs.file-max": "1000000000000", "fs.epoll.max_user_watches": "1000000000000",
 		"net.core.somaxconn": "65535", "net.ipv4.tcp_mem": "1 1000000000000 1000000000000",
 	})
 	return m
@@ -60,21 +60,39 @@ func TestEachLimitStopsSomewhere(t *testing.T) {
 			m.Files = 20_000
 			write(t, m, map[string]string{"fs.file-max": "100000"})
 		}, both, 40_000},
-		// Reactors watch some, at most 4 each: 4096.
+		// Reactors watch some: 128.
 		{"fs.epoll.max_user_watches", "one end", func(t *testing.T, m *Machine) {
-			write(t, m, map[string]string{"fs.epoll.max_user_watches": "104096"})
+			write(t, m, map[string]string{"fs.epoll.max_user_watches": "100128"})
 		}, server, 100_000},
 		{"fs.epoll.max_user_watches", "both ends, one user: 100,000 ÷ 2", func(t *testing.T, m *Machine) {
-			write(t, m, map[string]string{"fs.epoll.max_user_watches": "104096"})
+			write(t, m, map[string]string{"fs.epoll.max_user_watches": "100128"})
 		}, both, 50_000},
 		// 64,512 from each address to each target.
 		{"source ports", "16 × 2 × 64,512", func(*testing.T, *Machine) {}, sources, 2_064_384},
 		{"source ports", "a target at the least", func(*testing.T, *Machine) {}, someSources, 64_512},
-		// 4150 bytes are the kernel's and 64 lull's, for each end; half a
-		// gibibyte is everybody else's.
-		{"memory", "one end", func(_ *testing.T, m *Machine) { m.Available = 512<<20 + 1000*4214 }, server, 1000},
-		{"memory", "both ends", func(_ *testing.T, m *Machine) { m.Available = 512<<20 + 1000*8428 }, both, 1000},
-		{"memory", "less than the reserve", func(_ *testing.T, m *Machine) { m.Available = 100 << 20 }, server, 0},
+		// A socket is 3864.9 bytes, epoll's 208 and a descriptor 12 beside it:
+		// 4084.9, and 45 are lull's. The generator's end has 128 more for its port.
+		// A process takes 12 MiB; half a gibibyte is everybody else's.
+		{"memory", "one end", func(_ *testing.T, m *Machine) { m.Memory = 512<<20 + 12<<20 + 1000*4130 }, server, 1000},
+		{"memory", "both ends", func(_ *testing.T, m *Machine) { m.Memory = 512<<20 + 24<<20 + 1000*8388 }, both, 1000},
+		{"memory", "what is used", func(_ *testing.T, m *Machine) { m.Memory, m.Used = 3<<30+524<<20+1000*4130, 3<<30 }, server, 1000},
+		{"memory", "less than the reserve", func(_ *testing.T, m *Machine) { m.Memory = 100 << 20 }, server, 0},
+		// A small message that waits takes 1064 bytes and itself: 32 make 1096.
+		{"memory", "with a message", func(_ *testing.T, m *Machine) { m.Memory = 524<<20 + 1000*5226 }, Demand{Server: true, Fanout: 32}, 1000},
+		// Conntrack's entry and its place are 272.
+		{"memory", "tracked", func(t *testing.T, m *Machine) {
+			m.Memory = 524<<20 + 1000*4402
+			write(t, m, map[string]string{"net.netfilter.nf_conntrack_count": "5"})
+		}, server, 1000},
+		{"fs.nr_open", "one table", func(t *testing.T, m *Machine) { write(t, m, map[string]string{"fs.nr_open": "1048576"}) }, server, 1_048_448},
+		// 7 of conntrack's 262,144 are somebody else's.
+		{"net.netfilter.nf_conntrack_max", "rules that look", func(t *testing.T, m *Machine) {
+			write(t, m, map[string]string{"net.netfilter.nf_conntrack_max": "262144", "net.netfilter.nf_conntrack_count": "7"})
+		}, both, 262_137},
+		// 64,512 less 8080 and 9000 to 9009; 80 was none of them.
+		{"source ports", "reserved", func(t *testing.T, m *Machine) {
+			write(t, m, map[string]string{"net.ipv4.ip_local_reserved_ports": "80,8080,9000-9009"})
+		}, someSources, 64_501},
 	}
 	for _, r := range rows {
 		t.Run(r.name+", "+r.why, func(t *testing.T) {
@@ -111,11 +129,17 @@ func TestFindingsCompareNeedAndHave(t *testing.T) {
 		{"RLIMIT_NOFILE", server, 1128},                                  // 128 + 1000
 		{"RLIMIT_NOFILE", Demand{Private: true, Conns: 1_000_000}, 2129}, // 128 + 1024 + 976.6
 		{"fs.file-max", both, 2000},                                      // none open yet
-		{"fs.epoll.max_user_watches", both, 6096},                        // 4096 + 2 × 1000
-		{"memory", server, 512<<20 + 4_214_000},
+		{"fs.epoll.max_user_watches", both, 2128},                        // 128 + 2 × 1000
+		{"memory", server, 524<<20 + 4_129_901},                          // 1000 × 4129.9, above, rounded up
+		{"fs.nr_open", server, 1128},
 		{"net.core.somaxconn", server, 65_535},                          // whatever their number
 		{"net.core.somaxconn", Demand{Generator: true, Conns: 1000}, 0}, // only who listens
-		{"net.ipv4.tcp_mem", server, 1000},                              // a page each
+		{"net.ipv4.tcp_mem", Demand{Conns: 1000, Fanout: 32}, 1000},     // a page each
+		{"net.ipv4.tcp_mem", Demand{Conns: 1000, Fanout: 4096}, 2000},   // 1064 + 4096 bytes are two
+		{"net.ipv4.tcp_mem", server, 0},                                 // no message
+		{"TCP hash table", both, 125},                                   // 2000 ÷ 16
+		{"net.ipv4.tcp_tw_reuse", server, 0},
+		{"net.ipv4.tcp_tw_reuse", both, 1},
 	}
 	for _, r := range rows {
 		m := plenty(t)
@@ -135,7 +159,7 @@ func TestSoftLimitsStopNobody(t *testing.T) {
 	m := plenty(t)
 	write(t, m, map[string]string{"net.core.somaxconn": "128", "net.ipv4.tcp_mem": "100 50000 90000"})
 	protect(t, m)
-	d := Demand{Conns: 1_000_000, Server: true}
+	d := Demand{Conns: 1_000_000, Server: true, Fanout: 32}
 	asAnybody(t, func() {
 		if most, by := m.Largest(d); most != d.Conns || by != nil {
 			t.Errorf("%d, stopped by %+v", most, by)
@@ -151,14 +175,14 @@ func TestSoftLimitsStopNobody(t *testing.T) {
 // Raise will do what is needed, so it stops nobody.
 func TestSysctlsThatCanBeRaisedStopNobody(t *testing.T) {
 	m := plenty(t)
-	write(t, m, map[string]string{"fs.file-max": "1000", "fs.epoll.max_user_watches": "5000"})
+	write(t, m, map[string]string{"fs.file-max": "1000", "fs.epoll.max_user_watches": "900"})
 	d := Demand{Conns: 1_000_000, Server: true}
 	if most, by := m.Largest(d); most != d.Conns || by != nil {
 		t.Errorf("%d, stopped by %+v", most, by)
 	}
 	protect(t, m)
 	asAnybody(t, func() {
-		if most, by := m.Largest(d); most != 904 || by == nil || by.Name != "fs.epoll.max_user_watches" { // 5000 − 4096
+		if most, by := m.Largest(d); most != 772 || by == nil || by.Name != "fs.epoll.max_user_watches" { // 900 − 128
 			t.Errorf("%d, stopped by %+v", most, by)
 		}
 	})
@@ -173,20 +197,20 @@ func TestTheLowestLimitIsNamed(t *testing.T) {
 	}{
 		// 65,535 − 128 descriptors.
 		{"m4.xlarge", Demand{Conns: 1_000_000, Server: true}, 65_407, "RLIMIT_NOFILE"},
-		// 3,663,543 − 4096 watches; memory would do for
-		// (15 GiB − 512 MiB) ÷ 4214 = 3,694,650.
-		{"m4.xlarge", Demand{Conns: 4_000_000, Server: true, Private: true}, 3_659_447, "fs.epoll.max_user_watches"},
+		// 3,663,543 − 128 watches; memory would do for
+		// (14.99 GiB − 524 MiB) ÷ 4129.9 = 3,764,402.
+		{"m4.xlarge", Demand{Conns: 4_000_000, Server: true, Private: true}, 3_663_415, "fs.epoll.max_user_watches"},
 		{"m4.xlarge", Demand{Conns: 1_000_000, Server: true, Private: true}, 1_000_000, ""},
-		// 3,659,447 watches ÷ 2, where memory would do for 1,847,325.
-		{"m4.xlarge", Demand{Conns: 2_000_000, Server: true, Generator: true, Private: true}, 1_829_723, "fs.epoll.max_user_watches"},
+		// 3,663,415 watches ÷ 2, where memory would do for 1,851,978.
+		{"m4.xlarge", Demand{Conns: 2_000_000, Server: true, Generator: true, Private: true}, 1_831_707, "fs.epoll.max_user_watches"},
 		// 10 × 64,512.
 		{"m4.xlarge", Demand{Conns: 1_000_000, Generator: true, Private: true, Sources: 10, Targets: 1}, 645_120, "source ports"},
 		// 4096 − 128 descriptors.
 		{"container", Demand{Conns: 100_000, Server: true}, 3968, "RLIMIT_NOFILE"},
-		// (1 GiB − 512 MiB) ÷ 4214.
-		{"container", Demand{Conns: 1_000_000, Server: true, Private: true}, 127_401, "memory"},
+		// (1 GiB − 512 MiB − 12 MiB) ÷ 4129.9.
+		{"container", Demand{Conns: 1_000_000, Server: true, Private: true}, 126_949, "memory"},
 		// (197,318 − 2336) ÷ 2 = 97,491 files, but memory ends first.
-		{"container", Demand{Conns: 1_000_000, Server: true, Generator: true, Private: true}, 63_700, "memory"},
+		{"container", Demand{Conns: 1_000_000, Server: true, Generator: true, Private: true}, 61_005, "memory"},
 		{"container", Demand{Conns: 0, Server: true}, 0, ""},
 		{"garbage", Demand{Conns: 1_000_000, Server: true, Generator: true}, 1_000_000, ""},
 	}
@@ -207,13 +231,13 @@ func TestTheLowestLimitIsNamed(t *testing.T) {
 }
 
 func TestWhatIsUnknownStopsNobody(t *testing.T) {
-	m := &Machine{root: t.TempDir(), Memory: Unknown, Available: Unknown, OpenFiles: Unknown, Files: Unknown}
+	m := &Machine{root: t.TempDir(), Memory: Unknown, Used: Unknown, OpenFiles: Unknown, Files: Unknown}
 	d := Demand{Conns: 2_000_000_000, Server: true, Generator: true}
 	if most, by := m.Largest(d); most != d.Conns || by != nil {
 		t.Errorf("%d, stopped by %+v", most, by)
 	}
 	for _, f := range m.Check(d) {
-		if !f.OK() || f.Conns < d.Conns || f.Limit.Name != "source ports" && f.Have != Unknown {
+		if !f.OK() || f.Conns < d.Conns || f.Need > 0 && f.Have != Unknown && f.Have != Unlimited && f.Limit.Name != "idle, behind a load balancer" {
 			t.Errorf("%s: %+v", f.Limit.Name, f)
 		}
 	}
@@ -273,7 +297,7 @@ func TestAbsurdDemandsAreJudged(t *testing.T) {
 func TestLimitsSayWhatToDo(t *testing.T) {
 	seen := map[string]bool{}
 	for _, l := range Limits {
-		if l.Name == "" || seen[l.Name] || l.Symptom == "" || l.Fix == "" || (l.have == nil) == (l.Sysctl == "") {
+		if l.Name == "" || seen[l.Name] || l.Symptom == "" || l.Fix == "" || l.Where == "" || l.Formula == "" || l.Scope == "" || l.Source == "" || l.have == nil && l.Sysctl == "" {
 			t.Errorf("%+v", l)
 		}
 		if l.Sysctl != "" && !strings.Contains(l.Fix, l.Sysctl) {
@@ -339,8 +363,8 @@ func TestPortsAreCountedToTheLast(t *testing.T) {
 func TestWhatIsOKStopsNobody(t *testing.T) {
 	m := plenty(t)
 	const all = "9223372036854775807" // systemd's fs.file-max
-	m.OpenFiles, m.Available = 1<<62, 1<<62
-	write(t, m, map[string]string{"fs.file-max": all, "fs.epoll.max_user_watches": all, "net.ipv4.tcp_mem": "1 " + all + " " + all})
+	m.OpenFiles, m.Memory = 1<<62, 1<<62
+	write(t, m, map[string]string{"fs.nr_open": all, "fs.file-max": all, "fs.epoll.max_user_watches": all, "net.ipv4.tcp_mem": "1 " + all + " " + all})
 	protect(t, m)
 	asAnybody(t, func() {
 		d := Demand{Conns: 1_000_000_000_000, Server: true}

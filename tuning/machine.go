@@ -2,6 +2,7 @@ package tuning
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,23 +12,28 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// Unknown is a figure that could not be read.
-const Unknown int64 = -1
+// Figures that are none.
+const (
+	Unknown   int64 = -1            // it could not be read
+	Unlimited int64 = math.MaxInt64 // there is no limit
+)
 
 // capSysAdmin is CAP_SYS_ADMIN's bit in a capability set, capabilities(7).
 const capSysAdmin = 1 << 21
 
 // Machine is what was read of one. A figure that could not be read is Unknown.
 type Machine struct {
-	Kernel     string // release
-	Processors int
-	Memory     int64 // bytes of RAM
-	Available  int64 // bytes that the kernel thinks could be used now
-	OpenFiles  int64 // this process's RLIMIT_NOFILE, which Go raises to the hard limit
-	Files      int64 // files open on the whole machine
-	Privileged bool  // has CAP_SYS_ADMIN, which fs.file-max does not bind
+	Kernel       string // release
+	Processors   int
+	Memory       int64  // bytes of RAM
+	Used         int64  // bytes of it that are neither free nor hold a file's pages
+	OpenFiles    int64  // this process's RLIMIT_NOFILE, the hard one, to which Go raises the other
+	Files        int64  // files open on the whole machine
+	Capabilities uint64 // this process's, effective
+	Privileged   bool   // has CAP_SYS_ADMIN, which fs.file-max does not bind
 
-	root string
+	root  string
+	stats func(device string) (map[string]uint64, error) // in place of ethtool's
 }
 
 // Read takes stock of the machine whose file systems are mounted below root,
@@ -39,24 +45,42 @@ func Read(root string) (*Machine, error) {
 	}
 	m := &Machine{
 		root: root, Processors: runtime.NumCPU(),
-		Memory: Unknown, Available: Unknown, OpenFiles: Unknown, Files: Unknown,
+		Memory: Unknown, Used: Unknown, OpenFiles: Unknown, Files: Unknown,
 	}
 	m.Kernel, _ = m.sysctl("kernel.osrelease")
 	if info, err := fs.Meminfo(); err == nil {
-		m.Memory, m.Available = number(info.MemTotalBytes), number(info.MemAvailableBytes)
+		m.Memory, m.Used = number(info.MemTotalBytes), used(info)
 	}
 	if nr, err := fs.SysctlInts("fs.file-nr"); err == nil && len(nr) > 0 {
 		m.Files = int64(nr[0])
 	}
+	m.OpenFiles = openFiles(m.text("proc/self/limits"))
 	if self, err := fs.Self(); err == nil {
-		if limits, err := self.Limits(); err == nil {
-			m.OpenFiles = int64(min(limits.OpenFiles, 1<<62))
-		}
 		if status, err := self.NewStatus(); err == nil {
+			m.Capabilities = status.CapEff
 			m.Privileged = status.CapEff&capSysAdmin != 0
 		}
 	}
 	return m, nil
+}
+
+// used is the memory that cannot be had. All of the kernel's own is in it, also
+// what it calls reclaimable: the inodes and dentries of open sockets are not.
+func used(info procfs.Meminfo) int64 {
+	total, free := number(info.MemTotalBytes), number(info.MemFreeBytes)
+	if total == Unknown || free == Unknown {
+		return Unknown
+	}
+	pages := max(0, number(info.BuffersBytes)) + max(0, number(info.CachedBytes)) - max(0, number(info.ShmemBytes))
+	return max(0, total-free-max(0, pages))
+}
+
+// free is the memory that connections may take.
+func (m *Machine) free() int64 {
+	if m.Memory == Unknown || m.Used == Unknown {
+		return Unknown
+	}
+	return m.Memory - m.Used
 }
 
 func number(n *uint64) int64 {
@@ -64,6 +88,30 @@ func number(n *uint64) int64 {
 		return Unknown
 	}
 	return int64(*n)
+}
+
+// openFiles finds the hard limit of open files in what /proc tells of limits.
+func openFiles(limits string) int64 {
+	for line := range strings.Lines(limits) {
+		values, found := strings.CutPrefix(line, "Max open files")
+		fields := strings.Fields(values)
+		if !found || len(fields) < 2 {
+			continue
+		}
+		if fields[1] == "unlimited" {
+			return Unlimited
+		}
+		if n, err := strconv.ParseInt(fields[1], 10, 64); err == nil && n >= 0 {
+			return n
+		}
+	}
+	return Unknown
+}
+
+// text reads a file below the root, "" if it cannot.
+func (m *Machine) text(path string) string {
+	b, _ := os.ReadFile(filepath.Join(m.root, path))
+	return strings.TrimSpace(string(b))
 }
 
 // path is where a sysctl stands.
@@ -80,8 +128,16 @@ func (m *Machine) sysctl(name string) (string, error) {
 // sysctlField reads one of a sysctl's numbers.
 func (m *Machine) sysctlField(name string, field int) int64 {
 	text, err := m.sysctl(name)
+	if err != nil {
+		return Unknown
+	}
+	return fieldOf(text, field)
+}
+
+// fieldOf is one of a sysctl's numbers.
+func fieldOf(text string, field int) int64 {
 	fields := strings.Fields(text)
-	if err != nil || field >= len(fields) {
+	if field >= len(fields) {
 		return Unknown
 	}
 	n, err := strconv.ParseInt(fields[field], 10, 64)

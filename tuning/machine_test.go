@@ -3,6 +3,7 @@ package tuning
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -15,20 +16,20 @@ func TestReadMachines(t *testing.T) {
 	}{
 		{"m4.xlarge", Machine{
 			Kernel: "6.1.112-122.189.amzn2023.x86_64",
-			Memory: 16463508 << 10, Available: 15 << 30, OpenFiles: 65535, Files: 1504,
+			Memory: 16463508 << 10, Used: 744700 << 10, OpenFiles: 65535, Files: 1504,
 		}},
 		{"container", Machine{
 			Kernel: "5.10.0-28-cloud-amd64",
-			Memory: 2010240 << 10, Available: 1 << 30, OpenFiles: 4096, Files: 2336,
+			Memory: 2010240 << 10, Used: 961664 << 10, OpenFiles: 4096, Files: 2336, Capabilities: 0xa80425fb,
 		}},
-		{"garbage", Machine{Memory: Unknown, Available: Unknown, OpenFiles: Unknown, Files: Unknown}},
+		{"garbage", Machine{Memory: Unknown, Used: Unknown, OpenFiles: Unknown, Files: Unknown}},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			root := fixture(t, r.name)
 			got := mustRead(t, root)
 			r.want.root, r.want.Processors = root, runtime.NumCPU()
-			if *got != r.want {
+			if !reflect.DeepEqual(*got, r.want) {
 				t.Errorf("got %+v\nwant %+v", *got, r.want)
 			}
 		})
@@ -69,9 +70,9 @@ func TestFiguresThatAreMissingAreUnknown(t *testing.T) {
 		remove string
 		want   func(*Machine) bool
 	}{
-		{"meminfo", func(m *Machine) bool { return m.Memory == Unknown && m.Available == Unknown && m.OpenFiles == 65535 }},
+		{"meminfo", func(m *Machine) bool { return m.Memory == Unknown && m.Used == Unknown && m.OpenFiles == 65535 }},
 		{"self", func(m *Machine) bool { return m.OpenFiles == Unknown && !m.Privileged && m.Files == 1504 }},
-		{"1/limits", func(m *Machine) bool { return m.OpenFiles == Unknown && m.Available > 0 }},
+		{"1/limits", func(m *Machine) bool { return m.OpenFiles == Unknown && m.Used > 0 }},
 		{"1/status", func(m *Machine) bool { return !m.Privileged && m.OpenFiles == 65535 }},
 		{"sys/fs/file-nr", func(m *Machine) bool { return m.Files == Unknown && m.Kernel != "" }},
 		{"sys/kernel/osrelease", func(m *Machine) bool { return m.Kernel == "" && m.Files == 1504 }},
@@ -87,13 +88,36 @@ func TestFiguresThatAreMissingAreUnknown(t *testing.T) {
 	}
 }
 
-// Linux before 3.14 tells no MemAvailable.
-func TestMemoryWithoutWhatIsAvailable(t *testing.T) {
+// What the kernel calls reclaimable is not free: open sockets' inodes and
+// dentries are in it. A file's pages are, unless the file lies in memory.
+func TestUsedMemoryIsWhatCannotBeHad(t *testing.T) {
+	rows := []struct {
+		meminfo string
+		used    int64 // KiB
+	}{
+		{"MemTotal: 1000 kB\nMemFree: 600 kB\n", 400},
+		{"MemTotal: 1000 kB\nMemFree: 600 kB\nMemAvailable: 990 kB\nSReclaimable: 300 kB\n", 400},
+		{"MemTotal: 1000 kB\nMemFree: 600 kB\nBuffers: 50 kB\nCached: 150 kB\nShmem: 100 kB\n", 300},
+		{"MemTotal: 1000 kB\nMemFree: 600 kB\nCached: 50 kB\nShmem: 100 kB\n", 400},
+		{"MemTotal: 1000 kB\nMemFree: 600 kB\nCached: 500 kB\n", 0},
+	}
+	for _, r := range rows {
+		root := fixture(t, "m4.xlarge")
+		if err := os.WriteFile(filepath.Join(root, "proc/meminfo"), []byte(r.meminfo), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if m := mustRead(t, root); m.Memory != 1000<<10 || m.Used != r.used<<10 {
+			t.Errorf("%q: %d of %d bytes used", r.meminfo, m.Used, m.Memory)
+		}
+	}
+}
+
+func TestMemoryThatIsTotalOnly(t *testing.T) {
 	root := fixture(t, "m4.xlarge")
 	if err := os.WriteFile(filepath.Join(root, "proc/meminfo"), []byte("MemTotal: 1024 kB\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if m := mustRead(t, root); m.Memory != 1<<20 || m.Available != Unknown {
+	if m := mustRead(t, root); m.Memory != 1<<20 || m.Used != Unknown || m.free() != Unknown {
 		t.Errorf("%+v", m)
 	}
 }
@@ -121,7 +145,7 @@ func TestNoLimitOnOpenFilesIsALargeOne(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "proc/1/limits"), []byte(limits), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if m := mustRead(t, root); m.OpenFiles != 1<<62 {
+	if m := mustRead(t, root); m.OpenFiles != Unlimited {
 		t.Errorf("%d open files", m.OpenFiles)
 	}
 }
@@ -146,7 +170,7 @@ func TestReadNeedsAProc(t *testing.T) {
 
 func TestReadThisMachine(t *testing.T) {
 	m := mustRead(t, "/")
-	if m.Kernel == "" || m.Processors < 1 || m.Memory < 64<<20 || m.Available < 1<<20 || m.Available > m.Memory || m.OpenFiles < 1 || m.Files < 1 {
+	if m.Kernel == "" || m.Processors < 1 || m.Memory < 64<<20 || m.Used < 1<<20 || m.Used > m.Memory || m.OpenFiles < 1 || m.Files < 1 {
 		t.Errorf("%+v", m)
 	}
 }

@@ -47,7 +47,7 @@ func (m *Machine) Restore(changes []Change) error {
 		now, err := m.sysctl(c.Name)
 		switch {
 		case err != nil:
-		case strings.Join(strings.Fields(now), " ") != strings.Join(strings.Fields(c.New), " "):
+		case !same(now, c.New):
 			err = fmt.Errorf("it is %q by now, not %q", now, c.New)
 		default:
 			err = m.write(c.Name, c.Old)
@@ -71,6 +71,15 @@ func raised(value string, field int, need int64) string {
 	return strings.Join(fields, " ")
 }
 
+// write gives a sysctl a value. It makes no file where there is none.
 func (m *Machine) write(name, value string) error {
-	return os.WriteFile(m.path(name), []byte(value), 0)
+	if err := step("set " + name); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(m.path(name), os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value + "\n")
+	return errors.Join(err, f.Close())
 }

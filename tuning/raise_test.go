@@ -10,7 +10,7 @@ import (
 )
 
 // million is what the famous experiment wants of one machine.
-var million = Demand{Conns: 1_000_000, Server: true, Generator: true, Private: true}
+var million = Demand{Conns: 1_000_000, Server: true, Generator: true, Private: true, Fanout: 32}
 
 func sysctls(t *testing.T, m *Machine) map[string]string {
 	t.Helper()
@@ -50,7 +50,7 @@ func TestRaiseRaisesWhatIsTooLow(t *testing.T) {
 			map[string]string{"fs.epoll.max_user_watches": "500000"},
 			map[string]string{
 				"fs.file-max":               "9223372036854775807", // systemd's
-				"fs.epoll.max_user_watches": "2004096",             // 4096 + 2 × 1,000,000
+				"fs.epoll.max_user_watches": "2000128",             // 4096 + 2 × 1,000,000
 				"net.core.somaxconn":        "65535",
 				"net.ipv4.tcp_mem":          "190473 1000000 1000000", // the first stays
 			},
@@ -195,7 +195,7 @@ func TestWhatCannotBeRaisedIsToldAndTheRestDone(t *testing.T) {
 				t.Errorf("error %v does not say %q", err, words)
 			}
 		}
-		if len(changes) != 1 || changes[0] != (Change{"fs.epoll.max_user_watches", "435814", "2004096"}) {
+		if len(changes) != 1 || changes[0] != (Change{"fs.epoll.max_user_watches", "435814", "2000128"}) {
 			t.Errorf("changes %+v", changes)
 		}
 		if err := m.Restore(changes); err != nil {

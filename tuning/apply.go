@@ -1,0 +1,632 @@
+package tuning
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// SysctlPath is the file that gives the kernel its values at boot.
+const SysctlPath = "/etc/sysctl.d/90-lull.conf"
+
+// Choice is what a person wants of the settings.
+type Choice struct {
+	Only []string // these and no others, if there are any
+	With []string // these too, of those that must be named
+}
+
+// Plan is what Apply would do. Making one changes nothing.
+type Plan struct {
+	Rows     []Row // kernel settings
+	Units    []Row // limits of units, which are in Files
+	Files    []PlannedFile
+	Warnings []string
+
+	again func() (*Plan, error) // from the machine as it is by then
+}
+
+// Row is what a plan has in mind for a setting.
+type Row struct {
+	Setting
+	Now   string // "" if there is no such thing here
+	After string
+	Skip  string // why nothing is done; "" if something is
+}
+
+// PlannedFile is a file and what will be in it.
+type PlannedFile struct {
+	Path string
+	Text []byte
+}
+
+// Empty reports whether there is nothing to do.
+func (p *Plan) Empty() bool { return len(p.Changes()) == 0 && len(p.Files) == 0 }
+
+// Changes are the kernel settings that the plan changes.
+func (p *Plan) Changes() []Change {
+	var changes []Change
+	for _, r := range p.Rows {
+		if r.Skip == "" {
+			changes = append(changes, Change{r.Name, r.Now, r.After})
+		}
+	}
+	return changes
+}
+
+// Plan says what it takes to give a machine what a demand wants of it: kernel
+// settings now, and with files at every boot, and the descriptors of the units
+// that systemd starts. It raises and never lowers.
+func (m *Machine) Plan(d Demand, c Choice) (*Plan, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	others := *m
+	others.Privileged = false // what root is spared the server meets, who is not root
+	return m.plan(d, c, others.Settings(d))
+}
+
+func (m *Machine) plan(d Demand, c Choice, settings []Setting) (*Plan, error) {
+	p := &Plan{again: func() (*Plan, error) { return m.plan(d, c, settings) }}
+	applied, err := loadState[state](m, StateFile)
+	if errors.Is(err, fs.ErrPermission) {
+		p.Warnings = append(p.Warnings, err.Error()+": what was applied before is not considered")
+	} else if err != nil {
+		return nil, err
+	}
+	for _, s := range settings {
+		r, err := m.row(s, c)
+		if err != nil {
+			return nil, err
+		}
+		p.Rows = append(p.Rows, r)
+	}
+	if err := m.planSysctls(p, applied); err != nil {
+		return nil, err
+	}
+	if c.includes(limitSetting) {
+		if err := m.planUnits(p, d, applied); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// Check finds names that nothing has.
+func (c Choice) Check() error {
+	known := []string{limitSetting.Name}
+	for _, l := range Limits {
+		if l.Sysctl != "" {
+			known = append(known, l.Sysctl)
+		}
+	}
+	for _, name := range slices.Concat(c.Only, c.With) {
+		if !slices.Contains(known, sysctlName(name)) {
+			slices.Sort(known)
+			return fmt.Errorf("tuning: there is no %q to tune, only %s", name, strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
+// includes reports whether a setting is to be changed.
+func (c Choice) includes(s Setting) bool {
+	named := func(names []string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return sysctlName(n) == s.Name })
+	}
+	if named(c.Only) || named(c.With) {
+		return true
+	}
+	return len(c.Only) == 0 && !s.Named
+}
+
+// Reasons to leave a setting as it is.
+const (
+	skipEnough = "enough"
+	skipNamed  = "left: it can do harm, so it must be named"
+	skipChoice = "left: not chosen"
+	skipAbsent = "not in this kernel, or not in this network namespace"
+)
+
+func (m *Machine) row(s Setting, c Choice) (Row, error) {
+	now, err := m.sysctl(s.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Row{Setting: s, Skip: skipAbsent}, nil
+	}
+	if err != nil {
+		return Row{}, fmt.Errorf("tuning: read %s: %w", s.Name, err)
+	}
+	after, err := s.raise(now)
+	if err != nil {
+		return Row{}, fmt.Errorf("tuning: raise %s from %q: %w", s.Name, now, err)
+	}
+	r := Row{Setting: s, Now: now, After: now}
+	switch {
+	case same(now, after):
+		r.Skip = skipEnough
+	case c.includes(s):
+		r.After = after
+	case s.Named:
+		r.Skip = skipNamed
+	default:
+		r.Skip = skipChoice
+	}
+	return r, nil
+}
+
+// planSysctls plans the file for the next boot. It keeps what the file holds
+// already, and adds what changes now or was changed by an earlier apply: that
+// one may have been killed before it came to the file.
+func (m *Machine) planSysctls(p *Plan, applied *state) error {
+	had, err := m.contentOf(SysctlPath)
+	if err != nil {
+		return fmt.Errorf("tuning: plan a file: %w", err)
+	}
+	var settings []Setting
+	if had != nil {
+		settings = parseSysctls(had.Text)
+	}
+	before := slices.Clone(settings)
+	for _, r := range p.Rows {
+		i := len(settings) - 1 // of several lines the last one holds
+		for i >= 0 && settings[i].Name != r.Name {
+			i--
+		}
+		wanted := r.Skip == "" || r.Skip == skipEnough
+		ours := r.Skip == "" || wanted && applied != nil && applied.value(r.Name) != nil
+		switch {
+		case i < 0 && ours:
+			settings = append(settings, Setting{Name: r.Name, Want: r.After, Why: r.Why})
+		case i >= 0 && wanted:
+			// The file may hold less than the kernel, or more.
+			least := Setting{Name: r.Name, Want: r.After}
+			if r.Skip == skipEnough && !ours {
+				least.Want = r.Want
+			}
+			if settings[i].Want, err = least.raise(settings[i].Want); err != nil {
+				settings[i].Want = r.After
+			}
+		}
+	}
+	if !slices.Equal(settings, before) {
+		p.Files = append(p.Files, PlannedFile{SysctlPath, SysctlFile(settings)})
+	}
+	m.warnSysctls(p, settings)
+	return nil
+}
+
+// warnSysctls warns of files that undo ours at boot, because their names come
+// later.
+func (m *Machine) warnSysctls(p *Plan, settings []Setting) {
+	for _, theirs := range m.assignments() {
+		if filepath.Base(theirs.file) <= filepath.Base(SysctlPath) {
+			continue
+		}
+		for _, s := range settings {
+			if raised, err := s.raise(theirs.value); s.Name == theirs.name && err == nil && !same(raised, theirs.value) {
+				p.Warnings = append(p.Warnings, fmt.Sprintf("%s sets %s to %s: it is read after %s, so that value holds after a reboot",
+					theirs.file, s.Name, theirs.value, SysctlPath))
+			}
+		}
+	}
+}
+
+// confs lists the configuration files in several directories in the order in
+// which systemd reads them: by name, and of those that are called the same only
+// the first directory's.
+func (m *Machine) confs(dirs ...string) []string {
+	var paths []string
+	seen := map[string]bool{}
+	for _, dir := range dirs {
+		entries, _ := os.ReadDir(m.below(dir)) // one that is not there is empty
+		for _, e := range entries {
+			if name := e.Name(); strings.HasSuffix(name, ".conf") && !seen[name] {
+				seen[name] = true
+				paths = append(paths, filepath.Join(dir, name))
+			}
+		}
+	}
+	slices.SortFunc(paths, byBase)
+	return paths
+}
+
+func byBase(a, b string) int { return cmp.Compare(filepath.Base(a), filepath.Base(b)) }
+
+// Apply does what is planned, all of it or nothing. Before it changes anything
+// it notes in StateFile what Revert needs.
+func (m *Machine) Apply(p *Plan) error {
+	if p.Empty() {
+		return nil
+	}
+	if err := m.Permitted(p); err != nil {
+		return fmt.Errorf("tuning: nothing was changed, because not all of it can be: %w", err)
+	}
+	unlock, err := m.begin()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	again, err := p.again()
+	if err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(p.Changes(), again.Changes()) || !reflect.DeepEqual(p.Files, again.Files) {
+		return errors.New("tuning: the machine has changed since this was planned; try again")
+	}
+	a := application{m: m, plan: p}
+	if err := a.note(); err != nil {
+		return err
+	}
+	if err := a.run(); err != nil {
+		return a.rollBack(err)
+	}
+	return nil
+}
+
+// Permitted reports why this process may not do what is planned, all of it.
+func (m *Machine) Permitted(p *Plan) error {
+	var errs []error
+	for _, c := range p.Changes() {
+		if f, err := os.OpenFile(m.path(c.Name), os.O_WRONLY, 0); err != nil {
+			errs = append(errs, err)
+		} else {
+			_ = f.Close()
+		}
+	}
+	for _, path := range append(paths(p.Files), StateFile) {
+		if err := m.permitted(filepath.Dir(path)); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	return fmt.Errorf("%w, and %d more like it", errs[0], len(errs)-1)
+}
+
+func paths(files []PlannedFile) []string {
+	var paths []string
+	for _, f := range files {
+		paths = append(paths, f.Path)
+	}
+	return paths
+}
+
+// application is an apply under way.
+type application struct {
+	m        *Machine
+	plan     *Plan
+	before   *state              // of an earlier apply; nil if there was none
+	state    *state              // what is noted
+	files    map[string]*content // as they are before it
+	made     []string            // directories
+	set      []Change            // done
+	replaced []string            // files, likewise
+}
+
+// note writes down everything that is about to change.
+func (a *application) note() (err error) {
+	m := a.m
+	if a.before, err = loadState[state](m, StateFile); err != nil {
+		return err
+	}
+	if a.state, err = m.here(); err != nil {
+		return err
+	}
+	if err := a.extend(); err != nil {
+		return err
+	}
+	for _, c := range a.plan.Changes() {
+		v := a.state.value(c.Name)
+		if v == nil {
+			a.state.Values = append(a.state.Values, value{Name: c.Name, Old: c.Old})
+			v = &a.state.Values[len(a.state.Values)-1]
+		}
+		v.New = append(v.New, c.New)
+	}
+	a.files = map[string]*content{}
+	for _, p := range a.plan.Files {
+		now, err := m.contentOf(p.Path)
+		if err != nil {
+			return fmt.Errorf("tuning: note what %s holds: %w", p.Path, err)
+		}
+		a.files[p.Path] = now
+		f := a.state.file(p.Path)
+		if f == nil {
+			a.state.Files = append(a.state.Files, file{Path: p.Path, Old: now})
+			f = &a.state.Files[len(a.state.Files)-1]
+		}
+		f.New = append(f.New, p.Text)
+		a.state.Dirs = append(a.state.Dirs, m.missing(filepath.Dir(p.Path), a.state.Dirs)...)
+	}
+	if err := m.saveState(StateFile, a.state); err != nil {
+		return fmt.Errorf("tuning: note what will change: %w", err)
+	}
+	return nil
+}
+
+// extend takes over the state of an earlier apply, whose old values are the
+// oldest. Those of an earlier boot went with it.
+func (a *application) extend() error {
+	b := a.before
+	if b == nil {
+		return nil
+	}
+	if b.Boot == a.state.Boot && b.Namespace != a.state.Namespace {
+		return fmt.Errorf("tuning: %s is of another network namespace, %s: revert there first", StateFile, b.Namespace)
+	}
+	if b.Boot == a.state.Boot {
+		for _, v := range b.Values {
+			v.New = slices.Clone(v.New)
+			a.state.Values = append(a.state.Values, v)
+		}
+	}
+	for _, f := range b.Files {
+		f.New = slices.Clone(f.New)
+		a.state.Files = append(a.state.Files, f)
+	}
+	a.state.Dirs = slices.Clone(b.Dirs)
+	return nil
+}
+
+// missing lists the directories that it takes to have dir, outer ones first.
+func (m *Machine) missing(dir string, known []string) []string {
+	if _, err := os.Lstat(m.below(dir)); err == nil || slices.Contains(known, dir) {
+		return nil
+	}
+	return append(m.missing(filepath.Dir(dir), known), dir)
+}
+
+func (a *application) run() error {
+	m := a.m
+	for _, c := range a.plan.Changes() {
+		if err := m.write(c.Name, c.New); err != nil {
+			return fmt.Errorf("set %s to %s: %w", c.Name, c.New, err)
+		}
+		a.set = append(a.set, c)
+		now, err := m.sysctl(c.Name)
+		if err != nil {
+			return fmt.Errorf("read %s back: %w", c.Name, err)
+		}
+		a.state.value(c.Name).Read = now
+		if same(now, c.New) {
+			continue
+		}
+		// Not what we wrote: without this note it would seem somebody else's.
+		if err := m.saveState(StateFile, a.state); err != nil {
+			return fmt.Errorf("note that %s is %s: %w", c.Name, now, err)
+		}
+		if !holds(c, now) {
+			return fmt.Errorf("set %s to %s: the kernel made it %s", c.Name, c.New, now)
+		}
+	}
+	for _, p := range a.plan.Files {
+		if err := a.writeFile(p); err != nil {
+			return fmt.Errorf("write %s: %w", p.Path, err)
+		}
+	}
+	if err := m.saveState(StateFile, a.state); err != nil {
+		return fmt.Errorf("note what the kernel made of it: %w", err)
+	}
+	return nil
+}
+
+// holds reports whether a value that was read back is at least what was
+// written.
+func holds(c Change, read string) bool {
+	raised, err := Setting{Name: c.Name, Want: c.New}.raise(read)
+	return err == nil && same(raised, read)
+}
+
+func (a *application) writeFile(p PlannedFile) error {
+	m := a.m
+	for _, dir := range a.state.Dirs {
+		if err := m.makeDir(dir, 0o755); err == nil {
+			a.made = append(a.made, dir)
+		} else if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	to := &content{Text: p.Text, Mode: 0o644, UID: os.Geteuid(), GID: os.Getegid()}
+	if had := a.files[p.Path]; had != nil {
+		to.Mode, to.UID, to.GID = had.Mode, had.UID, had.GID
+	}
+	a.replaced = append(a.replaced, p.Path) // also if it fails half way
+	return m.replace(p.Path, to)
+}
+
+// rollBack undoes what was done before something failed. The state of an
+// earlier apply is then as it was. Where something will not go back the whole
+// state stays, for Revert.
+func (a *application) rollBack(cause error) error {
+	m := a.m
+	var errs []error
+	for _, path := range slices.Backward(a.replaced) {
+		errs = append(errs, m.putBack(path, a.files[path]))
+	}
+	for _, dir := range slices.Backward(a.made) {
+		errs = append(errs, m.removeDir(dir))
+	}
+	for _, c := range slices.Backward(a.set) {
+		errs = append(errs, m.write(c.Name, c.Old))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("tuning: %w; and not all that was done before could be undone: %w; see \"lull tune revert\"", cause, err)
+	}
+	if a.before != nil {
+		errs = append(errs, m.saveState(StateFile, a.before))
+	} else {
+		errs = append(errs, m.forget(StateFile))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("tuning: %w; what was done before has been undone, but not the note of it: %w", cause, err)
+	}
+	return fmt.Errorf("tuning: %w; what was done before has been undone", cause)
+}
+
+// forget removes a state, last of all.
+func (m *Machine) forget(path string) error {
+	return errors.Join(m.remove(temporary(path)), m.remove(path))
+}
+
+// putBack gives a file its former content, or removes it.
+func (m *Machine) putBack(path string, old *content) error {
+	if old == nil {
+		return m.remove(path)
+	}
+	return m.replace(path, old)
+}
+
+// Reverted is what became of one thing that Apply had changed.
+type Reverted struct {
+	Name  string // a sysctl, or a file's path
+	To    string // what it is now, in a few words
+	Drift bool   // it holds neither our value nor the old one, and was left
+	Err   error  // it could not be put back
+}
+
+// Revert puts back what Apply has changed, where it still holds our value, and
+// forgets it. It returns what became of each thing; nothing if there is
+// nothing to revert. What cannot be put back stays in the state, so that
+// Revert can be tried again.
+//
+// After a reboot, and in another network namespace, the values that are there
+// are not ours: then only files are put back.
+func (m *Machine) Revert() ([]Reverted, error) {
+	if _, err := os.Stat(m.below(filepath.Dir(StateFile))); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err := m.permitted(filepath.Dir(StateFile)); err != nil {
+		return nil, fmt.Errorf("tuning: revert: %w", err)
+	}
+	unlock, err := m.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	s, err := loadState[state](m, StateFile)
+	if err != nil {
+		return nil, err
+	}
+	var all []Reverted
+	if s != nil {
+		if all, err = m.revertState(s); err != nil {
+			return all, err
+		}
+	}
+	if err := m.forget(StateFile); err != nil {
+		return all, fmt.Errorf("tuning: remove the state: %w", err)
+	}
+	return all, nil
+}
+
+// revertState puts back what a state holds, the last change first.
+func (m *Machine) revertState(s *state) (all []Reverted, err error) {
+	here, err := m.here()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range slices.Backward(s.Files) {
+		if !mayWrite(f.Path) {
+			return all, fmt.Errorf("tuning: %s names %s, which is no file of ours", StateFile, f.Path)
+		}
+		all = append(all, m.revertFile(f))
+	}
+	for _, dir := range slices.Backward(s.Dirs) {
+		_ = m.removeDir(dir) // fails where somebody else has put something in
+	}
+	for _, v := range slices.Backward(s.Values) {
+		all = append(all, m.revertValue(v, s, here))
+	}
+	var errs []error
+	for _, r := range all {
+		errs = append(errs, r.Err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return all, fmt.Errorf("tuning: not everything could be put back, so %s stays: %w", StateFile, err)
+	}
+	return all, nil
+}
+
+// mayWrite reports whether a path is one that plans have. A state that names
+// others was not written by Apply.
+func mayWrite(path string) bool {
+	return path == SysctlPath || path == DropInPath(ServerUnit) || path == DropInPath(GeneratorUnit)
+}
+
+func (m *Machine) revertFile(f file) Reverted {
+	r := Reverted{Name: f.Path}
+	now, err := m.contentOf(f.Path)
+	if err == nil {
+		err = m.remove(temporary(f.Path)) // of one who was killed
+	}
+	switch {
+	case err != nil:
+		r.Err = fmt.Errorf("%s: %w", f.Path, err)
+	case reflect.DeepEqual(now, f.Old):
+		r.To = "as it was already"
+	case now == nil:
+		r.To, r.Drift = "left: somebody has removed it", true
+	case !f.ours(now):
+		r.To, r.Drift = "left: somebody has changed it", true
+	case f.Old == nil:
+		r.To = "removed"
+		r.Err = m.putBack(f.Path, nil)
+	default:
+		r.To = "as it was"
+		r.Err = m.putBack(f.Path, f.Old)
+	}
+	return r
+}
+
+func (m *Machine) revertValue(v value, s, here *state) Reverted {
+	r := Reverted{Name: v.Name}
+	now, err := m.sysctl(v.Name)
+	switch {
+	case s.Boot != here.Boot:
+		r.To = "left: this is another boot"
+	case s.Namespace != here.Namespace:
+		r.To = fmt.Sprintf("left: this is another network namespace; in %s it was %s", s.Namespace, oneLine(v.Old))
+	case err != nil:
+		r.Err = fmt.Errorf("read %s: %w", v.Name, err)
+	case same(now, v.Old):
+		r.To = oneLine(v.Old) + " already"
+	case !v.ours(now):
+		r.To, r.Drift = fmt.Sprintf("left at %s: somebody has changed it; it was %s, and %s by us", oneLine(now), oneLine(v.Old), v.New[len(v.New)-1]), true
+	default:
+		r.To = oneLine(v.Old)
+		if err := m.write(v.Name, v.Old); err != nil {
+			r.Err = fmt.Errorf("set %s to %s: %w", v.Name, oneLine(v.Old), err)
+		}
+	}
+	return r
+}
+
+// Applied lists what there is to revert, as "key: old → new".
+func (m *Machine) Applied() ([]string, error) {
+	s, err := loadState[state](m, StateFile)
+	if s == nil || err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, v := range s.Values {
+		lines = append(lines, fmt.Sprintf("%s: %s → %s", v.Name, oneLine(v.Old), v.New[len(v.New)-1]))
+	}
+	for _, f := range s.Files {
+		if f.Old == nil {
+			lines = append(lines, f.Path+": new")
+		} else {
+			lines = append(lines, f.Path+": changed, "+strconv.Itoa(len(f.Old.Text))+" bytes before")
+		}
+	}
+	return lines, nil
+}

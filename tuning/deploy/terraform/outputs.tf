@@ -1,0 +1,36 @@
+output "ssh_server" {
+  description = "Log in to the server."
+  value       = "ssh ${local.server_host}"
+}
+
+output "ssh_generators" {
+  description = "Log in to the generators."
+  value       = [for host in local.generator_hosts : "ssh ${host}"]
+}
+
+output "install" {
+  description = "Bring the program, built with make, to all machines, and start the server. To be run in the repository."
+  value = join("\n", concat(
+    flatten([for host in concat([local.server_host], local.generator_hosts) : [
+      "scp bin/lull ${host}:",
+      "ssh ${host} 'cloud-init status --wait; sudo install lull /usr/local/bin/'",
+    ]]),
+    ["ssh ${local.server_host} sudo systemctl enable --now lull"],
+  ))
+}
+
+output "run" {
+  description = "Run the experiment; the result is printed."
+  value = join("\n", concat([for host in local.generator_hosts : join("; ", [
+    "ssh ${host} 'since=$(date +%s)",
+    "sudo systemctl start --wait lull-load",
+    "code=$?",
+    "sudo journalctl -o cat -u lull-load --since=@$since",
+    "exit $code'${var.generators > 1 ? " &" : ""}",
+  ])], var.generators > 1 ? ["wait"] : []))
+}
+
+locals {
+  server_host     = "${var.user}@${aws_instance.server.public_ip}"
+  generator_hosts = [for g in aws_instance.generator : "${var.user}@${g.public_ip}"]
+}

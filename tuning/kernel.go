@@ -1,0 +1,129 @@
+package tuning
+
+import (
+	"math/bits"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// What the limits read of the kernel beside plain sysctls.
+
+// ramPerBucket is how much memory there is for each bucket of TCP's hash table,
+// of which there are at most bucketsMax unless the kernel is told otherwise.
+const (
+	ramPerBucket = 128 << 10
+	bucketsMax   = 512 << 10
+)
+
+// buckets is how many TCP's hash table has. A namespace that shares the first
+// one's says so with a minus. Linux before 6.1 says nothing, and its number
+// follows from the memory.
+func (m *Machine) buckets() int64 {
+	if n := m.sysctlField("net.ipv4.tcp_ehash_entries", 0); n != Unknown {
+		return max(n, -n)
+	}
+	if m.Memory < ramPerBucket {
+		return Unknown
+	}
+	return min(bucketsMax, int64(1)<<bits.Len64(uint64(m.Memory/ramPerBucket-1)))
+}
+
+// ports is how many an address offers: those that are reserved for listeners
+// would be taken.
+func (m *Machine) ports() int {
+	reserved, _ := m.sysctl("net.ipv4.ip_local_reserved_ports")
+	n := portMax - portMin + 1
+	for text := range strings.SplitSeq(reserved, ",") {
+		from, to, isRange := strings.Cut(strings.TrimSpace(text), "-")
+		if !isRange {
+			to = from
+		}
+		first, err1 := strconv.Atoi(from)
+		last, err2 := strconv.Atoi(to)
+		if err1 == nil && err2 == nil {
+			n -= max(0, min(last, portMax)-max(first, portMin)+1)
+		}
+	}
+	return n
+}
+
+// Sources is how many addresses the machine can connect from to somewhere else,
+// SourcesUnknown if they cannot be read. The kernel draws its table of addresses
+// as a tree, in which each stands on a line of its own before what it is.
+func (m *Machine) Sources() int {
+	own := map[netip.Addr]bool{}
+	var last netip.Addr
+	for line := range strings.Lines(m.text("proc/net/fib_trie")) {
+		line = strings.TrimSpace(line)
+		if text, found := strings.CutPrefix(line, "|-- "); found {
+			last, _ = netip.ParseAddr(text)
+		}
+		if line == "/32 host LOCAL" && last.IsGlobalUnicast() {
+			own[last] = true
+		}
+	}
+	if !last.IsValid() {
+		return SourcesUnknown
+	}
+	return len(own)
+}
+
+// tracked is how many connections conntrack holds, Unknown if it is not loaded.
+func (m *Machine) tracked() int64 {
+	return m.sysctlField("net.netfilter.nf_conntrack_count", 0)
+}
+
+// tracks reports whether a rule makes conntrack look at connections. It is
+// loaded often and looks at none; where it does it knows one, such as the one
+// by which we are here.
+func (m *Machine) tracks() bool { return m.tracked() > 0 }
+
+// smallPages is 1 where the kernel keeps memory in pages of 4 KiB unless it is
+// asked for larger ones, 0 where it does not.
+func (m *Machine) smallPages() int64 {
+	const dir = "sys/kernel/mm/transparent_hugepage/"
+	enabled := m.text(dir + "enabled")
+	switch {
+	case enabled == "":
+		return Unknown
+	case strings.Contains(enabled, "[always]") && m.number(dir+"khugepaged/max_ptes_none") != 0:
+		return 0
+	}
+	return 1
+}
+
+// goMemory is GOMEMLIMIT, Unlimited if there is none, as runtime/debug reads it.
+func (m *Machine) goMemory() int64 {
+	var text string
+	for entry := range strings.SplitSeq(m.text("proc/self/environ"), "\x00") {
+		if value, found := strings.CutPrefix(entry, "GOMEMLIMIT="); found {
+			text = value
+		}
+	}
+	text = strings.TrimSuffix(text, "B")
+	shift := 0
+	for i, unit := range []string{"Ki", "Mi", "Gi", "Ti"} {
+		if value, found := strings.CutSuffix(text, unit); found {
+			text, shift = value, 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || n > Unlimited>>shift {
+		return Unlimited
+	}
+	return n << shift
+}
+
+// goMemoryMost is the largest GOMEMLIMIT that leaves the kernel what it takes.
+func (m *Machine) goMemoryMost(d Demand) int64 {
+	room := m.Memory
+	if limit := m.cgroup().Limit; limit != Unknown {
+		room = min(room, limit)
+	}
+	if room == Unknown {
+		return Unknown
+	}
+	kernel, _ := m.RAM(d)
+	return max(0, (room-kernel)/10*9)
+}

@@ -1,0 +1,67 @@
+package tuning
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestPreflightRefusesWhatWillNotBeReached(t *testing.T) {
+	m := mustRead(t, fixture(t, "debian"))
+	d := Demand{Conns: 1_000_000, Generator: true, Sources: 15, Targets: 1}
+	warnings, refusal := m.preflight(d)
+	if refusal == nil {
+		t.Fatal("not refused")
+	}
+	for _, words := range []string{"tuning: 1,000,000 connections", "tops out at 967,680 connections because of source ports", "EADDRNOTAVAIL", "--sources"} {
+		if !strings.Contains(refusal.Error(), words) {
+			t.Errorf("%q does not say %q", refusal, words)
+		}
+	}
+	if len(warnings) != 2 || !strings.Contains(warnings[0], "tcp_tw_reuse is 0 and should be 1") || !strings.Contains(warnings[1], "transparent huge pages") {
+		t.Errorf("%q", warnings)
+	}
+	d.Conns = 967_680
+	if _, refusal := m.preflight(d); refusal != nil {
+		t.Errorf("%v", refusal)
+	}
+}
+
+// What cannot be seen is no reason to refuse.
+func TestPreflightRefusesNothingThatCannotBeSeen(t *testing.T) {
+	if warnings, refusal := mustRead(t, fixture(t, "garbage")).preflight(Demand{Conns: 1_000_000, Server: true}); refusal != nil || len(warnings) > 0 {
+		t.Errorf("%v, %q", refusal, warnings)
+	}
+}
+
+func TestPreflightRaisesItsOwnLimit(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+			t.Error(err)
+		}
+	}()
+	low := before
+	low.Cur = 512
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	if _, refusal := Preflight(Demand{Conns: 1, Server: true, Private: true}); refusal != nil {
+		t.Error(refusal)
+	}
+	var after unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &after); err != nil || after.Cur != before.Max {
+		t.Errorf("%+v, %v; it was %+v", after, err, before)
+	}
+}
+
+func TestPreflightOfThisMachine(t *testing.T) {
+	_, refusal := Preflight(Demand{Conns: 1_000_000_000, Server: true, Private: true})
+	if refusal == nil || !strings.Contains(refusal.Error(), "this machine tops out at") {
+		t.Errorf("a billion: %v", refusal)
+	}
+}
