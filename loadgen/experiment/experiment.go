@@ -37,6 +37,7 @@ type Report struct {
 	Load    *loadgen.Result `json:"load"`
 	Costs   []Cost          `json:"costs"`
 	Memory  Memory          `json:"memory"`
+	Model   Model           `json:"model"`
 	Samples []Sample        `json:"samples"`
 }
 
@@ -46,6 +47,21 @@ type Machine struct {
 	Go         string `json:"go"`
 	Processors int    `json:"processors"`
 	Memory     int64  `json:"memory_bytes"`
+}
+
+// Model is what the doctor's model says of so many connections, both ends and
+// the two processes together.
+type Model struct {
+	Kernel int64 `json:"kernel_bytes"`
+	User   int64 `json:"user_bytes"`
+}
+
+// ModelOff is by how much the model is off what was measured, kernel and user
+// space together, in percent.
+func (r *Report) ModelOff() float64 {
+	m := r.Memory
+	measured := m.KernelPerConn*float64(r.Load.Open) + float64(m.ServerRSS+m.GeneratorRSS)
+	return 100 * (float64(r.Model.Kernel+r.Model.User)/measured - 1)
 }
 
 // Memory is what the connections took when all were open and idle. The
@@ -95,7 +111,12 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 	if err != nil { // what could not be raised slows things at worst, or Largest had seen it
 		config.Say("not raised: %v", err)
 	}
-	return report, report.run(ctx, config, demand.Conns)
+	err = report.run(ctx, config, demand.Conns)
+	if report.Load != nil {
+		demand.Conns = report.Load.Open
+		report.Model.Kernel, report.Model.User = machine.RAM(demand)
+	}
+	return report, err
 }
 
 // run starts the server, loads it and takes the figures.
