@@ -34,7 +34,8 @@ fuzz:
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./frame || exit 1; \
 	done
 
-# Runs into six limits, to see whether the doctor was right. Needs root and nft.
+# Runs into seven limits, to see whether the doctor was right. Needs root, nft and
+# ip; what it sets is put back.
 reality:
 	$(GO) test -tags reality -run Predictions -count=1 -v .
 

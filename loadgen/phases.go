@@ -121,6 +121,10 @@ func (r *run) broadcasts(ctx context.Context) error {
 	if r.config.Deaf == 0 {
 		return nil
 	}
+	// The server may not have come to all of them yet.
+	if err := r.wait(ctx, deafPatience); err != nil {
+		return err
+	}
 	for _, w := range r.workers {
 		w.tell(order{kind: orderHear})
 	}
@@ -133,8 +137,8 @@ func (r *run) broadcasts(ctx context.Context) error {
 	})
 }
 
-// deafPatience is how long connections that were deaf may receive nothing
-// before they have received all there is.
+// deafPatience is how long connections stay deaf behind the last broadcast, and
+// how long they may then receive nothing before they have received all there is.
 const deafPatience = 2 * time.Second
 
 // hearing is how many connections are open and read.
