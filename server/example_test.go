@@ -16,7 +16,7 @@ import (
 func Example() {
 	chat, err := server.Listen("127.0.0.1:0", server.Handler{
 		Message: func(c server.Conn, op frame.Op, data []byte) {
-			c.Server().Broadcast(op, data)
+			c.Broadcast(op, data)
 		},
 	}, server.Options{})
 	if err != nil {
