@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -60,7 +63,7 @@ func (c *loadCommand) Run(ctx context.Context) error {
 		return err
 	}
 	err = preflight(newLog(), c.Anyway, tuning.Demand{
-		Conns: c.Conns, Generator: true, Sources: len(sources), Targets: len(c.URL), Private: c.FDTables != netpoll.Shared,
+		Conns: c.Conns, Server: c.here(), Generator: true, Sources: len(sources), Targets: len(c.URL), Private: c.FDTables != netpoll.Shared,
 	})
 	if err != nil {
 		return err
@@ -86,6 +89,18 @@ func (c *loadCommand) Run(ctx context.Context) error {
 		return errNotOK
 	}
 	return nil
+}
+
+// here reports whether the server is on this machine, as far as the URLs say.
+func (c *loadCommand) here() bool {
+	return !slices.ContainsFunc(c.URL, func(raw string) bool {
+		u, err := url.Parse(raw)
+		if err != nil {
+			return true
+		}
+		addr, err := netip.ParseAddr(u.Hostname())
+		return u.Hostname() != "localhost" && (err != nil || !addr.IsLoopback())
+	})
 }
 
 func writeJSON(path string, value any) error {

@@ -265,3 +265,17 @@ func TestTheREADMEShowsTheHelp(t *testing.T) {
 		}
 	}
 }
+
+func TestLoadKnowsWhetherTheServerIsHere(t *testing.T) {
+	for url, want := range map[string]bool{
+		"ws://127.0.0.1:8080/": true, "ws://[::1]:8080/": true, "ws://localhost/": true, "ws://127.9.0.1/": true,
+		"ws://10.0.0.1:8080/": false, "ws://example.org/": false, "://": false,
+	} {
+		if got := (&loadCommand{URL: []string{url}}).here(); got != want {
+			t.Errorf("%s: %v", url, got)
+		}
+	}
+	if (&loadCommand{URL: []string{"ws://127.0.0.1/", "ws://10.0.0.1/"}}).here() {
+		t.Error("one of two is elsewhere")
+	}
+}

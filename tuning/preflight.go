@@ -9,8 +9,8 @@ import (
 // Preflight is for programs that are about to open connections: it raises this
 // process's own limit of descriptors as far as it may, and holds this machine
 // against a demand. The refusal says which limit would stop it, and where; the
-// warnings, which ones will make it slow. A machine that cannot be read refuses
-// nothing.
+// warnings, which ones will make it slow, if there are connections enough for
+// that. A machine that cannot be read refuses nothing.
 func Preflight(d Demand) (warnings []string, refusal error) {
 	if err := raiseOpenFiles(); err != nil {
 		warnings = append(warnings, fmt.Sprintf("RLIMIT_NOFILE cannot be raised: %v", err))
@@ -23,10 +23,13 @@ func Preflight(d Demand) (warnings []string, refusal error) {
 	return append(warnings, more...), refusal
 }
 
+// warnFrom is how many connections it takes for soft limits to be worth a word.
+const warnFrom = 10_000
+
 func (m *Machine) preflight(d Demand) (warnings []string, refusal error) {
 	findings := m.Check(d)
 	for _, f := range findings {
-		if f.State() == Raise {
+		if f.State() == Raise && d.Conns >= warnFrom {
 			warnings = append(warnings, fmt.Sprintf("%s is %s and should be %s, or else: %s; %s",
 				f.Limit.Name, f.Limit.Unit.text(f.Have), f.Limit.Unit.text(f.Need), f.Limit.Symptom, f.Fix()))
 		}

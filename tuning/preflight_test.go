@@ -65,3 +65,12 @@ func TestPreflightOfThisMachine(t *testing.T) {
 		t.Errorf("a billion: %v", refusal)
 	}
 }
+
+func TestFewConnectionsAreNotWarned(t *testing.T) {
+	m := mustRead(t, fixture(t, "amazon"))
+	for conns, want := range map[int]bool{warnFrom - 1: false, warnFrom: true} {
+		if warnings, _ := m.preflight(Demand{Conns: conns, Server: true, Private: true}); len(warnings) > 0 != want {
+			t.Errorf("%d connections: %q", conns, warnings)
+		}
+	}
+}
