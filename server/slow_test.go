@@ -185,8 +185,12 @@ func TestNobodyIsOwedMoreThanItsBound(t *testing.T) {
 				members := &crowd{}
 				s := start(t, server.Handler{Open: members.open}, o)
 				_, conn := members.openDeaf(s)
-				for conn.Send(frame.Binary, make([]byte, size)) == nil {
-				}
+				// At first only the reactor may be behind.
+				eventually(t, "the peer is slow", func() bool {
+					for conn.Send(frame.Binary, make([]byte, size)) == nil {
+					}
+					return conn.Slow()
+				})
 				var sending sync.WaitGroup
 				for range senders {
 					sending.Go(func() {
