@@ -42,13 +42,12 @@ func Example() {
 // An echo, which ends when it is told to. Everybody is sent a Close frame, and
 // Run returns when they have answered it.
 func ExampleServer_Run() {
+	left := make(chan frame.Code, 1)
 	echo, err := server.Listen("127.0.0.1:0", server.Handler{
 		Message: func(c server.Conn, op frame.Op, data []byte) {
 			c.Send(op, data)
 		},
-		Close: func(_ server.Conn, code frame.Code, cause error) {
-			fmt.Println("the peer has closed with", code, cause)
-		},
+		Close: func(_ server.Conn, code frame.Code, _ error) { left <- code },
 	}, server.Options{Reactors: 1})
 	if err != nil {
 		fmt.Println(err)
@@ -63,11 +62,12 @@ func ExampleServer_Run() {
 	fmt.Println("alice hears:", hear(alice))
 	stop()
 	fmt.Println("alice hears:", hear(alice))
+	fmt.Println("the peer has closed with", <-left)
 	fmt.Println("Run returns", <-ended)
 	// Output:
 	// alice hears: hello
 	// alice hears: websocket: close 1001 (going away): the server is shutting down
-	// the peer has closed with 1001 <nil>
+	// the peer has closed with 1001
 	// Run returns <nil>
 }
 
