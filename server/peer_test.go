@@ -155,6 +155,7 @@ func TestPingsOfAPeerThatDoesNotReadAreAnsweredOnce(t *testing.T) {
 		}
 		c.write(pings.String())
 		bystander.echoed("hello")
+		eventually(t, "the pings are read", func() bool { return s.Stats().Count(server.BytesIn) >= uint64(pings.Len()) })
 		answered, last := 0, -1
 		for last < most-1 {
 			op, payload, err := c.next()
