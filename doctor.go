@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -48,13 +48,12 @@ Examples:
 
 // Validate refuses what no machine could be asked.
 func (c *doctorCommand) Validate() error {
+	if err := cmp.Or(checkTarget(c.Target), checkFanout(c.Fanout)); err != nil {
+		return err
+	}
 	switch {
-	case c.Target < 1 || c.Target > tuning.ConnsMax:
-		return fmt.Errorf("--target=%d: it takes 1 to %s connections", c.Target, humanize.Comma(tuning.ConnsMax))
 	case c.ListenPorts < 1 || c.ListenPorts > 65535:
 		return fmt.Errorf("--listen-ports=%d: it takes 1 to 65,535", c.ListenPorts)
-	case c.Fanout < 0 || c.Fanout > 1<<30:
-		return fmt.Errorf("--fanout=%d: it takes 0 to %s bytes", c.Fanout, humanize.Comma(1<<30))
 	case c.IdleTimeout < 0:
 		return fmt.Errorf("--idle-timeout=%v: it is before it begins", c.IdleTimeout)
 	}
@@ -62,10 +61,25 @@ func (c *doctorCommand) Validate() error {
 	return err
 }
 
-// exitCode ends a command with it; what there was to say has been said.
-type exitCode int
+// checkTarget and checkFanout refuse what no machine could be asked, demand is
+// what was asked.
+func checkTarget(conns int) error {
+	if conns < 1 || conns > tuning.ConnsMax {
+		return fmt.Errorf("--target=%d: it takes 1 to %s connections", conns, humanize.Comma(tuning.ConnsMax))
+	}
+	return nil
+}
 
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func checkFanout(bytes int) error {
+	if bytes < 0 || bytes > 1<<30 {
+		return fmt.Errorf("--fanout=%d: it takes 0 to %s bytes", bytes, humanize.Comma(1<<30))
+	}
+	return nil
+}
+
+func demand(role string, conns, fanout int) tuning.Demand {
+	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout}
+}
 
 func (c *doctorCommand) Run(ctx context.Context) error {
 	m, err := tuning.Read(c.Root)
@@ -116,10 +130,8 @@ func connect() (closed func()) {
 }
 
 func (c *doctorCommand) demand(m *tuning.Machine) tuning.Demand {
-	d := tuning.Demand{
-		Conns: c.Target, Server: c.Role != "loadgen", Generator: c.Role != "server",
-		Private: c.FDTables != netpoll.Shared, Targets: c.ListenPorts, Fanout: c.Fanout, Ping: c.IdleTimeout / 2,
-	}
+	d := demand(c.Role, c.Target, c.Fanout)
+	d.Private, d.Targets, d.Ping = c.FDTables != netpoll.Shared, c.ListenPorts, c.IdleTimeout/2
 	sources, _ := loadgen.ParseSources(c.Sources) // Validate took them
 	d.Sources = len(sources)
 	if d.Sources == 0 && c.Role == "loadgen" {
@@ -172,13 +184,4 @@ func printJSON(w io.Writer, value any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(value)
-}
-
-// codeOf is the exit code that an error asks for, exitFailed if it asks for none.
-func codeOf(err error) int {
-	var code exitCode
-	if errors.As(err, &code) {
-		return int(code)
-	}
-	return exitFailed
 }

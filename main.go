@@ -34,8 +34,13 @@ const (
 	exitUsage  = 64 // as in sysexits.h
 )
 
+// exitCode ends a command with it; what there was to say has been said.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
 // errNotOK ends a command whose output has said already what is wrong.
-var errNotOK = errors.New("not ok")
+const errNotOK = exitCode(exitFailed)
 
 func main() {
 	var c commands
@@ -56,10 +61,11 @@ func main() {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	command.BindTo(ctx, (*context.Context)(nil))
+	var code exitCode
 	switch err := command.Run(); {
 	case err == nil:
-	case errors.Is(err, errNotOK), errors.As(err, new(exitCode)):
-		os.Exit(codeOf(err))
+	case errors.As(err, &code):
+		os.Exit(int(code))
 	default:
 		parser.Errorf("%s", err)
 		os.Exit(exitFailed)

@@ -206,8 +206,8 @@ func (s *status) say(period time.Duration) {
 		s.log.Warn("no figures for memory", "error", err)
 		return
 	}
-	conns := max(stats.Open, 1)
-	user, kernel := max(0, now.Resident-s.empty.Resident)/conns, max(0, now.Slab-s.empty.Slab)/conns
+	perUser, perKernel := now.PerConn(s.empty, stats.Open)
+	user, kernel := int64(perUser), int64(perKernel)
 	if isTerminal(os.Stdout) {
 		fmt.Printf("\r\033[K%s connections, %.0f/s opened; a connection takes %s B user, %s B kernel",
 			humanize.Comma(stats.Open), rate, humanize.Comma(user), humanize.Comma(kernel))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"unicode/utf8"
-
-	"github.com/dustin/go-humanize"
 
 	"github.com/seed-134acfd0/lull/loadgen"
 	"github.com/seed-134acfd0/lull/tuning"
@@ -49,13 +48,7 @@ type tuneWish struct {
 
 // Validate refuses what no machine could be tuned for.
 func (w *tuneWish) Validate() error {
-	switch {
-	case w.Target < 1 || w.Target > tuning.ConnsMax:
-		return fmt.Errorf("--target=%d: it takes 1 to %s connections", w.Target, humanize.Comma(tuning.ConnsMax))
-	case w.Fanout < 0 || w.Fanout > 1<<30:
-		return fmt.Errorf("--fanout=%d: it takes 0 to %s bytes", w.Fanout, humanize.Comma(1<<30))
-	}
-	return w.choice().Check()
+	return cmp.Or(checkTarget(w.Target), checkFanout(w.Fanout), w.choice().Check())
 }
 
 func (w *tuneWish) choice() tuning.Choice { return tuning.Choice{Only: w.Only, With: w.With} }
@@ -65,9 +58,7 @@ func (w *tuneWish) plan() (*tuning.Machine, *tuning.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := m.Plan(tuning.Demand{
-		Conns: w.Target, Server: w.Role != "loadgen", Generator: w.Role != "server", Fanout: w.Fanout,
-	}, w.choice())
+	p, err := m.Plan(demand(w.Role, w.Target, w.Fanout), w.choice())
 	return m, p, err
 }
 
@@ -301,8 +292,9 @@ func (c *tuneAddresses) Validate() error {
 		return errors.New("--add, --addresses and --remove: one at a time")
 	case c.Add < 0 || c.Add > tuning.AddressesMax:
 		return fmt.Errorf("--add=%d: it takes 1 to %d", c.Add, tuning.AddressesMax)
-	case c.Target < 1 || c.Target > tuning.ConnsMax:
-		return fmt.Errorf("--target=%d: it takes 1 to %s connections", c.Target, humanize.Comma(tuning.ConnsMax))
+	}
+	if err := checkTarget(c.Target); err != nil {
+		return err
 	}
 	if _, known := tuning.FindInstanceType(c.InstanceType); c.InstanceType != "" && !known {
 		return fmt.Errorf("--instance-type=%s: EC2 has no such type, or the table here is older", c.InstanceType)

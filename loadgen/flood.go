@@ -34,9 +34,14 @@ type turns struct {
 	next       int
 }
 
+// over reports that there are no turns to take, at now or later.
+func (t *turns) over(now time.Duration) bool {
+	return len(t.tokens) == 0 || t.rate == 0 || now >= t.end
+}
+
 // due is how many turns there are to take at now.
 func (t *turns) due(now time.Duration) int {
-	if len(t.tokens) == 0 || t.rate == 0 || now >= t.end {
+	if t.over(now) {
 		return 0
 	}
 	return t.pacer.due(now-t.begun) - t.done
@@ -44,7 +49,7 @@ func (t *turns) due(now time.Duration) int {
 
 // wait is how long it is until the next turn, -1 if there is none.
 func (t *turns) wait(now time.Duration) time.Duration {
-	if len(t.tokens) == 0 || t.rate == 0 || now >= t.end {
+	if t.over(now) {
 		return -1
 	}
 	return t.pacer.wait(now-t.begun, t.done)

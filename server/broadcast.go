@@ -98,8 +98,9 @@ func publishedSize(data []byte) int64 { return int64(maxHeader + len(data)) }
 
 // publish posts a broadcast whose size was added to published.
 func (s *Server) publish(kind Kind, opcode frame.Op, data []byte, receipt func(Receipt)) (closed error) {
-	encoded := frame.Append(make([]byte, 0, maxHeader+len(data)), opcode, data)
-	p := &publication{frame: encoded, size: publishedSize(data), kind: kind, receipt: receipt, pending: len(s.reactors)}
+	size := publishedSize(data)
+	encoded := frame.Append(make([]byte, 0, size), opcode, data)
+	p := &publication{frame: encoded, size: size, kind: kind, receipt: receipt, pending: len(s.reactors)}
 	for _, r := range s.reactors {
 		if err := r.mail.Force(op{kind: opBroadcast, pub: p}, nil); err != nil {
 			p.receipt = nil

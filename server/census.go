@@ -77,13 +77,17 @@ func (n *Census) note(r *reactor, c *conn) {
 		n.Handshaking++
 	case stateOpen:
 		n.Open++
+		if c.flags&flagPaused != 0 {
+			n.Paused++
+		}
+		if c.flags&flagHeld != 0 {
+			n.Held++
+		}
+		if c.flags&flagSlow != 0 {
+			n.Slow++
+		}
 	default:
 		n.Closing++
-	}
-	if c.state == stateOpen {
-		n.Paused += boolInt(c.flags&flagPaused != 0)
-		n.Held += boolInt(c.flags&flagHeld != 0)
-		n.Slow += boolInt(c.flags&flagSlow != 0)
 	}
 	x := r.extra(c)
 	if x == nil {
@@ -127,13 +131,6 @@ func (r *reactor) publishCensus() {
 		p.Kernel, _ = unix.IoctlGetInt(int(c.FD), unix.SIOCOUTQ)
 	}
 	r.public.census.Store(&n)
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // Ending says how a connection ended.

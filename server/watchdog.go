@@ -44,6 +44,7 @@ func (s *Server) stalled(r *reactor) {
 	stack := r.stack()
 	in := "the reactor itself"
 	for _, f := range []struct{ function, handler string }{
+		{"(*reactor).pressed(", "Handler.Slow or Drained"},
 		{"(*reactor).message(", "Handler.Message"},
 		{"(*reactor).decide(", "Handler.Upgrade"},
 		{"(*reactor).opened(", "Handler.Open"},

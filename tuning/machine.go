@@ -75,6 +75,9 @@ func used(info procfs.Meminfo) int64 {
 	return max(0, total-free-max(0, pages))
 }
 
+// FilesMax is how many files may be open on the whole machine, fs.file-max.
+func (m *Machine) FilesMax() int64 { return m.sysctlField("fs.file-max", 0) }
+
 // free is the memory that connections may take.
 func (m *Machine) free() int64 {
 	if m.Memory == Unknown || m.Used == Unknown {

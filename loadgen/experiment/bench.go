@@ -75,14 +75,18 @@ type left struct {
 	sockets  int
 }
 
-func (o outcome) serverCPU(phase string) float64 {
+// cost is what a phase took, all of it NaN if there was none.
+func (o outcome) cost(phase string) Cost {
 	for _, c := range o.costs {
 		if c.Phase == phase {
-			return c.ServerCPU
+			return c
 		}
 	}
-	return math.NaN()
+	none := math.NaN()
+	return Cost{phase, none, none, none, none}
 }
+
+func (o outcome) serverCPU(phase string) float64 { return o.cost(phase).ServerCPU }
 
 func (o outcome) deliveries() float64 {
 	n := 0

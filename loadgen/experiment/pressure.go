@@ -61,12 +61,7 @@ func clickingFigures() []figure {
 // grown is by how much the server's memory had grown at most, between two times
 // of the echo phase.
 func (o outcome) grown(from, to time.Duration) (most float64) {
-	begun := 0.0
-	for _, c := range o.costs {
-		if c.Phase == "echo" {
-			begun = c.Begun
-		}
-	}
+	begun := o.cost("echo").Begun
 	for _, s := range o.samples {
 		if at := s.Seconds - begun; at >= from.Seconds() && at < to.Seconds() {
 			most = max(most, float64(s.Server-o.samples[0].Server))
@@ -92,11 +87,11 @@ func warning() scenario {
 // that send now and then, all to a handler of 5 ms on 4 workers.
 func flooding() scenario {
 	const conns, pace = 10_001, 400
-	load := loadgen.Config{Conns: conns, Hold: time.Second, Active: conns - 1, Pace: pace, Echo: 20 * time.Second, Patience: 20 * time.Second}
+	load := loadgen.Config{Conns: conns, Hold: time.Second, Active: conns - 1, Pace: pace, Echo: 20 * time.Second, Size: 256, Patience: 20 * time.Second}
 	flooded := load
-	flooded.Flood, flooded.Size, load.Size = 1, 256, 256
+	flooded.Flood = 1
 	return scenario{
-		name: "flooding", asked: true, mode: "echo", watched: true,
+		name: "flooding", asked: true, mode: "echo",
 		serve: []string{"--handlers", "workers", "--workers", "4", "--delay", "5ms", "--delay-for", "25s"},
 		load:  flooded, instead: &load,
 		figures: []figure{
@@ -151,12 +146,7 @@ func slow(policy string) scenario {
 // most is by how much the server's memory had grown at most since the
 // connections were there.
 func (o outcome) most() (most float64) {
-	begun := 0.0
-	for _, c := range o.costs {
-		if c.Phase == "broadcast" {
-			begun = c.Begun
-		}
-	}
+	begun := o.cost("broadcast").Begun
 	base := int64(0)
 	for _, s := range o.samples {
 		if s.Seconds < begun {

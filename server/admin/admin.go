@@ -103,18 +103,11 @@ func (s source) read() *reading {
 		slab: tuning.Unknown, descriptors: tuning.Unknown, files: tuning.Unknown, filesMax: tuning.Unknown,
 	}
 	if now, err := tuning.MemoryOf(os.Getpid()); err == nil {
-		conns := float64(max(r.stats.Open, 1))
-		r.user = float64(max(0, now.Resident-s.empty.Resident)) / conns
-		r.kernel = float64(max(0, now.Slab-s.empty.Slab)) / conns
+		r.user, r.kernel = now.PerConn(s.empty, r.stats.Open)
 		r.slab = now.Slab
 	}
 	if m, err := tuning.Read("/"); err == nil {
-		r.descriptors, r.files = m.OpenFiles, m.Files
-		for _, f := range m.Check(tuning.Demand{}) {
-			if f.Limit.Name == "fs.file-max" {
-				r.filesMax = f.Have
-			}
-		}
+		r.descriptors, r.files, r.filesMax = m.OpenFiles, m.Files, m.FilesMax()
 	}
 	return r
 }
