@@ -23,6 +23,21 @@ func BenchmarkNext(b *testing.B) {
 	}
 }
 
+func BenchmarkMessage(b *testing.B) {
+	p := frame.NewServerParser(1 << 10)
+	wire := frame.AppendMasked(nil, frame.Text, [4]byte{1, 2, 3, 4}, payload32)
+	in := make([]byte, len(wire))
+	var s frame.Stream
+	b.ReportAllocs()
+	b.SetBytes(int64(len(wire)))
+	for b.Loop() {
+		copy(in, wire) // anew, for Message unmasked it
+		if ev, _, err := p.Message(&s, in); !ev.Whole || err != nil {
+			b.Fatal(ev, err)
+		}
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	var out []byte
 	b.ReportAllocs()

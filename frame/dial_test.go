@@ -97,6 +97,7 @@ func TestCheckResponseFollowsTheRFC(t *testing.T) {
 		{"9112 5.1 space before the colon", "Upgrade:", "Upgrade :", "malformed"},
 		{"9112 5.2 folded line", "Upgrade:", "X: a\r\n b\r\nUpgrade:", "malformed"},
 		{"9110 5.5 NUL in a value", "Upgrade:", "X: \x00\r\nUpgrade:", "malformed"},
+		{"9112 2.2 an empty line before the status line", "HTTP/1.1", "\r\nHTTP/1.1", "101"},
 		{"9112 2.2 bare line feed", "websocket\r\n", "websocket\n", "malformed"},
 	}
 	for _, r := range rows {

@@ -3,13 +3,14 @@
 //
 // It holds no descriptor, reads no clock and starts no goroutine: bytes go in,
 // events or bytes come out, and whatever must be remembered between two reads
-// of a connection is a small value ([State]) that belongs to the caller.
+// of a connection is a value ([Stream], or [State] without its buffers) that
+// belongs to the caller.
 //
 // The order in which a connection uses it:
 //
 //	HeadLen   has the whole request arrived?
 //	Upgrader  the request's answer: 101, or an HTTP error
-//	Parser    frames in
+//	Parser    messages and control frames in
 //	Append…   frames out
 //
 // A client uses AppendRequest and CheckResponse in place of Upgrader.

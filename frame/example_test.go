@@ -2,36 +2,47 @@ package frame_test
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/seed-134acfd0/lull/frame"
 )
 
-// A server finds a client's frames in what it has read and answers them.
+// A server finds a client's messages in what it has read and answers them.
 func Example() {
-	in := frame.AppendMasked(nil, frame.Text, [4]byte{0x37, 0xfa, 0x21, 0x3d}, []byte("Hello"))
-	in = frame.AppendMasked(in, frame.Ping, [4]byte{1, 2, 3, 4}, nil)
+	wire := frame.AppendMasked(nil, frame.Text, [4]byte{0x37, 0xfa, 0x21, 0x3d}, []byte("Hello"))
+	wire = frame.AppendMasked(wire, frame.Ping, [4]byte{1, 2, 3, 4}, nil)
 
 	parser := frame.NewServerParser(64 << 10)
-	var state frame.State
+	var stream frame.Stream
 	var out []byte
-	for len(in) > 0 {
-		ev, n, err := parser.Next(&state, in)
-		if err != nil || n == 0 { // a breach, or half a frame
-			fmt.Println("stopped:", err)
-			break
+	buf := make([]byte, 1<<10)
+	for read := range slices.Chunk(wire, 7) { // the reads of a socket
+		n := stream.Take(buf)
+		in := buf[:n+copy(buf[n:], read)]
+		for {
+			ev, consumed, err := parser.Message(&stream, in)
+			if err != nil {
+				fmt.Println(err)
+				return
+			}
+			if consumed == 0 { // more has to arrive first
+				break
+			}
+			in = in[consumed:]
+			switch ev.Op {
+			case frame.Ping:
+				fmt.Printf("ping %q\n", ev.Payload)
+				out = frame.Append(out, frame.Pong, ev.Payload)
+			case frame.Text:
+				fmt.Printf("text %q\n", ev.Payload)
+				out = frame.Append(out, frame.Text, ev.Payload)
+			}
 		}
-		in = in[n:]
-		fmt.Printf("%v %q, whole: %v\n", ev.Op, ev.Payload, ev.Whole)
-		switch ev.Op {
-		case frame.Ping:
-			out = frame.Append(out, frame.Pong, ev.Payload)
-		case frame.Text:
-			out = frame.Append(out, frame.Text, ev.Payload)
-		}
+		stream.Keep(in)
 	}
-	fmt.Printf("% x\n", out)
+	fmt.Printf("% x, idle: %v\n", out, stream.Idle())
 	// Output:
-	// text "Hello", whole: true
-	// ping "", whole: true
-	// 81 05 48 65 6c 6c 6f 8a 00
+	// text "Hello"
+	// ping ""
+	// 81 05 48 65 6c 6c 6f 8a 00, idle: true
 }

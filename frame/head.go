@@ -6,9 +6,13 @@ import (
 	"iter"
 )
 
-// MaxHead bounds a request's or response's head, in bytes, its final empty
-// line included.
+// MaxHead bounds a request's or response's head, in bytes, all its empty lines
+// included.
 const MaxHead = 8 << 10
+
+// maxEmptyLines is how many empty lines may stand before a request line. RFC
+// 9112 section 2.2 asks for at least one, which old clients send behind a body.
+const maxEmptyLines = 4
 
 var (
 	crlf    = []byte("\r\n")
@@ -16,13 +20,18 @@ var (
 )
 
 // HeadLen returns the length of the complete head at the front of b, up to and
-// with its empty line; what follows are frames already. Zero means that it is
-// still incomplete. A head that is longer than MaxHead, or that cannot become
-// one because a line ends in a bare line feed, is a *Reject.
+// with its final empty line; what follows are frames already. A few empty lines
+// may stand before the head and count as part of it. Zero means that the head
+// is still incomplete. A head that is longer than MaxHead, that begins with too
+// many empty lines, or that has a line with a bare line feed, is a *Reject.
 func HeadLen(b []byte) (int, error) {
 	head := b[:min(len(b), MaxHead)]
-	if i := bytes.Index(head, headEnd); i >= 0 {
-		return i + len(headEnd), nil
+	start := emptyLines(head)
+	if start > maxEmptyLines*len(crlf) {
+		return 0, rejectEmptyLines
+	}
+	if i := bytes.Index(head[start:], headEnd); i >= 0 {
+		return start + i + len(headEnd), nil
 	}
 	if len(head) == MaxHead {
 		return 0, rejectHeadSize
@@ -35,6 +44,14 @@ func HeadLen(b []byte) (int, error) {
 		}
 	}
 	return 0, nil
+}
+
+// emptyLines returns the length of the empty lines at the front of b.
+func emptyLines(b []byte) (length int) {
+	for bytes.HasPrefix(b[length:], crlf) {
+		length += len(crlf)
+	}
+	return length
 }
 
 // firstLine splits a complete head into its request or status line and its

@@ -31,7 +31,15 @@ func TestHeadLen(t *testing.T) {
 		{"frames behind it", good + "\x81\x80\r\n\r\n", len(good), 0},
 		{"a bare line feed among frames behind it", good + "\n", len(good), 0},
 		{"a second head behind it", good + good, len(good), 0},
-		{"nothing but the empty line", "\r\n\r\n", 4, 0},
+		{"nothing but an empty line", "\r\n", 0, 0},
+		{"nothing but empty lines", "\r\n\r\n", 0, 0},
+		{"an empty line before it", "\r\n" + good, 2 + len(good), 0},
+		{"as many empty lines before it as are allowed", "\r\n\r\n\r\n\r\n" + good + "\x81", 8 + len(good), 0},
+		{"too many empty lines before it", "\r\n\r\n\r\n\r\n\r\n" + good, 0, http.StatusBadRequest},
+		{"too many empty lines and nothing else", "\r\n\r\n\r\n\r\n\r\n", 0, http.StatusBadRequest},
+		{"half an empty line before it", "\r" + good, len("\r" + good), 0}, // which Upgrade refuses
+		{"empty lines count for the limit", "\r\n" + padded(frame.MaxHead), 0, http.StatusRequestHeaderFieldsTooLarge},
+		{"empty lines up to the limit", "\r\n" + padded(frame.MaxHead-2), frame.MaxHead, 0},
 		{"exactly the limit", padded(frame.MaxHead), frame.MaxHead, 0},
 		{"exactly the limit, frames behind it", padded(frame.MaxHead) + "\x81", frame.MaxHead, 0},
 		{"one byte below the limit, no end", unended[:frame.MaxHead-1], 0, 0},
@@ -61,7 +69,7 @@ func TestHeadLen(t *testing.T) {
 }
 
 func TestHeadLenWaitsForTheLastByte(t *testing.T) {
-	in := []byte(good)
+	in := []byte("\r\n\r\n" + good)
 	for i := range in {
 		if n, err := frame.HeadLen(in[:i]); n != 0 || err != nil {
 			t.Fatalf("%d of %d bytes: length %d, error %v", i, len(in), n, err)

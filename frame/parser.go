@@ -80,20 +80,9 @@ func (p *Parser) Next(s *State, in []byte) (ev Event, consumed int, err error) {
 	if s.left > 0 {
 		return p.piece(s, in, 0, false)
 	}
-	h, head, err := p.header(in)
+	h, head, err := p.header(s, in)
 	if err != nil || head == 0 {
 		return Event{}, 0, err
-	}
-
-	side := p.side
-	if s.op != 0 {
-		side = side.Set(ws.StateFragmented)
-	}
-	// Section 5.2: unknown opcodes and RSV bits fail the connection. 5.1: a
-	// client masks, a server does not. 5.4: a fragmented message is continued
-	// before another begins. 5.5: control frames are short and whole.
-	if err := ws.CheckHeader(h, side); err != nil {
-		return Event{}, 0, headerError(err)
 	}
 	if h.OpCode.IsControl() {
 		return control(h, in, head)
@@ -114,9 +103,9 @@ func (p *Parser) Next(s *State, in []byte) (ev Event, consumed int, err error) {
 	return p.piece(s, in, head, first)
 }
 
-// header decodes the frame header at the front of in. A length of zero means
-// that it has not arrived whole.
-func (p *Parser) header(in []byte) (h ws.Header, length int, err error) {
+// header decodes and checks the frame header at the front of in. A length of
+// zero means that it has not arrived whole.
+func (p *Parser) header(s *State, in []byte) (h ws.Header, length int, err error) {
 	p.in.Reset(in)
 	h, err = ws.ReadHeaderBuffer(&p.in, p.buf[:])
 	switch {
@@ -130,6 +119,16 @@ func (p *Parser) header(in []byte) (h ws.Header, length int, err error) {
 	// length.
 	if length != ws.HeaderSize(h) {
 		return h, 0, ErrNotMinimal
+	}
+	side := p.side
+	if s.op != 0 {
+		side = side.Set(ws.StateFragmented)
+	}
+	// Section 5.2: unknown opcodes and RSV bits fail the connection. 5.1: a
+	// client masks, a server does not. 5.4: a fragmented message is continued
+	// before another begins. 5.5: control frames are short and whole.
+	if err := ws.CheckHeader(h, side); err != nil {
+		return h, 0, headerError(err)
 	}
 	return h, length, nil
 }

@@ -28,9 +28,9 @@ func (r *Reject) Unwrap() error { return r.cause }
 
 func (r *Reject) Error() string {
 	if r.cause != nil {
-		return fmt.Sprintf("handshake refused with status %d: %v", r.Status, r.cause)
+		return fmt.Sprintf("handshake rejected with status %d: %v", r.Status, r.cause)
 	}
-	return fmt.Sprintf("handshake refused with status %d: %s", r.Status, r.Reason)
+	return fmt.Sprintf("handshake rejected with status %d: %s", r.Status, r.Reason)
 }
 
 func badRequest(reason string) *Reject {
@@ -42,10 +42,11 @@ func badRequest(reason string) *Reject {
 var (
 	rejectHeadSize   = &Reject{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: fmt.Sprintf("request head exceeds %d bytes", MaxHead)}
 	rejectLineEnd    = badRequest("a line of the request head does not end in CRLF")
+	rejectEmptyLines = badRequest(fmt.Sprintf("more than %d empty lines before the request line", maxEmptyLines))
 	rejectLine       = badRequest("request line is not «GET target HTTP/1.1»")
 	rejectField      = badRequest("malformed header line")
 	rejectHost       = badRequest("exactly one Host header is needed")
-	rejectUpgrade    = badRequest("an Upgrade header with the value websocket is needed")
+	rejectUpgrade    = badRequest("an Upgrade header with the token websocket is needed")
 	rejectConnection = badRequest("a Connection header with the token Upgrade is needed")
 	rejectKey        = badRequest("exactly one Sec-WebSocket-Key header is needed, 16 bytes in base64")
 	rejectVersion    = badRequest("exactly one Sec-WebSocket-Version header is needed")
@@ -182,15 +183,14 @@ func (u *Upgrader) Upgrade(head []byte) (response []byte, err error) {
 }
 
 func (u *Upgrader) upgrade(head []byte) error {
-	connections, err := checkHead(head)
+	head = head[emptyLines(head):]
+	lists, err := checkHead(head)
 	if err != nil {
 		return err
 	}
 	u.request.line, u.request.headers = firstLine(head)
-	// The library looks at each Connection line alone and refuses the one
-	// without the token, so several become one.
-	if connections > 1 {
-		head = joinConnection(head)
+	if lists {
+		head = joinLists(head)
 	}
 	u.exchange.head.Reset(head)
 	u.exchange.response = u.exchange.response[:0]
@@ -229,11 +229,16 @@ const (
 	sawHost = 1 << iota
 	sawKey
 	sawVersion
+	sawConnection
+	sawUpgrade
+	sawWebSocket // the token, in an Upgrade line
 )
 
-// checkHead refuses what the library would let pass, and counts the Connection
-// lines.
-func checkHead(head []byte) (connections int, err error) {
+// checkHead refuses what the library would let pass. It also tells whether the
+// Connection or Upgrade lines have to go through joinLists, because the library
+// refuses a Connection line without the token even if another line has it, and
+// an Upgrade line that says more than websocket.
+func checkHead(head []byte) (lists bool, err error) {
 	var saw int
 	once := func(flag int, reject *Reject) error {
 		if saw&flag != 0 {
@@ -244,15 +249,15 @@ func checkHead(head []byte) (connections int, err error) {
 	}
 	line, headers := firstLine(head)
 	if !requestLine(line) {
-		return 0, rejectLine
+		return false, rejectLine
 	}
 	for line := range lines(headers) {
 		name, value, ok := field(line)
 		if !ok {
-			return 0, rejectField
+			return false, rejectField
 		}
-		// RFC 6455 sections 4.2.1 and 11.3.1, RFC 9110 section 7.2: none of
-		// these may appear twice, the key is base64 for 16 bytes.
+		// RFC 6455 sections 4.2.1 and 11.3.1, RFC 9110 section 7.2: Host, version
+		// and key may not appear twice, the key is base64 for 16 bytes.
 		switch {
 		case is(name, "Host"):
 			err = once(sawHost, rejectHost)
@@ -262,21 +267,29 @@ func checkHead(head []byte) (connections int, err error) {
 			if err = once(sawKey, rejectKey); err == nil && !validKey(value) {
 				err = rejectKey
 			}
-		// The library folds letters of all alphabets, which lets "web\u017focket"
-		// pass. A list of protocols to choose from is refused: those who send
-		// one want to speak another.
-		case is(name, "Upgrade") && !is(value, "websocket"):
-			err = rejectUpgrade
+		case is(name, "Upgrade") && is(value, "websocket"):
+			saw |= sawUpgrade | sawWebSocket
+		case is(name, "Upgrade"): // a list to choose from (RFC 9110 section 7.8)
+			saw |= sawUpgrade
+			lists = true
+			if hasToken(value, "websocket") {
+				saw |= sawWebSocket
+			}
 		case is(name, "Connection"):
-			connections++
+			lists = lists || saw&sawConnection != 0
+			saw |= sawConnection
 		case is(name, "Content-Length") && string(value) != "0", is(name, "Transfer-Encoding"):
 			err = rejectBody
 		}
 		if err != nil {
-			return 0, err
+			return false, err
 		}
 	}
-	return connections, nil
+	// The library says what is wrong with a request that has no Upgrade line.
+	if saw&sawUpgrade != 0 && saw&sawWebSocket == 0 {
+		return false, rejectUpgrade
+	}
+	return lists, nil
 }
 
 // requestLine reports whether a line has the three parts of a request line and
@@ -309,26 +322,32 @@ func httpVersion(v []byte) bool {
 	return len(v) == len("HTTP/1.1") && string(v[:5]) == "HTTP/" && digit(v[5]) && v[6] == '.' && digit(v[7])
 }
 
-// is compares a header's name with one whose length tells most others apart.
+// is compares a header's name or value with a word of ASCII letters, in any
+// case. A letter that folds to one of these without being ASCII is longer, so
+// the length alone tells it apart.
 func is(name []byte, want string) bool {
 	return len(name) == len(want) && strings.EqualFold(string(name), want)
 }
 
-// joinConnection rewrites a head so that its Connection lines are one, which
-// means the same (RFC 9110 section 5.3).
-func joinConnection(head []byte) []byte {
-	var values [][]byte
+// joinLists rewrites a head for the library: its Connection lines become one,
+// which means the same (RFC 9110 section 5.3), and its Upgrade lines, one of
+// which has the token websocket, say nothing else.
+func joinLists(head []byte) []byte {
+	var connection [][]byte
 	line, headers := firstLine(head)
 	joined := append(append(make([]byte, 0, len(head)), line...), crlf...)
 	for line := range lines(headers) {
-		if name, value, _ := field(line); is(name, "Connection") {
-			values = append(values, value)
-			continue
+		switch name, value, _ := field(line); {
+		case is(name, "Connection"):
+			connection = append(connection, value)
+		case is(name, "Upgrade"):
+			joined = append(joined, "Upgrade: websocket\r\n"...)
+		default:
+			joined = append(append(joined, line...), crlf...)
 		}
-		joined = append(append(joined, line...), crlf...)
 	}
 	joined = append(joined, "Connection: "...)
-	joined = append(joined, bytes.Join(values, []byte(", "))...)
+	joined = append(joined, bytes.Join(connection, []byte(", "))...)
 	return append(joined, headEnd...)
 }
 
