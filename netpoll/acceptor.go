@@ -12,55 +12,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A listener's first turn is small, so that a handful of connections spreads
-// over the reactors; turns double while more connections wait than they took.
+// The first grant for a listener is small, so that a few connections are spread
+// over the reactors. Grants double while connections still wait after them.
 const (
-	turnMin = 8
-	turnMax = 128
+	budgetMin = 8
+	budgetMax = 128
 )
 
-// widthMax bounds the turns that run at once for one listener: more than there
-// are processors only take turns on those.
-var widthMax = runtime.NumCPU()
+// grantsMax is how many grants of one listener may be open at once. More than
+// one per processor would only compete for the processors.
+var grantsMax = runtime.NumCPU()
 
-// A reactor whose accept fails rests this long, doubled at each further
-// failure.
+// A reactor whose accept fails gets no grant for this long. The time doubles
+// with each further failure.
 const (
 	restMin = 10 * time.Millisecond
 	restMax = time.Second
 )
 
-// Turn asks a reactor to accept up to Budget connections from a listener.
-type Turn struct {
+// Grant allows a reactor to accept up to Budget connections from a listener.
+type Grant struct {
 	Listener int // index among the Acceptor's listeners
 	Budget   int
 }
 
-// TurnResult is a reactor's answer to its Turn.
-type TurnResult struct {
+// Granted is a reactor's answer to a Grant.
+type Granted struct {
 	Reactor  int // index among the Acceptor's reactors
 	Listener int
-	More     bool  // the budget ended before the queue did
+	More     bool  // the budget was used up, so more connections may wait
 	Err      error // why accept failed: EMFILE, ENFILE, ENOBUFS, ENOMEM …
 }
 
 // Accepting is a reactor as the Acceptor sees it.
 type Accepting interface {
-	// Accept hands over a turn. It does not wait; the reactor answers later,
-	// from its own thread, with Answer.
-	Accept(Turn)
+	// Accept passes a grant to the reactor. It does not wait. The reactor calls
+	// Answer later, from its own thread.
+	Accept(Grant)
 	// Load returns how many sockets the reactor has and can have.
 	Load() (used, limit int)
 }
 
-// Acceptor decides who accepts, and how many. It watches listening sockets,
-// one-shot, and gives turns to the reactors with the fewest sockets; a reactor
-// that has not answered its turn gets no other. Who cannot accept rests, so
-// that a full descriptor table is never spun upon.
+// Acceptor decides which reactor accepts, and how many connections. It watches
+// the listening sockets, one-shot, and gives each grant to the reactor with the
+// fewest sockets. The listeners take turns when several are busy. A reactor has
+// one open grant at most. A reactor that fails to accept rests for a while, so
+// that a full descriptor table causes no busy loop.
 //
-// It has no goroutine of its own: whoever brings news, be it the watcher of the
-// listeners or a reactor with its answer, gives out the turns that follow from
-// it. While connections keep coming that costs no change of threads.
+// The Acceptor has no goroutine of its own. The goroutine that brings news, the
+// watcher of the listeners or a reactor with its answer, gives out the grants
+// that follow from it. While connections keep coming no thread has to wake
+// another one.
 type Acceptor struct {
 	// constant
 	reactors  []Accepting
@@ -70,28 +72,32 @@ type Acceptor struct {
 
 	mu     sync.Mutex
 	queues []queue        // guarded by mu
+	next   int            // the queue whose turn it is; guarded by mu
 	state  []reactorState // guarded by mu
 	again  *time.Timer    // calls retry; guarded by mu
 	closed bool           // guarded by mu
 }
 
-// queue is what is known of a listener's queue.
+// queue is what the Acceptor knows about a listener's queue of connections.
 type queue struct {
-	waiting bool // connections wait in it, as far as we know
-	armed   bool // epoll will tell when some do
-	turns   int  // turns given that are not answered
-	width   int  // turns that may run at once
-	budget  int
+	waiting   bool // connections wait, as far as we know
+	armed     bool // epoll will report when a connection waits
+	grants    int  // open grants
+	grantsMax int  // how many grants may be open at once, for now
+	budget    int  // of the next grant
 }
+
+// may reports whether the queue can be given another grant.
+func (q *queue) may() bool { return q.waiting && q.grants < q.grantsMax }
 
 type reactorState struct {
-	busy  bool // has a turn
-	rest  time.Duration
-	until time.Time // rests until then
+	busy  bool          // has an open grant
+	rest  time.Duration // the last pause after a failure, 0 after a success
+	until time.Time     // the end of that pause
 }
 
-// NewAcceptor makes an acceptor for listeners and reactors. onRest is told
-// each time a reactor begins to rest after it had been able to accept.
+// NewAcceptor makes an acceptor for listeners and reactors. It calls onRest
+// each time a reactor fails to accept that could accept before.
 func NewAcceptor(listeners []Listener, reactors []Accepting, onRest func(reactor int, err error)) (*Acceptor, error) {
 	epoll, err := createEpoll()
 	if err != nil {
@@ -106,14 +112,15 @@ func NewAcceptor(listeners []Listener, reactors []Accepting, onRest func(reactor
 		state:     make([]reactorState, len(reactors)),
 	}
 	for i := range a.queues {
-		a.queues[i] = queue{armed: true, width: 1, budget: turnMin}
+		a.queues[i] = queue{armed: true, grantsMax: 1, budget: budgetMin}
 	}
-	a.again = time.AfterFunc(math.MaxInt64, a.retry) // when it is reset
+	a.again = time.AfterFunc(math.MaxInt64, a.retry) // runs after Reset
 	return a, nil
 }
 
-// createEpoll marks the library's two descriptors close-on-exec, which it does
-// not do itself, before any child process can inherit them.
+// createEpoll opens the library's epoll set. The library does not mark its two
+// descriptors close-on-exec, so this function does, before a child process can
+// inherit them.
 func createEpoll() (*netpoll.Epoll, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -133,8 +140,7 @@ func createEpoll() (*netpoll.Epoll, error) {
 	return epoll, nil
 }
 
-// Start begins to accept. A reactor gets its first turn whenever it comes to
-// it.
+// Start begins to accept. From now on reactors are given grants.
 func (a *Acceptor) Start() error {
 	for i, l := range a.listeners {
 		err := a.epoll.Add(l.FD, oneShot, func(netpoll.EpollEvent) { a.ready(i) })
@@ -147,7 +153,7 @@ func (a *Acceptor) Start() error {
 
 const oneShot = netpoll.EPOLLIN | netpoll.EPOLLONESHOT
 
-// Close ends accepting. Turns that were given are taken nevertheless. The
+// Close stops accepting: no more grants are given, and open ones stay valid. The
 // listening sockets stay open.
 func (a *Acceptor) Close() error {
 	a.mu.Lock()
@@ -157,7 +163,7 @@ func (a *Acceptor) Close() error {
 	return a.epoll.Close() // which calls ready for each listener
 }
 
-// ready takes note that connections wait.
+// ready notes that connections wait in a listener's queue.
 func (a *Acceptor) ready(listener int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -166,9 +172,9 @@ func (a *Acceptor) ready(listener int) {
 	a.dispatch(time.Now())
 }
 
-// Answer tells how a turn went. A reactor calls it once for each turn, from any
-// goroutine; it never waits.
-func (a *Acceptor) Answer(r TurnResult) {
+// Answer tells what became of a grant. A reactor calls it once for each grant,
+// from any goroutine. It never blocks.
+func (a *Acceptor) Answer(r Granted) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
@@ -182,35 +188,48 @@ func (a *Acceptor) retry() {
 	a.dispatch(time.Now())
 }
 
-// dispatch gives out what turns can be given. When connections wait and nobody
-// can take them, it looks again soon.
+// dispatch gives out all grants that can be given, one queue after the other, so
+// that no busy listener keeps the others waiting. If connections wait and no
+// reactor can accept them, it tries again soon.
 func (a *Acceptor) dispatch(now time.Time) {
 	if a.closed {
 		return
 	}
-	for i := range a.queues {
-		q := &a.queues[i]
-		for q.waiting && q.turns < q.width {
-			best := a.freest(now)
-			if best < 0 {
-				a.again.Reset(restMin)
-				break
-			}
-			a.state[best].busy = true
-			q.turns++
-			a.reactors[best].Accept(Turn{Listener: i, Budget: q.budget})
+	for i := a.nextQueue(); i >= 0; i = a.nextQueue() {
+		best := a.freest(now)
+		if best < 0 {
+			a.again.Reset(restMin)
+			break
 		}
-		if !q.waiting && !q.armed && q.turns == 0 {
+		q := &a.queues[i]
+		a.state[best].busy = true
+		q.grants++
+		a.next = i + 1
+		a.reactors[best].Accept(Grant{Listener: i, Budget: q.budget})
+	}
+	for i := range a.queues {
+		if q := &a.queues[i]; !q.waiting && !q.armed && q.grants == 0 {
 			q.armed = true
 			// It cannot fail: the listener is registered and open. A private
-			// table has both descriptors by the same numbers.
+			// table has both descriptors under the same numbers.
 			_ = a.epoll.Mod(a.listeners[i].FD, oneShot)
 		}
 	}
 }
 
-// freest returns the reactor with the fewest sockets among those that can take
-// a turn, or -1.
+// nextQueue returns the first queue from next on, in a circle, that can be given
+// a grant, or -1.
+func (a *Acceptor) nextQueue() int {
+	for n := range a.queues {
+		if i := (a.next + n) % len(a.queues); a.queues[i].may() {
+			return i
+		}
+	}
+	return -1
+}
+
+// freest returns the reactor with the fewest sockets among those that can be
+// given a grant, or -1.
 func (a *Acceptor) freest(now time.Time) int {
 	best, fewest := -1, 0
 	for i, s := range a.state {
@@ -225,11 +244,11 @@ func (a *Acceptor) freest(now time.Time) int {
 	return best
 }
 
-// settle learns from an answer.
-func (a *Acceptor) settle(r TurnResult, now time.Time) {
+// settle closes a grant and updates what is known from its answer.
+func (a *Acceptor) settle(r Granted, now time.Time) {
 	q, s := &a.queues[r.Listener], &a.state[r.Reactor]
 	s.busy = false
-	q.turns--
+	q.grants--
 	if r.Err != nil {
 		if s.rest == 0 {
 			a.onRest(r.Reactor, r.Err)
@@ -240,9 +259,9 @@ func (a *Acceptor) settle(r TurnResult, now time.Time) {
 	}
 	s.rest = 0
 	if q.waiting = r.More; r.More {
-		q.width = min(q.width+1, widthMax)
-		q.budget = min(2*q.budget, turnMax)
+		q.grantsMax = min(q.grantsMax+1, grantsMax)
+		q.budget = min(2*q.budget, budgetMax)
 	} else {
-		q.width, q.budget = 1, turnMin
+		q.grantsMax, q.budget = 1, budgetMin
 	}
 }

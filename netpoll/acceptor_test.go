@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// taker is a reactor that keeps its turns until they are answered.
+// taker is a reactor that remembers its grants.
 type taker struct {
 	used, limit int
-	turns       []Turn
+	grants      []Grant
 }
 
-func (k *taker) Accept(t Turn)    { k.turns = append(k.turns, t) }
+func (k *taker) Accept(g Grant)   { k.grants = append(k.grants, g) }
 func (k *taker) Load() (int, int) { return k.used, k.limit }
 
-// plan is an Acceptor that was not started, driven step by step.
+// plan is an Acceptor that was not started. A test drives it step by step.
 type plan struct {
 	*Acceptor
 	takers []*taker
@@ -29,7 +29,11 @@ type plan struct {
 	now    time.Time
 }
 
-func newPlan(t *testing.T, used ...int) *plan {
+// newPlan makes a plan with reactors that have so many sockets, and with one
+// listener, in whose queue connections wait.
+func newPlan(t *testing.T, used ...int) *plan { return newPlanOf(t, 1, used...) }
+
+func newPlanOf(t *testing.T, listeners int, used ...int) *plan {
 	p := &plan{now: time.Now()}
 	accepting := make([]Accepting, len(used))
 	for i, n := range used {
@@ -37,32 +41,37 @@ func newPlan(t *testing.T, used ...int) *plan {
 		p.takers = append(p.takers, k)
 		accepting[i] = k
 	}
+	sockets := make([]Listener, listeners)
+	for i := range sockets {
+		sockets[i] = mustListen(t, "127.0.0.1:0")
+	}
 	var err error
-	p.Acceptor, err = NewAcceptor([]Listener{mustListen(t, "127.0.0.1:0")}, accepting,
+	p.Acceptor, err = NewAcceptor(sockets, accepting,
 		func(_ int, err error) { p.rested = append(p.rested, err) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.mu.Lock() // the timer's retry is kept out
+	p.mu.Lock() // keeps the timer's retry out
 	t.Cleanup(func() {
 		p.mu.Unlock()
 		p.Close()
 	})
-	p.queues[0].armed = false
-	p.queues[0].waiting = true
+	for i := range p.queues {
+		p.queues[i].armed, p.queues[i].waiting = false, true
+	}
 	return p
 }
 
-// step gives turns out and returns who has got one, "." for nobody.
+// step gives out grants. It returns the reactors that got one, "." for none.
 func (p *plan) step() string {
 	before := make([]int, len(p.takers))
 	for i, k := range p.takers {
-		before[i] = len(k.turns)
+		before[i] = len(k.grants)
 	}
 	p.dispatch(p.now)
 	var got strings.Builder
 	for i, k := range p.takers {
-		for range len(k.turns) - before[i] {
+		for range len(k.grants) - before[i] {
 			got.WriteByte(byte('0' + i))
 		}
 	}
@@ -73,47 +82,47 @@ func (p *plan) step() string {
 }
 
 func (p *plan) answer(reactor int, more bool, err error) {
-	p.settle(TurnResult{Reactor: reactor, More: more, Err: err}, p.now)
+	p.settle(Granted{Reactor: reactor, More: more, Err: err}, p.now)
 }
 
 func (p *plan) expect(t *testing.T, want, why string) {
 	t.Helper()
 	if got := p.step(); got != want {
-		t.Fatalf("%s: turns to %s, want %s", why, got, want)
+		t.Fatalf("%s: grants to %s, want %s", why, got, want)
 	}
 }
 
-func TestTurnsGoToTheFewestConnections(t *testing.T) {
+func TestGrantsGoToTheFewestConnections(t *testing.T) {
 	p := newPlan(t, 5, 3, 4)
 	p.expect(t, "1", "first")
 	p.expect(t, ".", "while it has not answered")
 	p.takers[1].used = 9
 	p.answer(1, true, nil)
-	if widthMax > 1 {
+	if grantsMax > 1 {
 		p.expect(t, "02", "more wait, so two at once, the fewest first")
 	}
 }
 
-func TestTurnsGrowWhileMoreWait(t *testing.T) {
+func TestGrantsGrowWhileMoreWait(t *testing.T) {
 	p := newPlan(t, 0)
-	for _, budget := range []int{turnMin, 2 * turnMin, 4 * turnMin} {
-		p.expect(t, "0", "turn")
-		turns := p.takers[0].turns
-		if got := turns[len(turns)-1].Budget; got != budget {
+	for _, budget := range []int{budgetMin, 2 * budgetMin, 4 * budgetMin} {
+		p.expect(t, "0", "grant")
+		grants := p.takers[0].grants
+		if got := grants[len(grants)-1].Budget; got != budget {
 			t.Errorf("budget %d, want %d", got, budget)
 		}
 		p.answer(0, true, nil)
 	}
 	p.expect(t, "0", "the last")
 	p.answer(0, false, nil)
-	p.expect(t, ".", "nobody waits any more")
+	p.expect(t, ".", "no connection waits any more")
 	q := p.queues[0]
-	if !q.armed || q.budget != turnMin || q.width != 1 {
+	if !q.armed || q.budget != budgetMin || q.grantsMax != 1 {
 		t.Errorf("after the queue's end: %+v", q)
 	}
 }
 
-func TestAFullReactorGetsNoTurn(t *testing.T) {
+func TestAFullReactorGetsNoGrant(t *testing.T) {
 	p := newPlan(t, 1000, 999)
 	p.expect(t, "1", "one has room")
 	p.takers[1].used = 1000
@@ -126,10 +135,10 @@ func TestAFullReactorGetsNoTurn(t *testing.T) {
 	p.expect(t, "0", "room again")
 }
 
-func TestWhoCannotAcceptRestsLongerEachTime(t *testing.T) {
+func TestAReactorThatCannotAcceptRestsLongerEachTime(t *testing.T) {
 	p := newPlan(t, 0)
 	for rest := restMin; rest < 3*restMax; rest *= 2 {
-		p.expect(t, "0", "turn")
+		p.expect(t, "0", "grant")
 		p.answer(0, false, unix.EMFILE)
 		p.now = p.now.Add(min(rest, restMax) - 1)
 		p.expect(t, ".", "while it rests")
@@ -138,12 +147,40 @@ func TestWhoCannotAcceptRestsLongerEachTime(t *testing.T) {
 	if len(p.rested) != 1 || p.rested[0] != unix.EMFILE {
 		t.Errorf("told of %v, want EMFILE once", p.rested)
 	}
-	p.expect(t, "0", "turn")
+	p.expect(t, "0", "grant")
 	p.answer(0, true, nil)
 	p.expect(t, "0", "recovered")
 	p.answer(0, false, unix.ENFILE)
 	if len(p.rested) != 2 {
 		t.Errorf("told of %v, want a second time", p.rested)
+	}
+}
+
+func TestBusyListenersTakeTurns(t *testing.T) {
+	const listeners, grants = 3, 12
+	p := newPlanOf(t, listeners, 0)
+	for range grants {
+		p.expect(t, "0", "grant")
+		all := p.takers[0].grants
+		p.settle(Granted{Listener: all[len(all)-1].Listener, More: true}, p.now)
+	}
+	var got [listeners]int
+	for _, g := range p.takers[0].grants {
+		got[g.Listener]++
+	}
+	if got != [listeners]int{4, 4, 4} {
+		t.Errorf("the listeners got %v grants", got)
+	}
+}
+
+func TestFreeReactorsAreSpreadOverBusyListeners(t *testing.T) {
+	p := newPlanOf(t, 2, 0, 0)
+	for i := range p.queues {
+		p.queues[i].grantsMax = 2
+	}
+	p.expect(t, "01", "both reactors")
+	if first, second := p.takers[0].grants[0], p.takers[1].grants[0]; first.Listener == second.Listener {
+		t.Errorf("both accept from listener %d", first.Listener)
 	}
 }
 
@@ -155,24 +192,24 @@ func TestAnotherReactorTakesOverFromOneThatRests(t *testing.T) {
 }
 
 // socketsTaker accepts on a goroutine that it shares with others, so that none
-// gets on faster.
+// of them is faster.
 type socketsTaker struct {
 	acceptor *Acceptor
 	listener []Listener
 	index    int
 	used     atomic.Int64
 	accepted chan int
-	turns    chan func()
+	grants   chan func()
 }
 
 func (k *socketsTaker) Load() (int, int) { return int(k.used.Load()), 1 << 20 }
 
-func (k *socketsTaker) Accept(t Turn) { k.turns <- func() { k.take(t) } }
+func (k *socketsTaker) Accept(g Grant) { k.grants <- func() { k.take(g) } }
 
-func (k *socketsTaker) take(t Turn) {
-	r := TurnResult{Reactor: k.index, Listener: t.Listener, More: true}
-	for range t.Budget {
-		fd, ok, err := Accept(k.listener[t.Listener].FD)
+func (k *socketsTaker) take(g Grant) {
+	r := Granted{Reactor: k.index, Listener: g.Listener, More: true}
+	for range g.Budget {
+		fd, ok, err := Accept(k.listener[g.Listener].FD)
 		if !ok {
 			r.More, r.Err = false, err
 			break
@@ -187,10 +224,10 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 	const conns = 400
 	listeners := []Listener{mustListen(t, "127.0.0.1:0"), mustListen(t, "127.0.0.1:0")}
 	accepted := make(chan int, conns)
-	turns := make(chan func(), 2) // one for each
+	grants := make(chan func(), 2) // one for each
 	takers := []*socketsTaker{
-		{listener: listeners, accepted: accepted, turns: turns},
-		{listener: listeners, accepted: accepted, turns: turns, index: 1},
+		{listener: listeners, accepted: accepted, grants: grants},
+		{listener: listeners, accepted: accepted, grants: grants, index: 1},
 	}
 	a, err := NewAcceptor(listeners, []Accepting{takers[0], takers[1]}, func(_ int, err error) { t.Error(err) })
 	if err != nil {
@@ -202,13 +239,13 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 	}
 	var running sync.WaitGroup
 	running.Go(func() {
-		for take := range turns {
+		for take := range grants {
 			take()
 		}
 	})
 	defer func() {
 		a.Close()
-		close(turns)
+		close(grants)
 		running.Wait()
 	}()
 
@@ -226,7 +263,7 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 		Close(<-accepted)
 	}
 	for _, k := range takers {
-		if n := k.used.Load(); n < conns/2-turnMax || n > conns/2+turnMax {
+		if n := k.used.Load(); n < conns/2-budgetMax || n > conns/2+budgetMax {
 			t.Errorf("reactor %d accepted %d of %d", k.index, n, conns)
 		}
 	}
@@ -236,10 +273,10 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 type filling struct {
 	room   atomic.Bool
 	loads  chan struct{} // one for each Load while it is full
-	accept chan Turn
+	accept chan Grant
 }
 
-func (f *filling) Accept(t Turn) { f.accept <- t }
+func (f *filling) Accept(g Grant) { f.accept <- g }
 
 func (f *filling) Load() (used, limit int) {
 	if f.room.Load() {
@@ -254,7 +291,7 @@ func (f *filling) Load() (used, limit int) {
 
 func TestAFullReactorIsLookedAtAgain(t *testing.T) {
 	l := mustListen(t, "127.0.0.1:0")
-	f := &filling{loads: make(chan struct{}, 1), accept: make(chan Turn, 1)}
+	f := &filling{loads: make(chan struct{}, 1), accept: make(chan Grant, 1)}
 	a, err := NewAcceptor([]Listener{l}, []Accepting{f}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -273,10 +310,10 @@ func TestAFullReactorIsLookedAtAgain(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Error(err)
 	}
-	// The answer comes too late for another turn.
-	a.Answer(TurnResult{More: true})
+	// The answer comes too late for another grant.
+	a.Answer(Granted{More: true})
 	if len(f.accept) > 0 {
-		t.Error("a turn after Close")
+		t.Error("a grant after Close")
 	}
 }
 

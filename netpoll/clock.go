@@ -3,11 +3,11 @@ package netpoll
 import "time"
 
 // TickLength is the resolution of a reactor's time. Timeouts are seconds and
-// minutes; nothing here needs better.
+// minutes, so nothing needs a better one.
 const TickLength = 250 * time.Millisecond
 
-// Tick is a point in a Clock's time, in TickLengths since it began. It fits a
-// slot and wraps after 34 years.
+// Tick is a point in a Clock's time: the number of TickLengths since the clock
+// began. It wraps after 34 years.
 type Tick uint32
 
 // Clock counts ticks. It follows the monotonic clock.

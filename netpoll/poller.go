@@ -8,32 +8,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// eventsPerWait bounds one turn's events: enough that the wait itself is
-// cheap per event, few enough that a turn stays short.
+// eventsPerWait is the most events of one turn: enough to make the wait cheap for
+// each event, few enough to keep the turn short.
 const eventsPerWait = 256
 
 // Interest says what a socket waits for, in epoll's bits. Errors and hang-ups
 // are always reported.
 type Interest uint32
 
-// The readiness a socket may wait for.
+// The kinds of readiness that a socket may wait for.
 const (
 	In  Interest = unix.EPOLLIN
 	Out Interest = unix.EPOLLOUT
 )
 
-// Event is one socket's readiness. It lies as the kernel wrote it, so that a
-// wait copies nothing.
+// Event is one socket's readiness. It has the kernel's layout, so that a wait
+// copies nothing.
 type Event struct{ raw unix.EpollEvent }
 
 // Token names the slot whose socket is ready.
 func (e *Event) Token() Token { return Token{Slot: uint32(e.raw.Fd), Gen: uint32(e.raw.Pad)} }
 
-// Writable reports that the socket takes bytes again.
+// Writable reports whether the socket takes bytes again.
 func (e *Event) Writable() bool { return e.raw.Events&unix.EPOLLOUT != 0 }
 
-// Readable reports that a read will not come back empty: there are bytes, the
-// stream's end or an error.
+// Readable reports whether a read will return something: bytes, the stream's end
+// or an error.
 func (e *Event) Readable() bool { return e.raw.Events&^unix.EPOLLOUT != 0 }
 
 // Poller is one reactor's epoll set, level-triggered. Only the reactor's
@@ -47,16 +47,16 @@ type Poller struct {
 // wakerToken is never a slot's: generations begin at 1.
 var wakerToken = Token{Slot: 1<<32 - 1, Gen: 0}
 
-// NewPoller opens an epoll set in the calling thread's descriptor table.
-// waker's Wake will interrupt its Wait.
+// NewPoller opens an epoll set in the calling thread's descriptor table. waker
+// interrupts the poller's waits.
 func NewPoller(waker *Waker) (*Poller, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("netpoll: epoll_create1: %w", err)
 	}
 	p := &Poller{fd: fd, waker: waker}
-	// Edge-triggered: each write to the eventfd is one event, and nobody has
-	// to read the counter back to zero.
+	// Edge-triggered: each write to the eventfd is one event, so the counter
+	// need not be read back to zero.
 	if err := p.ctl(unix.EPOLL_CTL_ADD, waker.fd, wakerToken, unix.EPOLLIN|unix.EPOLLET); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
@@ -64,16 +64,25 @@ func NewPoller(waker *Waker) (*Poller, error) {
 	return p, nil
 }
 
-// Add registers a socket; its events carry token. It fails with ENOSPC at
-// fs.epoll.max_user_watches.
+// Add registers a socket, whose events will carry token. It fails with ENOSPC if
+// fs.epoll.max_user_watches is reached.
 func (p *Poller) Add(fd int, token Token, want Interest) error {
-	return p.ctl(unix.EPOLL_CTL_ADD, fd, token, uint32(want))
+	return p.change(CallPollAdd, unix.EPOLL_CTL_ADD, fd, token, want)
 }
 
 // Modify changes what a registered socket waits for. Closing a socket removes
 // it, so there is no Remove.
 func (p *Poller) Modify(fd int, token Token, want Interest) error {
-	return p.ctl(unix.EPOLL_CTL_MOD, fd, token, uint32(want))
+	return p.change(CallPollModify, unix.EPOLL_CTL_MOD, fd, token, want)
+}
+
+func (p *Poller) change(c Call, op, fd int, token Token, want Interest) error {
+	if Fault != nil {
+		if _, errno := Fault(c, fd, 0); errno != 0 {
+			return fmt.Errorf("netpoll: epoll_ctl: %w", errno)
+		}
+	}
+	return p.ctl(op, fd, token, uint32(want))
 }
 
 func (p *Poller) ctl(op, fd int, token Token, events uint32) error {
@@ -84,23 +93,32 @@ func (p *Poller) ctl(op, fd int, token Token, events uint32) error {
 	return nil
 }
 
-// Wait returns the sockets that are ready, and waits up to timeout (at least a
-// millisecond unless zero; for ever when negative) if none is. It returns
-// early, perhaps without events, after a Wake. The slice is valid until the
-// next call.
+// Wait returns the sockets that are ready. If none is, it waits for one until
+// timeout: not at all if it is zero, at least a millisecond if it is positive,
+// and without end if it is negative. After a Wake it returns at once, perhaps
+// without events. The slice is valid until the next call.
 //
-// It asks twice without waiting, and lets other threads run in between: a
-// sender who shares the processor can then send, which is cheaper than to be
-// woken by it. The scheduler hears only of the call that does block.
-func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
+// It asks the kernel twice without waiting, and lets other threads run in
+// between. A sender that shares the processor can then send, which is cheaper
+// than a sleep and a wake-up. Only the call that may block is announced to Go's
+// scheduler.
+func (p *Poller) Wait(timeout time.Duration) ([]Event, error) { return p.wait(timeout, asleep) }
+
+// Doze is a Wait that a Wake does not interrupt once it has begun, so that the
+// Wake makes no system call. Rouse interrupts it, if there was a Wake. A reactor
+// dozes when it expects several calls of Wake in a row. After Doze, the waker's
+// Called tells whether there was one.
+func (p *Poller) Doze(timeout time.Duration) ([]Event, error) { return p.wait(timeout, dozing) }
+
+func (p *Poller) wait(timeout time.Duration, how uint32) ([]Event, error) {
 	n, errno := p.ask()
 	if n == 0 && errno == 0 && timeout != 0 {
 		Yield()
 		n, errno = p.ask()
 	}
-	if n == 0 && errno == 0 && timeout != 0 && p.waker.sleep() {
+	if n == 0 && errno == 0 && timeout != 0 && p.waker.begin(how) {
 		n, errno = p.block(timeout)
-		p.waker.awake()
+		p.waker.end()
 	}
 	switch errno {
 	case 0:
@@ -111,7 +129,7 @@ func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
 	}
 	events := p.events[:n]
 	for i := range events {
-		if events[i].Token() == wakerToken { // it has done its work by ending the wait
+		if events[i].Token() == wakerToken { // its only purpose was to end the wait
 			last := n - 1
 			events[i] = events[last]
 			return events[:last], nil
@@ -132,8 +150,8 @@ func (p *Poller) block(timeout time.Duration) (uintptr, unix.Errno) {
 	return n, errno
 }
 
-// milliseconds is a timeout as the kernel wants it: rounded up, so that nobody
-// comes back just before the time, and -1 for ever.
+// milliseconds is a timeout as epoll_pwait takes it: rounded up, so that a wait
+// does not end too early, and -1 for no end.
 func milliseconds(d time.Duration) uintptr {
 	if d < 0 {
 		return ^uintptr(0)

@@ -173,7 +173,7 @@ func TestWakeBesideEventsIsNoEvent(t *testing.T) {
 	p, w := newPoller(t)
 	a, b := socketPair(t)
 	mustAdd(t, p, a, Token{7, 7}, In)
-	if !w.sleep() {
+	if !w.begin(asleep) {
 		t.Fatal("cannot sleep")
 	}
 	w.Wake() // writes, because the reactor sleeps
@@ -187,7 +187,7 @@ func TestWakeBesideEventsIsNoEvent(t *testing.T) {
 
 func TestOnlyTheFirstWakeOfASleeperWrites(t *testing.T) {
 	_, w := newPoller(t)
-	if !w.sleep() {
+	if !w.begin(asleep) {
 		t.Fatal("cannot sleep")
 	}
 	var all sync.WaitGroup

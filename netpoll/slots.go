@@ -2,7 +2,7 @@ package netpoll
 
 import "sync/atomic"
 
-// Token names one use of a slot. It is what epoll hands back with an event:
+// Token names one use of a slot. It is the data that epoll returns with an event:
 // 64 bits, no pointer.
 type Token struct {
 	Slot uint32
@@ -23,18 +23,18 @@ type Slotted[T any] interface {
 	slot() *Slot
 }
 
-// Slots is a reactor's Table of slots. Pages become resident as slots are first
-// used; all are given back when the last slot is freed.
+// Slots is a reactor's Table of slots. Pages become resident when slots are first
+// used, and all of them are given back when the last slot is freed.
 //
-// Only the reactor may use it, but for Live. A generation is used once in 2^32
-// allocations, so a stale token never meets a new socket.
+// Only the reactor may use it, except for Live. A generation is used once in 2^32
+// allocations, so a stale token never reaches a new socket.
 type Slots[T any, P Slotted[T]] struct {
 	table   *Table[T]
-	high    uint32   // slots below have been used
+	high    uint32   // slots from here on have never been used
 	used    int      // slots in use
 	gen     uint32   // the last generation given out
 	free    int32    // the first of the free slots below high, or noSlot
-	retired []uint32 // those that Reclaim will free
+	retired []uint32 // the slots that Reclaim will free
 }
 
 const noSlot = -1
@@ -48,7 +48,7 @@ func NewSlots[T any, P Slotted[T]](limit int) (*Slots[T, P], error) {
 	return &Slots[T, P]{table: table, free: noSlot}, nil
 }
 
-// Take allocates a zeroed slot for fd. It returns nil when all are in use.
+// Take allocates a zeroed slot for fd. It returns nil if Full.
 func (s *Slots[T, P]) Take(fd int) P {
 	var p P
 	switch {
@@ -73,9 +73,9 @@ func (s *Slots[T, P]) Take(fd int) P {
 	return p
 }
 
-// Put frees a slot. Its token is stale from here on, but the rest of it stays
-// as it is until Reclaim, so that nobody who still has it in hand needs to ask
-// whether it is somebody else's already.
+// Put frees a slot. Its token is stale from now on. The slot is not reused before
+// Reclaim and keeps its contents, apart from FD and Gen, so code that still
+// holds the pointer may use them.
 func (s *Slots[T, P]) Put(p P) {
 	s.retired = append(s.retired, s.Token(p).Slot)
 	p.slot().FD = -1
@@ -83,13 +83,13 @@ func (s *Slots[T, P]) Put(p P) {
 	s.used--
 }
 
-// Reclaim lets Take reuse what was Put. A reactor calls it at the end of a
-// turn.
+// Reclaim lets Take reuse the slots that were Put. A reactor calls it at the end
+// of a turn.
 func (s *Slots[T, P]) Reclaim() {
 	switch {
 	case len(s.retired) == 0:
 		return
-	case s.used == 0: // everybody has left: begin again with no resident page
+	case s.used == 0: // no slot is in use: begin again without resident pages
 		s.high, s.free = 0, noSlot
 		s.table.Zero()
 	default:
@@ -106,7 +106,7 @@ func (s *Slots[T, P]) Reclaim() {
 // retiredKept is the longest list of freed slots that is kept for reuse.
 const retiredKept = 1 << 10
 
-// Get returns the slot that t names, nil when t is stale.
+// Get returns the slot that t names, or nil if t is stale.
 func (s *Slots[T, P]) Get(t Token) P {
 	if t.Slot >= s.high || t.Gen == 0 {
 		return nil
@@ -118,7 +118,7 @@ func (s *Slots[T, P]) Get(t Token) P {
 	return p
 }
 
-// At returns the slot at index i below High, nil when it is free.
+// At returns the slot at index i, which is below High, or nil if it is free.
 func (s *Slots[T, P]) At(i int) P {
 	p := P(s.table.At(i))
 	if p.slot().Gen == 0 {
@@ -127,31 +127,31 @@ func (s *Slots[T, P]) At(i int) P {
 	return p
 }
 
-// Live reports whether t is not stale. Any goroutine may ask, and the answer
-// may be old when it comes.
+// Live reports whether t is not stale. Any goroutine may call it. The answer may
+// be outdated when it is used.
 func (s *Slots[T, P]) Live(t Token) bool {
 	return t.Gen != 0 && int(t.Slot) < s.table.Len() && atomic.LoadUint32(&P(s.table.At(int(t.Slot))).slot().Gen) == t.Gen
 }
 
-// Token names the slot in its present use.
+// Token names the present use of a slot.
 func (s *Slots[T, P]) Token(p P) Token {
 	return Token{Slot: uint32(s.table.index(p)), Gen: p.slot().Gen}
 }
 
-// Used returns the number of slots in use, Limit how many there can be.
+// Used returns the number of slots in use.
 func (s *Slots[T, P]) Used() int { return s.used }
 
 // Limit returns the number of slots that can be in use at once.
 func (s *Slots[T, P]) Limit() int { return s.table.Len() }
 
-// Full reports that Take would return nil: slots that were Put are not free
-// before Reclaim.
+// Full reports whether Take would return nil. Slots that were Put count as used
+// until Reclaim.
 func (s *Slots[T, P]) Full() bool { return s.free == noSlot && int(s.high) == s.table.Len() }
 
-// High is the index below which every slot in use lies.
+// High returns an index that is above those of all slots in use.
 func (s *Slots[T, P]) High() int { return int(s.high) }
 
-// Close gives the memory back. All tokens are stale then.
+// Close gives the memory back. All tokens are stale from now on.
 func (s *Slots[T, P]) Close() {
 	s.high, s.used, s.free = 0, 0, noSlot
 	s.table.Zero()

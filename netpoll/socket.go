@@ -19,10 +19,10 @@ type Listener struct {
 
 // Listen opens a listening TCP socket on address, as "host:port" with a
 // numeric port. An empty host means all addresses, of IPv6 and IPv4 where the
-// machine has both. backlog is cut by net.core.somaxconn.
+// machine has both. The kernel cuts backlog to net.core.somaxconn.
 //
-// TCP_NODELAY is set here because accepted sockets inherit it, at no call of
-// their own.
+// TCP_NODELAY is set here, because accepted sockets inherit it without a system
+// call of their own.
 func Listen(address string, backlog int) (Listener, error) {
 	l, err := listen(address, backlog)
 	if err != nil {
@@ -82,33 +82,42 @@ func listen(address string, backlog int) (Listener, error) {
 }
 
 // Accept takes a waiting connection, non-blocking and close-on-exec. ok is
-// false when none waits.
+// false if none waits.
 func Accept(listener int) (fd int, ok bool, err error) {
 	for {
-		r, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), 0, 0,
-			unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		r, errno := accept4(listener)
 		switch errno {
 		case 0:
 			return int(r), true, nil
 		case unix.EAGAIN:
 			return -1, false, nil
-		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO: // the peer has left the queue
+		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO: // the peer left while it waited
 		default:
 			return -1, false, errno
 		}
 	}
 }
 
-// ErrTaken says that somebody else has the address and port.
+func accept4(listener int) (fd uintptr, errno unix.Errno) {
+	if Fault != nil {
+		if _, errno = Fault(CallAccept, listener, 0); errno != 0 {
+			return 0, errno
+		}
+	}
+	fd, _, errno = unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	return fd, errno
+}
+
+// ErrTaken says that another socket uses the address and port.
 var ErrTaken = errors.New("netpoll: the address and port are taken")
 
 // Connect opens a socket, binds it to from unless that is the zero AddrPort,
-// and starts to connect it to to. The connection is made when the socket
-// becomes writable; SocketError then tells whether it was. It returns ErrTaken
-// when from is in use, or was until a moment ago.
+// and starts to connect it to to. When the socket becomes writable the attempt is
+// over, and SocketError tells whether it succeeded. Connect returns ErrTaken if
+// from is in use, or was in use a moment ago.
 //
-// A from with a port costs the same for every port, where the kernel's own
-// choice becomes slow when many ports of an address are taken.
+// If from has a port, every port costs the same. If the kernel has to choose the
+// port, it becomes slow when many ports of an address are taken.
 //
 // segment is the longest TCP segment to receive, in bytes (tcp(7):
 // TCP_MAXSEG); 0 is the kernel's choice, which over loopback is 64 KiB.
@@ -132,7 +141,7 @@ func Connect(from, to netip.AddrPort, segment int) (fd int, err error) {
 	switch err = unix.Connect(fd, sockaddr(to)); err {
 	case nil, unix.EINPROGRESS:
 		return fd, nil
-	case unix.EADDRINUSE, unix.EADDRNOTAVAIL: // connect looks closer than bind
+	case unix.EADDRINUSE, unix.EADDRNOTAVAIL: // bind does not see all conflicts
 		err = ErrTaken
 	default:
 		err = fmt.Errorf("netpoll: connect to %s: %w", to, err)
@@ -156,18 +165,26 @@ func bind(fd int, from netip.AddrPort) error {
 }
 
 // Read reads what has arrived, at most len(p) bytes. It returns 0 and no error
-// when nothing has, and io.EOF at the stream's end.
+// if nothing has arrived, and io.EOF at the stream's end.
 func Read(fd int, p []byte) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
-			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
+		size := len(p)
+		var errno unix.Errno
+		if Fault != nil {
+			size, errno = Fault(CallRead, fd, len(p))
+		}
+		var n uintptr
+		if errno == 0 {
+			n, _, errno = unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
+				uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(size), 0, 0, 0)
+		}
 		switch {
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN:
 			return 0, nil
 		case errno != 0:
 			return 0, errno
-		case n == 0 && len(p) > 0:
+		case n == 0 && size > 0:
 			return 0, io.EOF
 		default:
 			return int(n), nil
@@ -175,12 +192,20 @@ func Read(fd int, p []byte) (int, error) {
 	}
 }
 
-// Write sends as much of p as the socket takes. Less than len(p) means that
-// its send buffer is full.
+// Write sends as much of p as the socket takes. A result less than len(p) means
+// that its send buffer is full.
 func Write(fd int, p []byte) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
-			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+		size := len(p)
+		var errno unix.Errno
+		if Fault != nil {
+			size, errno = Fault(CallWrite, fd, len(p))
+		}
+		var n uintptr
+		if errno == 0 {
+			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
+				uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(size), unix.MSG_NOSIGNAL, 0, 0)
+		}
 		switch errno {
 		case 0:
 			return int(n), nil
@@ -193,26 +218,26 @@ func Write(fd int, p []byte) (int, error) {
 	}
 }
 
-// ShutdownWrite sends FIN behind what was written. What the peer still sends
-// can be read.
+// ShutdownWrite sends FIN after what was written. What the peer still sends can
+// be read.
 func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
 
-// SetSendBuffer bounds what a socket holds that its peer has not acknowledged,
-// to about twice n bytes; by itself the kernel lets it grow to megabytes
+// SetSendBuffer limits the bytes that a socket holds until its peer acknowledges
+// them, to about twice n. Without it the kernel lets them grow to megabytes
 // (tcp(7), socket(7): SO_SNDBUF).
 func SetSendBuffer(fd, n int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, n) }
 
-// Close closes a socket. The kernel goes on delivering what was written.
+// Close closes a socket. The kernel still delivers what was written.
 func Close(fd int) { _ = unix.Close(fd) }
 
-// Reset closes a socket at once: what was not delivered is dropped, the peer
-// gets RST, and no TIME_WAIT state stays behind.
+// Reset closes a socket at once: the kernel drops what was not delivered, sends
+// RST to the peer, and keeps no TIME_WAIT state.
 func Reset(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	_ = unix.Close(fd)
 }
 
-// SocketError returns and clears a socket's pending error, nil for none.
+// SocketError returns and clears a socket's pending error, nil if there is none.
 func SocketError(fd int) error {
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
@@ -224,7 +249,8 @@ func SocketError(fd int) error {
 	return nil
 }
 
-// RemoteAddr returns the peer's address, the zero AddrPort once it is gone.
+// RemoteAddr returns the peer's address, or the zero AddrPort if the socket is
+// not connected any more.
 func RemoteAddr(fd int) netip.AddrPort {
 	sa, err := unix.Getpeername(fd)
 	if err != nil {
@@ -264,7 +290,7 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// unmap turns an IPv4 address in IPv6's clothes into itself.
+// unmap turns an IPv4-mapped IPv6 address into the IPv4 address.
 func unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }

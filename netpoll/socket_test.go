@@ -84,7 +84,7 @@ func TestListenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestAcceptTellsWhenNobodyWaits(t *testing.T) {
+func TestAcceptTellsWhenNoConnectionWaits(t *testing.T) {
 	l := mustListen(t, "127.0.0.1:0")
 	if fd, ok, err := Accept(l.FD); ok || err != nil {
 		t.Errorf("Accept = %d, %v, %v", fd, ok, err)
@@ -124,7 +124,7 @@ func TestConnectFromAChosenAddress(t *testing.T) {
 	}
 }
 
-func TestConnectToNobodyIsRefused(t *testing.T) {
+func TestConnectWithoutAListenerIsRefused(t *testing.T) {
 	l := mustListen(t, "127.0.0.1:0")
 	Close(l.FD)
 	fd, err := Connect(netip.AddrPort{}, l.Addr, 0)
@@ -190,7 +190,7 @@ func TestWriteTakesWhatFits(t *testing.T) {
 	}
 	unix.Shutdown(b, unix.SHUT_RDWR)
 	if _, err := Write(a, big); !errors.Is(err, unix.EPIPE) {
-		t.Errorf("write to nobody: %v, want EPIPE and no signal", err)
+		t.Errorf("write to a closed peer: %v, want EPIPE and no signal", err)
 	}
 }
 

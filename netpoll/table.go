@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Table is an array in memory of its own that the garbage collector never
-// looks at, so T must not hold pointers to collected memory. Its pages become
-// resident as they are first touched.
+// Table is an array in memory that the garbage collector does not know, so T
+// must not hold pointers to collected memory. Pages become resident when they
+// are first used.
 type Table[T any] struct {
 	cells []T
 }
 
-// NewTable reserves address space for n zeroed cells, which costs no memory
-// yet. It is unmapped when nothing refers to the Table any more.
+// NewTable reserves address space for n zeroed cells, which costs no memory yet.
+// The cells are unmapped when nothing refers to the Table any more.
 func NewTable[T any](n int) (*Table[T], error) {
 	var zero T
 	mem, err := unix.Mmap(-1, 0, n*int(unsafe.Sizeof(zero)),
@@ -24,8 +24,8 @@ func NewTable[T any](n int) (*Table[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("netpoll: mmap for %d slots: %w", n, err)
 	}
-	// One huge page would be resident for the first slot of each reactor.
-	// Kernels without huge pages refuse the advice, which is as good.
+	// Otherwise the first cell would make a huge page resident. Kernels without
+	// huge pages refuse the advice, which does no harm.
 	_ = unix.Madvise(mem, unix.MADV_NOHUGEPAGE)
 	t := &Table[T]{cells: unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), n)}
 	runtime.AddCleanup(t, func(mem []byte) { _ = unix.Munmap(mem) }, mem)
@@ -35,7 +35,7 @@ func NewTable[T any](n int) (*Table[T], error) {
 // Len returns the number of cells.
 func (t *Table[T]) Len() int { return len(t.cells) }
 
-// At returns cell i. The pointer does not keep the Table.
+// At returns cell i. The pointer does not keep the Table alive.
 func (t *Table[T]) At(i int) *T { return &t.cells[i] }
 
 // index returns the i for which At(i) is p.

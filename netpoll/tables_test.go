@@ -2,58 +2,12 @@ package netpoll
 
 import (
 	"fmt"
-	"io"
-	"net"
-	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-// asProcess runs a test in a process of its own, so that it can change what
-// holds for a whole process. It is false in that process.
-func asProcess(t *testing.T) bool {
-	t.Helper()
-	const mark = "LULL_TEST_PROCESS"
-	if os.Getenv(mark) == t.Name() {
-		return false
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), mark+"="+t.Name())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return true
-}
-
-func mustThreads(t *testing.T, tables Tables, n int, keep ...int) *Threads {
-	t.Helper()
-	threads, err := NewThreads(tables, n, keep...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return threads
-}
-
-// onThread runs f on a thread of its own and waits for its end.
-func onThread(t *testing.T, threads *Threads, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	err := threads.Start(func() {
-		defer close(done)
-		f()
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-done
-}
 
 func TestTablesHaveNames(t *testing.T) {
 	for _, want := range []Tables{Auto, Shared, Private} {
@@ -68,294 +22,68 @@ func TestTablesHaveNames(t *testing.T) {
 	}
 }
 
-func TestPrivateTablesHoldMoreThanTheLimit(t *testing.T) {
+func TestRoomLeavesDescriptorsForEverythingElse(t *testing.T) {
+	const table = 1000 + descriptorsKept
+	rows := []struct {
+		tables                            Tables
+		table, reactors, listeners, conns int
+	}{
+		{Shared, table, 1, 0, 998}, // an epoll set and an eventfd
+		{Shared, table, 4, 2, 990},
+		{Auto, table, 4, 2, 990},
+		{Shared, table, 500, 0, 0},
+		{Shared, 66, 1, 1, 0},
+		{Private, table, 1, 0, 998},
+		{Private, table, 4, 0, 4 * 995}, // an epoll set and four eventfds in each
+		{Private, table, 4, 2, 4 * 993},
+		{Private, table, 999, 0, 0},
+		{Private, table, 5000, 0, 0},
+	}
+	for _, r := range rows {
+		if got := Room(r.tables, r.table, r.reactors, r.listeners); got != r.conns {
+			t.Errorf("%d %v tables of %d with %d listeners: room for %d, want %d", r.reactors, r.tables, r.table, r.listeners, got, r.conns)
+		}
+	}
+}
+
+func TestReactorsAreAsManyAsConnectionsNeed(t *testing.T) {
+	const table = 1001 + descriptorsKept // 1000 for connections and eventfds
+	rows := []struct {
+		tables                  Tables
+		conns, processors, want int
+	}{
+		{Shared, 10 * table, 3, 3},
+		{Auto, 10 * table, 3, 3},
+		{Private, 0, 3, 3},
+		{Private, 3 * 997, 3, 3},
+		{Private, 3*997 + 1, 3, 4},
+		{Private, 100 * 900, 1, 100},
+		{Private, 500 * 500, 1, 500},
+		{Private, 500*500 + 1, 1, 500}, // too many, so the most
+		{Private, 1 << 40, 1, 500},
+		{Private, 1 << 40, 700, 700},
+	}
+	for _, r := range rows {
+		if got := ReactorsFor(r.tables, table, r.conns, 0, r.processors); got != r.want {
+			t.Errorf("%d connections with %v tables and %d processors: %d reactors, want %d", r.conns, r.tables, r.processors, got, r.want)
+		}
+	}
+	if got := ReactorsFor(Private, 10, 1000, 1, 2); got != 2 {
+		t.Errorf("%d reactors for a table without room, want one for each processor", got)
+	}
+}
+
+func TestTheDescriptorLimitIsTheProcesss(t *testing.T) {
 	if asProcess(t) {
 		return
 	}
-	const (
-		limit   = 512 // RLIMIT_NOFILE, of the whole process
-		each    = 400 // connections of a server's thread
-		servers = 4
-	)
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
-		t.Fatal(err)
-	}
-	l := mustListen(t, "127.0.0.1:0")
-	stopBusy := beBusy(t)
-
-	// Each client's thread holds the other ends of one server's.
-	wakers := make([]*Waker, servers)
-	for i := range wakers {
-		var err error
-		if wakers[i], err = NewWaker(); err != nil {
+	for limit, want := range map[uint64]int{512: 512, 300: 300} {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: 512}); err != nil {
 			t.Fatal(err)
 		}
-	}
-	threads := mustThreads(t, Private, 2*servers, l.FD)
-	var accepted atomic.Int64
-	var ready, all sync.WaitGroup
-	release := make(chan struct{})
-	ready.Add(2 * servers)
-	for _, w := range wakers {
-		all.Add(2)
-		err := threads.Start(func() {
-			defer all.Done()
-			var fds []int
-			for len(fds) < each {
-				fd, ok, err := Accept(l.FD)
-				if err != nil {
-					t.Errorf("accept connection %d: %v", len(fds), err)
-					break
-				}
-				if ok {
-					fds = append(fds, fd)
-					accepted.Add(1)
-					churn()
-				} else {
-					runtime.Gosched()
-				}
-			}
-			ready.Done()
-			<-release
-			for _, fd := range fds {
-				if n, err := Write(fd, []byte("hello")); n != 5 || err != nil {
-					t.Errorf("write: %d, %v", n, err)
-				}
-			}
-		})
-		if err != nil {
-			t.Fatal(err)
+		if got, err := DescriptorLimit(); got != want || err != nil {
+			t.Errorf("a limit of %d is %d, %v", limit, got, err)
 		}
-		err = threads.Start(func() {
-			defer all.Done()
-			p, err := NewPoller(w)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			for i := range each {
-				fd, err := Connect(netip.AddrPort{}, l.Addr, 0)
-				if err != nil {
-					t.Errorf("connect %d: %v", i, err)
-					break
-				}
-				if err := p.Add(fd, Token{uint32(fd), 1}, In); err != nil {
-					t.Error(err)
-				}
-				churn()
-			}
-			ready.Done()
-			buf := make([]byte, 16)
-			for got := 0; got < each; {
-				events, err := p.Wait(forever)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				for i := range events {
-					fd := int(events[i].Token().Slot)
-					if n, err := Read(fd, buf); string(buf[:n]) != "hello" || err != nil {
-						t.Errorf("read %q, %v", buf[:n], err)
-					}
-					Close(fd)
-					got++
-				}
-			}
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	ready.Wait()
-	if n := accepted.Load(); n != servers*each || n <= limit {
-		t.Errorf("%d connections in %d tables under a limit of %d", n, servers, limit)
-	}
-	close(release)
-	all.Wait()
-	stopBusy()
-}
-
-// churn makes garbage, so that reactors' threads take part in collections.
-func churn() { sink.Store(new([4 << 10]byte)) }
-
-var sink atomic.Pointer[[4 << 10]byte]
-
-// beBusy keeps the garbage collector, the runtime's network poller and child
-// processes at work until its result is called.
-func beBusy(t *testing.T) (stop func()) {
-	t.Helper()
-	done := make(chan struct{})
-	var all sync.WaitGroup
-	again := func(f func()) {
-		all.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-					f()
-				}
-			}
-		})
-	}
-	again(runtime.GC)
-	again(churn)
-	echo, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for {
-			conn, err := echo.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(conn, conn)
-				conn.Close()
-			}()
-		}
-	}()
-	again(func() {
-		conn, err := net.Dial("tcp", echo.Addr().String())
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
-		buf := make([]byte, 4)
-		if _, err := conn.Write([]byte("ping")); err != nil {
-			t.Error(err)
-		}
-		if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != "ping" {
-			t.Errorf("echo %q, %v", buf, err)
-		}
-	})
-	again(func() {
-		if out, err := exec.Command("echo", "hello").Output(); string(out) != "hello\n" || err != nil {
-			t.Errorf("child: %q, %v", out, err)
-		}
-	})
-	return func() {
-		close(done)
-		all.Wait()
-		echo.Close()
-	}
-}
-
-func TestATableHasWhatItNeedsAndNoOtherStream(t *testing.T) {
-	if asProcess(t) {
-		return
-	}
-	kept := mustListen(t, "127.0.0.1:0")
-	other := mustListen(t, "127.0.0.1:0")
-	w, err := NewWaker()
-	if err != nil {
-		t.Fatal(err)
-	}
-	threads := mustThreads(t, Private, 1, kept.FD)
-	onThread(t, threads, func() {
-		if _, err := unix.Getsockname(kept.FD); err != nil {
-			t.Errorf("the listener is not there: %v", err)
-		}
-		if _, err := unix.Getsockname(other.FD); err != unix.EBADF {
-			t.Errorf("another socket is there: %v", err)
-		}
-		if _, err := unix.Write(w.fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
-			t.Errorf("the waker is not there: %v", err)
-		}
-		if unix.Gettid() == unix.Getpid() {
-			t.Error("on the main thread")
-		}
-		for fd, name := range threads.own {
-			if got, _ := os.Readlink(fmt.Sprintf("/proc/thread-self/fd/%d", fd)); got != name {
-				t.Errorf("descriptor %d of the runtime is %q, not %q", fd, got, name)
-			}
-		}
-	})
-	if _, err := unix.Getsockname(other.FD); err != nil {
-		t.Errorf("the process has lost a socket: %v", err)
-	}
-}
-
-// A stream that was open when a table was copied ends when the rest of the
-// process closes it, not when the thread does.
-func TestATableKeepsNoStreamAlive(t *testing.T) {
-	if asProcess(t) {
-		return
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	release := make(chan struct{})
-	if err := mustThreads(t, Private, 1).Start(func() { <-release }); err != nil {
-		t.Fatal(err)
-	}
-	defer close(release)
-	server.Close()
-	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the client sees %v, want EOF", err)
-	}
-}
-
-func TestAThreadsDescriptorsEndWithIt(t *testing.T) {
-	if asProcess(t) {
-		return
-	}
-	l := mustListen(t, "127.0.0.1:0")
-	conn, err := net.Dial("tcp", l.Addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, l.FD, In)
-	onThread(t, mustThreads(t, Private, 1, l.FD), func() {
-		if _, ok, err := Accept(l.FD); !ok || err != nil {
-			t.Error(ok, err)
-		}
-	})
-	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the peer sees %v, want EOF", err)
-	}
-}
-
-func TestSharedThreadsSeeEverything(t *testing.T) {
-	l := mustListen(t, "127.0.0.1:0")
-	threads := mustThreads(t, Shared, 1)
-	if threads.Private() {
-		t.Error("shared tables are private")
-	}
-	onThread(t, threads, func() {
-		if _, err := unix.Getsockname(l.FD); err != nil {
-			t.Error(err)
-		}
-		if unix.Gettid() == unix.Getpid() {
-			t.Error("on the main thread")
-		}
-	})
-}
-
-func TestEveryThreadCanRunAtOnce(t *testing.T) {
-	if asProcess(t) {
-		return
-	}
-	before := runtime.GOMAXPROCS(0)
-	for _, threads := range []int{3, 1, before + 1} {
-		mustThreads(t, Shared, threads)
-		if n, places := runtime.GOMAXPROCS(0), threads+before; n < places {
-			t.Errorf("%d places for %d threads beside %d", n, threads, before)
-		}
-	}
-	if n := Processors(); n != before {
-		t.Errorf("%d processors became %d", before, n)
 	}
 }
 
@@ -375,54 +103,4 @@ func TestReserveEnlargesTheTableOnce(t *testing.T) {
 		}
 	}
 	Reserve(1 << 30) // cut to the limit
-}
-
-// While others open and close descriptors, the runtime's are still told from
-// theirs: one epoll set and one eventfd.
-func TestTheRuntimesDescriptorsAreFoundWhileOthersChange(t *testing.T) {
-	if asProcess(t) {
-		return
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
-	var others sync.WaitGroup
-	done := make(chan struct{})
-	for range 2 {
-		others.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				// The eventfd's number becomes the next socket's.
-				if fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC); err == nil {
-					unix.Close(fd)
-				}
-				if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
-					c.Close()
-				}
-			}
-		})
-	}
-	for i := range 5000 {
-		threads := mustThreads(t, Private, 1)
-		if len(threads.own) != 2 {
-			t.Fatalf("round %d: the runtime has %v", i, threads.own)
-		}
-	}
-	close(done)
-	others.Wait()
-	l.Close()
 }

@@ -9,28 +9,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A waker's states. Many goroutines may wake one reactor; only the one that
-// finds it asleep pays for a system call.
+// A waker's state says what the reactor does, and whether Wake was called since
+// Heard. Any goroutine may call Wake and Rouse; the rest is the reactor's own.
 //
-//	awake ──Wake──▶ called ──sleep (refused), Heard──▶ awake
-//	awake ──sleep─▶ asleep ──Wake: write──▶ called ──awake──▶ awake
+//	            Wake                   Rouse                  the wait ends  Heard
+//	awake       → awake+called                                               → awake
+//	asleep      → asleep+called, write                        → awake
+//	dozing      → dozing+called                               → awake
+//	awake+called                                                             → awake
+//	asleep+called                                             → awake+called
+//	dozing+called                      → asleep+called, write → awake+called
+//
+// Where nothing is written, nothing happens. A wait begins from awake only: a
+// reactor that was called neither sleeps nor dozes. "write" is the one system
+// call, which interrupts the wait; in asleep+called it has been made.
 const (
-	awake = iota
-	called
-	asleep
+	awake  = iota
+	asleep // Wake interrupts the wait
+	dozing // Rouse interrupts the wait, after a Wake
+
+	called = 1 << 2 // a mark that is added to one of the above
 )
 
-// Waker interrupts a reactor's wait. Any goroutine may call Wake; the rest is
-// the reactor's own.
+// Waker interrupts a reactor's wait.
 type Waker struct {
 	fd    int // constant
 	state atomic.Uint32
 }
 
-// NewWaker opens an eventfd. In private descriptor tables this must happen
-// before the reactor's thread gets its own, so that both sides have it. It is
-// closed when nobody refers to the Waker any more: a late Wake must not write
-// to a descriptor that has become something else.
+// NewWaker opens an eventfd. With private descriptor tables it must be called
+// before the reactor's thread gets its table, so that the table has the eventfd
+// too. The eventfd is closed when nothing refers to the Waker any more, so a
+// late Wake never writes to a descriptor that was reused.
 func NewWaker() (*Waker, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
@@ -41,23 +51,39 @@ func NewWaker() (*Waker, error) {
 	return w, nil
 }
 
-// Wake makes the reactor's current or next wait return at once.
+// Wake calls the reactor: its current or next Wait returns at once. A Doze that
+// has begun goes on until Rouse. Any goroutine may call Wake.
 func (w *Waker) Wake() {
-	if w.state.Load() != called && w.state.Swap(called) == asleep {
-		one := uint64(1)
-		// It cannot fail for want of room: the counter overflows after 2^64.
-		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(w.fd), uintptr(unsafe.Pointer(&one)), 8)
+	if w.state.Load()&called == 0 && w.state.Or(called) == asleep {
+		w.interrupt()
 	}
 }
 
-// Called reports that somebody has called Wake since Heard.
-func (w *Waker) Called() bool { return w.state.Load() == called }
+// Rouse interrupts a Doze if Wake was called. Otherwise it does nothing. A
+// goroutine that calls Wake many times in a row calls Rouse once, at the end.
+// Any goroutine may call Rouse.
+func (w *Waker) Rouse() {
+	if w.state.Load() == dozing|called && w.state.CompareAndSwap(dozing|called, asleep|called) {
+		w.interrupt()
+	}
+}
 
-// Heard says that the reactor is about to look at what it was called for.
+func (w *Waker) interrupt() {
+	one := uint64(1)
+	// It cannot fail: the counter would overflow only after 2^64 writes.
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(w.fd), uintptr(unsafe.Pointer(&one)), 8)
+}
+
+// Called reports whether Wake was called since Heard.
+func (w *Waker) Called() bool { return w.state.Load()&called != 0 }
+
+// Heard forgets all calls of Wake so far. The reactor calls it before it looks
+// into its mail.
 func (w *Waker) Heard() { w.state.Store(awake) }
 
-// sleep announces a wait. It is false when somebody has called meanwhile.
-func (w *Waker) sleep() bool { return w.state.CompareAndSwap(awake, asleep) }
+// begin announces a wait, asleep or dozing. It returns false if Wake was called,
+// and then the reactor must not wait.
+func (w *Waker) begin(wait uint32) bool { return w.state.CompareAndSwap(awake, wait) }
 
-// awake ends a wait. A call that ended it stays called.
-func (w *Waker) awake() { w.state.CompareAndSwap(asleep, awake) }
+// end ends a wait.
+func (w *Waker) end() { w.state.And(called) }
