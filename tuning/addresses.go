@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddressFile is where AddAddresses notes what RemoveAddresses needs, below
-// the root.
+// AddressFile, below the root, is where AddAddresses saves what RemoveAddresses
+// needs.
 const AddressFile = "/var/lib/lull/addresses.json"
 
-// AddressesMax bounds how many addresses are added at once.
+// AddressesMax is how many addresses can be added at once.
 const AddressesMax = 1024
 
 // addressState is on the disk before an address is added.
@@ -29,27 +29,37 @@ type addressState struct {
 	Addresses []AddedAddress `json:"addresses"`
 }
 
-// AddedAddress is one that was added to a device, or is about to be.
+// check returns an error if AddAddresses cannot have written a state.
+func (s *addressState) check() error {
+	for _, a := range s.Addresses {
+		if !a.Prefix.Addr().Is4() || a.Dev == "" || a.Label != label(a.Dev) {
+			return fmt.Errorf("it names the address %q on %q with the label %q, which lull does not add", a.Prefix, a.Dev, a.Label)
+		}
+	}
+	return nil
+}
+
+// AddedAddress is an address that was added to a device, or is about to be added.
 type AddedAddress struct {
 	Dev    string       `json:"device"`
 	Prefix netip.Prefix `json:"address"`
-	Label  string       `json:"label,omitempty"` // how the kernel knows it for ours
+	Label  string       `json:"label,omitempty"` // marks it as ours in the kernel
 }
 
-// Network is what there is to know of a device before addresses are added.
+// Network is what must be known about a device before addresses are added.
 type Network struct {
 	Dev    string
 	MAC    string
 	Prefix netip.Prefix        // its primary address, and the subnet
-	Own    []netip.Addr        // that are on it
-	Taken  map[netip.Addr]bool // by this machine, its gateways and neighbours it knows
+	Own    []netip.Addr        // all addresses of the device
+	Taken  map[netip.Addr]bool // in use by this machine, its gateways and known neighbours
 }
 
-// ReadNetwork takes stock of a device.
+// ReadNetwork reads a device's Network.
 func ReadNetwork(dev string) (*Network, error) {
 	n, err := readNetwork(dev)
 	if err != nil {
-		return nil, fmt.Errorf("tuning: look at device %s: %w", dev, err)
+		return nil, fmt.Errorf("tuning: read device %s: %w", dev, err)
 	}
 	return n, nil
 }
@@ -115,10 +125,11 @@ func prefixOf(a netlink.Addr) (netip.Prefix, bool) {
 	return netip.PrefixFrom(addr.Unmap(), ones), ok
 }
 
-// Free chooses addresses of the subnet that nobody is known to have, upwards
-// from the device's own and then from the subnet's beginning. Nobody is asked:
-// a machine that has not been heard of may have one. Beside the subnet's own two
-// the first three are left to routers and name servers, as clouds have it.
+// Free chooses addresses of the subnet that are not known to be in use, first
+// upwards from the device's own address and then from the beginning of the
+// subnet. It sends nothing, so a machine that this one has not heard of may have
+// such an address. It leaves out the subnet's first and last address, and the
+// three after the first, which clouds use for routers and name servers.
 func (n *Network) Free(count int) ([]netip.Addr, error) {
 	if count < 1 || count > AddressesMax {
 		return nil, fmt.Errorf("tuning: %d addresses: 1 to %d can be added at once", count, AddressesMax)
@@ -141,7 +152,7 @@ func (n *Network) Free(count int) ([]netip.Addr, error) {
 	choose(maxAddr(own.Next(), first), last)
 	choose(first, minAddr(own, last))
 	if len(free) < count {
-		return nil, fmt.Errorf("tuning: %s has room for %d addresses more, not %d", subnet, len(free), count)
+		return nil, fmt.Errorf("tuning: %s has room for %d more addresses, not for %d", subnet, len(free), count)
 	}
 	return free, nil
 }
@@ -160,7 +171,7 @@ func minAddr(a, b netip.Addr) netip.Addr {
 	return b
 }
 
-// lastOf is the last address of an IPv4 subnet, to which broadcasts go.
+// lastOf is the last address of an IPv4 subnet, its broadcast address.
 func lastOf(subnet netip.Prefix) netip.Addr {
 	b := subnet.Addr().As4()
 	for i := subnet.Bits(); i < 32; i++ {
@@ -169,7 +180,7 @@ func lastOf(subnet netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// Check finds what is wrong with addresses that somebody has chosen.
+// Check returns an error if addresses cannot be added.
 func (n *Network) Check(addrs []netip.Addr) error {
 	if len(addrs) == 0 || len(addrs) > AddressesMax {
 		return fmt.Errorf("tuning: %d addresses: 1 to %d can be added at once", len(addrs), AddressesMax)
@@ -183,14 +194,14 @@ func (n *Network) Check(addrs []netip.Addr) error {
 		case n.Taken[a]:
 			return fmt.Errorf("tuning: address %s is taken", a)
 		case slices.Contains(addrs[:i], a):
-			return fmt.Errorf("tuning: address %s is there twice", a)
+			return fmt.Errorf("tuning: address %s is listed twice", a)
 		}
 	}
 	return nil
 }
 
-// planned is how addresses are added: within the subnet as secondary ones of
-// it, elsewhere alone.
+// planned adds prefixes and labels to addresses: the subnet's prefix within the
+// subnet, a prefix of one address elsewhere.
 func (n *Network) planned(addrs []netip.Addr) []AddedAddress {
 	added := make([]AddedAddress, len(addrs))
 	for i, a := range addrs {
@@ -203,8 +214,8 @@ func (n *Network) planned(addrs []netip.Addr) []AddedAddress {
 	return added
 }
 
-// label marks addresses as ours in what "ip addr" shows. Where the device's
-// name leaves no room for it they have the device's name, as any other.
+// label marks addresses as ours in the output of "ip addr". If the device's name
+// leaves no room for it, the label is the device's name, as for any address.
 func label(dev string) string {
 	if l := dev + ":lull"; len(l) < unix.IFNAMSIZ {
 		return l
@@ -213,7 +224,7 @@ func label(dev string) string {
 }
 
 // AddAddresses adds addresses to a device, all of them or none. Before it adds
-// any it notes them in AddressFile.
+// any, it saves them in AddressFile.
 func (m *Machine) AddAddresses(n *Network, addrs []netip.Addr) error {
 	if err := n.Check(addrs); err != nil {
 		return err
@@ -236,7 +247,7 @@ func (m *Machine) AddAddresses(n *Network, addrs []netip.Addr) error {
 	added := n.planned(addrs)
 	s.Addresses = append(s.Addresses, added...)
 	if err := m.saveState(AddressFile, s); err != nil {
-		return fmt.Errorf("tuning: note what will be added: %w", err)
+		return fmt.Errorf("tuning: save what will be added: %w", err)
 	}
 	for i, a := range added {
 		if err := add(a); err != nil {
@@ -246,7 +257,7 @@ func (m *Machine) AddAddresses(n *Network, addrs []netip.Addr) error {
 	return nil
 }
 
-// mayAdmin reports whether this process may change the network it is in.
+// mayAdmin reports whether this process may change its network namespace.
 func mayAdmin() bool {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
@@ -254,8 +265,8 @@ func mayAdmin() bool {
 	return err == nil && sets[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
 }
 
-// loadAddresses returns the state there is, nil if there is none, and one to be
-// extended. What an earlier boot had is gone.
+// loadAddresses returns the saved state, nil if there is none, and a copy to be
+// extended. Addresses of an earlier boot are gone.
 func (m *Machine) loadAddresses() (before, s *addressState, err error) {
 	if before, err = loadState[addressState](m, AddressFile); err != nil {
 		return nil, nil, err
@@ -267,21 +278,21 @@ func (m *Machine) loadAddresses() (before, s *addressState, err error) {
 	s = &addressState{Version: here.Version, Boot: here.Boot, Namespace: here.Namespace}
 	if before != nil && before.Boot == here.Boot {
 		if before.Namespace != here.Namespace {
-			return nil, nil, fmt.Errorf("tuning: %s is of another network namespace, %s: remove there first", AddressFile, before.Namespace)
+			return nil, nil, fmt.Errorf("tuning: %s belongs to another network namespace, %s: remove them there first", AddressFile, before.Namespace)
 		}
 		s.Addresses = slices.Clone(before.Addresses)
 	}
 	return before, s, nil
 }
 
-// takeBack removes what was added before something failed.
+// takeBack removes the addresses that were added before something failed.
 func (m *Machine) takeBack(cause error, added []AddedAddress, before *addressState) error {
 	var errs []error
 	for _, a := range slices.Backward(added) {
 		errs = append(errs, del(a))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("tuning: %w; and not all that was added before could be removed: %w", cause, err)
+		return fmt.Errorf("tuning: %w; and some addresses that were added could not be removed: %w", cause, err)
 	}
 	err := error(nil)
 	if before != nil {
@@ -290,9 +301,9 @@ func (m *Machine) takeBack(cause error, added []AddedAddress, before *addressSta
 		err = m.forget(AddressFile)
 	}
 	if err != nil {
-		return fmt.Errorf("tuning: %w; what was added before has been removed, but not the note of it: %w", cause, err)
+		return fmt.Errorf("tuning: %w; the addresses that were added have been removed, but the state file has not: %w", cause, err)
 	}
-	return fmt.Errorf("tuning: %w; what was added before has been removed", cause)
+	return fmt.Errorf("tuning: %w; the addresses that were added have been removed", cause)
 }
 
 func (a AddedAddress) netlink() *netlink.Addr {
@@ -325,7 +336,7 @@ func del(a AddedAddress) error {
 	return netlink.AddrDel(link, a.netlink())
 }
 
-// there reports whether an address is on its device, and ours.
+// there reports whether an address is on its device, and whether we added it.
 func (a AddedAddress) there() (found, ours bool, err error) {
 	link, err := netlink.LinkByName(a.Dev)
 	var gone netlink.LinkNotFoundError
@@ -347,10 +358,9 @@ func (a AddedAddress) there() (found, ours bool, err error) {
 	return false, false, nil
 }
 
-// RemoveAddresses removes from a device, or from all where dev is "", the
-// addresses that AddAddresses has added and that are still there. It returns
-// what became of each; nothing if none was added. After a reboot, and in
-// another network namespace, there are none of ours.
+// RemoveAddresses removes the addresses that AddAddresses has added to a device,
+// or to all devices if dev is "". It returns what happened to each. After a
+// reboot, or in another network namespace, there is nothing to remove.
 func (m *Machine) RemoveAddresses(dev string) ([]Reverted, error) {
 	if _, err := os.Stat(m.below(filepath.Dir(AddressFile))); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -396,7 +406,7 @@ func (m *Machine) RemoveAddresses(dev string) ([]Reverted, error) {
 		err = m.forget(AddressFile)
 	}
 	if err != nil {
-		return all, fmt.Errorf("tuning: the addresses are removed, but not the note of them: %w", err)
+		return all, fmt.Errorf("tuning: the addresses are removed, but the state file is not: %w", err)
 	}
 	return all, nil
 }
@@ -427,7 +437,7 @@ func (a AddedAddress) remove(s *addressState, here *state) Reverted {
 	return r
 }
 
-// AddedAddresses lists what RemoveAddresses would look for.
+// AddedAddresses lists the addresses that RemoveAddresses would remove.
 func (m *Machine) AddedAddresses(dev string) ([]AddedAddress, error) {
 	s, err := loadState[addressState](m, AddressFile)
 	if s == nil || err != nil {

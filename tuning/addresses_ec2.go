@@ -13,7 +13,7 @@ import (
 //go:embed ec2-addresses.tsv
 var ec2Addresses string
 
-// InstanceType is how many addresses EC2 lets an instance have.
+// InstanceType is how many addresses an EC2 instance type can have.
 type InstanceType struct {
 	Name         string
 	Interfaces   int
@@ -21,7 +21,7 @@ type InstanceType struct {
 	Hypervisor   string // nitro, xen or unknown
 }
 
-// FindInstanceType looks a type up in the table that is built in.
+// FindInstanceType looks a type up in the built-in table.
 func FindInstanceType(name string) (InstanceType, bool) {
 	for line := range strings.Lines(ec2Addresses) {
 		fields := strings.Split(strings.TrimSpace(line), "\t")
@@ -38,25 +38,25 @@ func FindInstanceType(name string) (InstanceType, bool) {
 	return InstanceType{}, false
 }
 
-// InstanceType is the type of the EC2 instance that this is, "" where that
-// cannot be seen.
+// InstanceType is the type of this EC2 instance; "" if it cannot be found out.
 func (m *Machine) InstanceType() string { return m.cloud().Type }
 
-// OnEC2 reports whether this is an EC2 instance, as far as it says.
+// OnEC2 reports whether this is an EC2 instance, as far as can be seen.
 func (m *Machine) OnEC2() bool { return m.cloud().EC2 }
 
-// PortsPerAddress is what one source address offers to each of a server's ports.
+// PortsPerAddress is how many connections one source address can open to each
+// port of a server.
 const PortsPerAddress = portMax - portMin + 1
 
-// Prefixes is how many addresses an interface has at most if all but the first
-// are /28 prefixes, which only Nitro has.
+// Prefixes is the maximum number of addresses of an interface if all but the
+// first are /28 prefixes, which only Nitro has.
 func (t InstanceType) Prefixes() int {
 	const inPrefix = 16
 	return 1 + (t.PerInterface-1)*inPrefix
 }
 
-// Advice says what so many addresses on one interface mean for a target, and
-// what to do where that is too little.
+// Advice says how many connections a number of addresses on one interface allows,
+// and what to do if that is less than the target.
 func (t InstanceType) Advice(addrs, target int) string {
 	have := addrs * PortsPerAddress
 	head := fmt.Sprintf("you have 1 × %d = %s connections per server port", addrs, comma(have))
@@ -64,7 +64,7 @@ func (t InstanceType) Advice(addrs, target int) string {
 		head = fmt.Sprintf("%s: %d interfaces × %d; %s", t.Name, t.Interfaces, t.PerInterface, head)
 	}
 	if t.Name != "" && addrs > t.PerInterface && (t.Hypervisor != "nitro" || addrs > t.Prefixes()) {
-		head += fmt.Sprintf("; but AWS brings only %d addresses to one interface", t.PerInterface)
+		head += fmt.Sprintf("; but AWS assigns at most %d addresses to one interface", t.PerInterface)
 	}
 	if have >= target {
 		return head + fmt.Sprintf(": enough for %s", comma(target))
@@ -95,9 +95,8 @@ func few(n int) string {
 	return strconv.Itoa(n)
 }
 
-// AWSCommands are the shell commands for what only AWS can do: bring addresses
-// to a device's interface. They name the addresses, so that AWS refuses those
-// that others have.
+// AWSCommands are the shell commands that make AWS assign addresses to a device's
+// interface. They name the addresses, so that AWS refuses those that are in use.
 func (t InstanceType) AWSCommands(n *Network, addrs []netip.Addr) []string {
 	names := make([]string, len(addrs))
 	for i, a := range addrs {
@@ -109,13 +108,13 @@ func (t InstanceType) AWSCommands(n *Network, addrs []netip.Addr) []string {
 	}
 	if t.Hypervisor == "nitro" {
 		const inPrefix = 16
-		commands = append(commands, "# or, sixteen at a time, and then --addresses with those that AWS answers:",
+		commands = append(commands, "# or, sixteen at a time; then pass the addresses that AWS prints to --addresses:",
 			fmt.Sprintf(`aws ec2 assign-private-ip-addresses --network-interface-id "$eni" --ipv4-prefix-count %d`, (len(addrs)+inPrefix-1)/inPrefix))
 	}
 	return commands
 }
 
-// AWSUndo are the commands that take addresses away from the interface again.
+// AWSUndo is the command that unassigns the addresses.
 func (t InstanceType) AWSUndo(addrs []netip.Addr) string {
 	names := make([]string, len(addrs))
 	for i, a := range addrs {

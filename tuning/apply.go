@@ -13,34 +13,34 @@ import (
 	"strings"
 )
 
-// SysctlPath is the file that gives the kernel its values at boot.
+// SysctlPath is the file that sets the values at boot.
 const SysctlPath = "/etc/sysctl.d/90-lull.conf"
 
-// Choice is what a person wants of the settings.
+// Choice is which settings a person wants to change.
 type Choice struct {
-	Only []string // these and no others, if there are any
-	With []string // these too, of those that must be named
+	Only []string // if not empty, these and no others
+	With []string // these too, of the settings that must be named
 }
 
-// Plan is what Apply would do. Making one changes nothing.
+// Plan is what Apply would do. Making a plan changes nothing.
 type Plan struct {
 	Rows     []Row // kernel settings
-	Units    []Row // limits of units, which are in Files
+	Units    []Row // limits of units, which Files set
 	Files    []PlannedFile
 	Warnings []string
 
-	again func() (*Plan, error) // from the machine as it is by then
+	again func() (*Plan, error) // plans once more, from the machine as it is then
 }
 
-// Row is what a plan has in mind for a setting.
+// Row is what a plan does to a setting.
 type Row struct {
 	Setting
-	Now   string // "" if there is no such thing here
+	Now   string // "" if this machine has no such setting
 	After string
-	Skip  string // why nothing is done; "" if something is
+	Skip  string // why the setting is not changed; "" if it is
 }
 
-// PlannedFile is a file and what will be in it.
+// PlannedFile is a file and its new content.
 type PlannedFile struct {
 	Path string
 	Text []byte
@@ -60,15 +60,15 @@ func (p *Plan) Changes() []Change {
 	return changes
 }
 
-// Plan says what it takes to give a machine what a demand wants of it: kernel
-// settings now, and with files at every boot, and the descriptors of the units
-// that systemd starts. It raises and never lowers.
+// Plan says what must change for a machine to meet a demand: kernel settings now,
+// files that set them at every boot, and the descriptor limits of systemd's
+// units. It raises and never lowers.
 func (m *Machine) Plan(d Demand, c Choice) (*Plan, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	others := *m
-	others.Privileged = false // what root is spared the server meets, who is not root
+	others.Privileged = false // limits that do not apply to root apply to the server, which is not root
 	return m.plan(d, c, others.Settings(d))
 }
 
@@ -76,7 +76,7 @@ func (m *Machine) plan(d Demand, c Choice, settings []Setting) (*Plan, error) {
 	p := &Plan{again: func() (*Plan, error) { return m.plan(d, c, settings) }}
 	applied, err := loadState[state](m, StateFile)
 	if errors.Is(err, fs.ErrPermission) {
-		p.Warnings = append(p.Warnings, err.Error()+": what was applied before is not considered")
+		p.Warnings = append(p.Warnings, err.Error()+": changes of an earlier apply are not considered")
 	} else if err != nil {
 		return nil, err
 	}
@@ -98,14 +98,9 @@ func (m *Machine) plan(d Demand, c Choice, settings []Setting) (*Plan, error) {
 	return p, nil
 }
 
-// Check finds names that nothing has.
+// Check returns an error if a name is unknown.
 func (c Choice) Check() error {
-	known := []string{limitSetting.Name}
-	for _, l := range Limits {
-		if l.Sysctl != "" {
-			known = append(known, l.Sysctl)
-		}
-	}
+	known := append(slices.Clone(tunable), limitSetting.Name)
 	for _, name := range slices.Concat(c.Only, c.With) {
 		if !slices.Contains(known, sysctlName(name)) {
 			slices.Sort(known)
@@ -115,7 +110,7 @@ func (c Choice) Check() error {
 	return nil
 }
 
-// includes reports whether a setting is to be changed.
+// includes reports whether a setting should be changed.
 func (c Choice) includes(s Setting) bool {
 	named := func(names []string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return sysctlName(n) == s.Name })
@@ -126,7 +121,7 @@ func (c Choice) includes(s Setting) bool {
 	return len(c.Only) == 0 && !s.Named
 }
 
-// Reasons to leave a setting as it is.
+// Reasons not to change a setting.
 const (
 	skipEnough = "enough"
 	skipNamed  = "left: it can do harm, so it must be named"
@@ -160,9 +155,9 @@ func (m *Machine) row(s Setting, c Choice) (Row, error) {
 	return r, nil
 }
 
-// planSysctls plans the file for the next boot. It keeps what the file holds
-// already, and adds what changes now or was changed by an earlier apply: that
-// one may have been killed before it came to the file.
+// planSysctls plans the file for the next boot. It keeps the file's lines, and
+// adds settings that change now or were changed by an earlier apply, which may
+// have been killed before it wrote the file.
 func (m *Machine) planSysctls(p *Plan, applied *state) error {
 	had, err := m.contentOf(SysctlPath)
 	if err != nil {
@@ -174,7 +169,7 @@ func (m *Machine) planSysctls(p *Plan, applied *state) error {
 	}
 	before := slices.Clone(settings)
 	for _, r := range p.Rows {
-		i := len(settings) - 1 // of several lines the last one holds
+		i := len(settings) - 1 // of several lines the last one counts
 		for i >= 0 && settings[i].Name != r.Name {
 			i--
 		}
@@ -184,7 +179,7 @@ func (m *Machine) planSysctls(p *Plan, applied *state) error {
 		case i < 0 && ours:
 			settings = append(settings, Setting{Name: r.Name, Want: r.After, Why: r.Why})
 		case i >= 0 && wanted:
-			// The file may hold less than the kernel, or more.
+			// The file's value may be lower than the kernel's, or higher.
 			least := Setting{Name: r.Name, Want: r.After}
 			if r.Skip == skipEnough && !ours {
 				least.Want = r.Want
@@ -201,8 +196,8 @@ func (m *Machine) planSysctls(p *Plan, applied *state) error {
 	return nil
 }
 
-// warnSysctls warns of files that undo ours at boot, because their names come
-// later.
+// warnSysctls warns of files that override ours at boot, because their names sort
+// after it.
 func (m *Machine) warnSysctls(p *Plan, settings []Setting) {
 	for _, theirs := range m.assignments() {
 		if filepath.Base(theirs.file) <= filepath.Base(SysctlPath) {
@@ -210,21 +205,21 @@ func (m *Machine) warnSysctls(p *Plan, settings []Setting) {
 		}
 		for _, s := range settings {
 			if raised, err := s.raise(theirs.value); s.Name == theirs.name && err == nil && !same(raised, theirs.value) {
-				p.Warnings = append(p.Warnings, fmt.Sprintf("%s sets %s to %s: it is read after %s, so that value holds after a reboot",
+				p.Warnings = append(p.Warnings, fmt.Sprintf("%s sets %s to %s: it is read after %s, so its value counts after a reboot",
 					theirs.file, s.Name, theirs.value, SysctlPath))
 			}
 		}
 	}
 }
 
-// confs lists the configuration files in several directories in the order in
-// which systemd reads them: by name, and of those that are called the same only
-// the first directory's.
+// confs lists the configuration files of several directories in the order in
+// which systemd reads them: by name, and of files with the same name only the
+// first directory's.
 func (m *Machine) confs(dirs ...string) []string {
 	var paths []string
 	seen := map[string]bool{}
 	for _, dir := range dirs {
-		entries, _ := os.ReadDir(m.below(dir)) // one that is not there is empty
+		entries, _ := os.ReadDir(m.below(dir)) // a directory that does not exist is empty
 		for _, e := range entries {
 			if name := e.Name(); strings.HasSuffix(name, ".conf") && !seen[name] {
 				seen[name] = true
@@ -238,14 +233,14 @@ func (m *Machine) confs(dirs ...string) []string {
 
 func byBase(a, b string) int { return cmp.Compare(filepath.Base(a), filepath.Base(b)) }
 
-// Apply does what is planned, all of it or nothing. Before it changes anything
-// it notes in StateFile what Revert needs.
+// Apply carries out a plan, completely or not at all. Before it changes anything,
+// it saves in StateFile what Revert needs.
 func (m *Machine) Apply(p *Plan) error {
 	if p.Empty() {
 		return nil
 	}
 	if err := m.Permitted(p); err != nil {
-		return fmt.Errorf("tuning: nothing was changed, because not all of it can be: %w", err)
+		return fmt.Errorf("tuning: nothing was changed, because not everything can be changed: %w", err)
 	}
 	unlock, err := m.begin()
 	if err != nil {
@@ -257,7 +252,7 @@ func (m *Machine) Apply(p *Plan) error {
 		return err
 	}
 	if !reflect.DeepEqual(p.Changes(), again.Changes()) || !reflect.DeepEqual(p.Files, again.Files) {
-		return errors.New("tuning: the machine has changed since this was planned; try again")
+		return errors.New("tuning: the machine has changed since the plan was made; try again")
 	}
 	a := application{m: m, plan: p}
 	if err := a.note(); err != nil {
@@ -269,7 +264,7 @@ func (m *Machine) Apply(p *Plan) error {
 	return nil
 }
 
-// Permitted reports why this process may not do what is planned, all of it.
+// Permitted returns an error if this process may not carry out a plan.
 func (m *Machine) Permitted(p *Plan) error {
 	var errs []error
 	for _, c := range p.Changes() {
@@ -301,19 +296,19 @@ func paths(files []PlannedFile) []string {
 	return paths
 }
 
-// application is an apply under way.
+// application is an apply in progress.
 type application struct {
 	m        *Machine
 	plan     *Plan
-	before   *state              // of an earlier apply; nil if there was none
-	state    *state              // what is noted
-	files    map[string]*content // as they are before it
-	made     []string            // directories
-	set      []Change            // done
-	replaced []string            // files, likewise
+	before   *state              // the state of an earlier apply; nil if there is none
+	state    *state              // what is saved
+	files    map[string]*content // as they were before this apply
+	made     []string            // directories that were made
+	set      []Change            // changes that were made
+	replaced []string            // files that were replaced
 }
 
-// note writes down everything that is about to change.
+// note saves the current values of everything that is about to change.
 func (a *application) note() (err error) {
 	m := a.m
 	if a.before, err = loadState[state](m, StateFile); err != nil {
@@ -337,7 +332,7 @@ func (a *application) note() (err error) {
 	for _, p := range a.plan.Files {
 		now, err := m.contentOf(p.Path)
 		if err != nil {
-			return fmt.Errorf("tuning: note what %s holds: %w", p.Path, err)
+			return fmt.Errorf("tuning: save the content of %s: %w", p.Path, err)
 		}
 		a.files[p.Path] = now
 		f := a.state.file(p.Path)
@@ -349,20 +344,20 @@ func (a *application) note() (err error) {
 		a.state.Dirs = append(a.state.Dirs, m.missing(filepath.Dir(p.Path), a.state.Dirs)...)
 	}
 	if err := m.saveState(StateFile, a.state); err != nil {
-		return fmt.Errorf("tuning: note what will change: %w", err)
+		return fmt.Errorf("tuning: save what will change: %w", err)
 	}
 	return nil
 }
 
-// extend takes over the state of an earlier apply, whose old values are the
-// oldest. Those of an earlier boot went with it.
+// extend takes over the state of an earlier apply, because its old values are the
+// original ones. Values of an earlier boot are gone.
 func (a *application) extend() error {
 	b := a.before
 	if b == nil {
 		return nil
 	}
 	if b.Boot == a.state.Boot && b.Namespace != a.state.Namespace {
-		return fmt.Errorf("tuning: %s is of another network namespace, %s: revert there first", StateFile, b.Namespace)
+		return fmt.Errorf("tuning: %s belongs to another network namespace, %s: revert there first", StateFile, b.Namespace)
 	}
 	if b.Boot == a.state.Boot {
 		for _, v := range b.Values {
@@ -378,7 +373,8 @@ func (a *application) extend() error {
 	return nil
 }
 
-// missing lists the directories that it takes to have dir, outer ones first.
+// missing lists the directories that must be made for dir to exist, outer ones
+// first.
 func (m *Machine) missing(dir string, known []string) []string {
 	if _, err := os.Lstat(m.below(dir)); err == nil || slices.Contains(known, dir) {
 		return nil
@@ -401,9 +397,10 @@ func (a *application) run() error {
 		if same(now, c.New) {
 			continue
 		}
-		// Not what we wrote: without this note it would seem somebody else's.
+		// The kernel changed what we wrote. If this were not saved, revert would take
+		// it for somebody else's value.
 		if err := m.saveState(StateFile, a.state); err != nil {
-			return fmt.Errorf("note that %s is %s: %w", c.Name, now, err)
+			return fmt.Errorf("save that %s is %s: %w", c.Name, now, err)
 		}
 		if !holds(c, now) {
 			return fmt.Errorf("set %s to %s: the kernel made it %s", c.Name, c.New, now)
@@ -415,12 +412,12 @@ func (a *application) run() error {
 		}
 	}
 	if err := m.saveState(StateFile, a.state); err != nil {
-		return fmt.Errorf("note what the kernel made of it: %w", err)
+		return fmt.Errorf("save what the kernel made of it: %w", err)
 	}
 	return nil
 }
 
-// holds reports whether a value that was read back is at least what was
+// holds reports whether the value that was read back is at least the one that was
 // written.
 func holds(c Change, read string) bool {
 	raised, err := Setting{Name: c.Name, Want: c.New}.raise(read)
@@ -440,13 +437,12 @@ func (a *application) writeFile(p PlannedFile) error {
 	if had := a.files[p.Path]; had != nil {
 		to.Mode, to.UID, to.GID = had.Mode, had.UID, had.GID
 	}
-	a.replaced = append(a.replaced, p.Path) // also if it fails half way
+	a.replaced = append(a.replaced, p.Path) // even if it fails half way
 	return m.replace(p.Path, to)
 }
 
-// rollBack undoes what was done before something failed. The state of an
-// earlier apply is then as it was. Where something will not go back the whole
-// state stays, for Revert.
+// rollBack undoes what was done before something failed, and restores the state of
+// an earlier apply. If something cannot be undone, it keeps the state for Revert.
 func (a *application) rollBack(cause error) error {
 	m := a.m
 	var errs []error
@@ -460,7 +456,7 @@ func (a *application) rollBack(cause error) error {
 		errs = append(errs, m.write(c.Name, c.Old))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("tuning: %w; and not all that was done before could be undone: %w; see \"lull tune revert\"", cause, err)
+		return fmt.Errorf("tuning: %w; and some earlier changes could not be undone: %w; try \"lull tune revert\"", cause, err)
 	}
 	if a.before != nil {
 		errs = append(errs, m.saveState(StateFile, a.before))
@@ -468,17 +464,17 @@ func (a *application) rollBack(cause error) error {
 		errs = append(errs, m.forget(StateFile))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("tuning: %w; what was done before has been undone, but not the note of it: %w", cause, err)
+		return fmt.Errorf("tuning: %w; earlier changes were undone, but the state file could not be: %w", cause, err)
 	}
-	return fmt.Errorf("tuning: %w; what was done before has been undone", cause)
+	return fmt.Errorf("tuning: %w; earlier changes were undone", cause)
 }
 
-// forget removes a state, last of all.
+// forget removes a state file.
 func (m *Machine) forget(path string) error {
 	return errors.Join(m.remove(temporary(path)), m.remove(path))
 }
 
-// putBack gives a file its former content, or removes it.
+// putBack restores a file's old content, or removes the file.
 func (m *Machine) putBack(path string, old *content) error {
 	if old == nil {
 		return m.remove(path)
@@ -486,21 +482,21 @@ func (m *Machine) putBack(path string, old *content) error {
 	return m.replace(path, old)
 }
 
-// Reverted is what became of one thing that Apply had changed.
+// Reverted is what happened to one thing that Apply had changed.
 type Reverted struct {
 	Name  string // a sysctl, or a file's path
-	To    string // what it is now, in a few words
-	Drift bool   // it holds neither our value nor the old one, and was left
-	Err   error  // it could not be put back
+	To    string // its new state, in a few words
+	Drift bool   // somebody else has changed it, so it was left
+	Err   error  // it could not be restored
 }
 
-// Revert puts back what Apply has changed, where it still holds our value, and
-// forgets it. It returns what became of each thing; nothing if there is
-// nothing to revert. What cannot be put back stays in the state, so that
+// Revert restores what Apply has changed and nobody else has changed since, and
+// removes the state. It returns what happened to each thing; nothing if there is
+// nothing to revert. If something cannot be restored the state stays, so that
 // Revert can be tried again.
 //
-// After a reboot, and in another network namespace, the values that are there
-// are not ours: then only files are put back.
+// After a reboot, or in another network namespace, the kernel's values are not
+// ours; then only files are restored.
 func (m *Machine) Revert() ([]Reverted, error) {
 	if _, err := os.Stat(m.below(filepath.Dir(StateFile))); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -529,20 +525,17 @@ func (m *Machine) Revert() ([]Reverted, error) {
 	return all, nil
 }
 
-// revertState puts back what a state holds, the last change first.
+// revertState restores what a state lists, the last change first.
 func (m *Machine) revertState(s *state) (all []Reverted, err error) {
 	here, err := m.here()
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range slices.Backward(s.Files) {
-		if !mayWrite(f.Path) {
-			return all, fmt.Errorf("tuning: %s names %s, which is no file of ours", StateFile, f.Path)
-		}
 		all = append(all, m.revertFile(f))
 	}
 	for _, dir := range slices.Backward(s.Dirs) {
-		_ = m.removeDir(dir) // fails where somebody else has put something in
+		_ = m.removeDir(dir) // it fails if somebody else has put something in
 	}
 	for _, v := range slices.Backward(s.Values) {
 		all = append(all, m.revertValue(v, s, here))
@@ -552,15 +545,9 @@ func (m *Machine) revertState(s *state) (all []Reverted, err error) {
 		errs = append(errs, r.Err)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return all, fmt.Errorf("tuning: not everything could be put back, so %s stays: %w", StateFile, err)
+		return all, fmt.Errorf("tuning: not everything could be restored, so %s stays: %w", StateFile, err)
 	}
 	return all, nil
-}
-
-// mayWrite reports whether a path is one that plans have. A state that names
-// others was not written by Apply.
-func mayWrite(path string) bool {
-	return path == SysctlPath || path == DropInPath(ServerUnit) || path == DropInPath(GeneratorUnit)
 }
 
 func (m *Machine) revertFile(f file) Reverted {
@@ -573,16 +560,16 @@ func (m *Machine) revertFile(f file) Reverted {
 	case err != nil:
 		r.Err = fmt.Errorf("%s: %w", f.Path, err)
 	case reflect.DeepEqual(now, f.Old):
-		r.To = "as it was already"
+		r.To = "unchanged"
 	case now == nil:
-		r.To, r.Drift = "left: somebody has removed it", true
+		r.To, r.Drift = "left: somebody else has removed it", true
 	case !f.ours(now):
-		r.To, r.Drift = "left: somebody has changed it", true
+		r.To, r.Drift = "left: somebody else has changed it", true
 	case f.Old == nil:
 		r.To = "removed"
 		r.Err = m.putBack(f.Path, nil)
 	default:
-		r.To = "as it was"
+		r.To = "restored"
 		r.Err = m.putBack(f.Path, f.Old)
 	}
 	return r
@@ -601,7 +588,7 @@ func (m *Machine) revertValue(v value, s, here *state) Reverted {
 	case same(now, v.Old):
 		r.To = oneLine(v.Old) + " already"
 	case !v.ours(now):
-		r.To, r.Drift = fmt.Sprintf("left at %s: somebody has changed it; it was %s, and %s by us", oneLine(now), oneLine(v.Old), v.New[len(v.New)-1]), true
+		r.To, r.Drift = fmt.Sprintf("left at %s: somebody else has changed it; it was %s, and lull set it to %s", oneLine(now), oneLine(v.Old), v.New[len(v.New)-1]), true
 	default:
 		r.To = oneLine(v.Old)
 		if err := m.write(v.Name, v.Old); err != nil {
@@ -611,7 +598,7 @@ func (m *Machine) revertValue(v value, s, here *state) Reverted {
 	return r
 }
 
-// Applied lists what there is to revert, as "key: old → new".
+// Applied lists what Revert would restore, as "key: old → new".
 func (m *Machine) Applied() ([]string, error) {
 	s, err := loadState[state](m, StateFile)
 	if s == nil || err != nil {

@@ -7,34 +7,34 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// Finding is what a limit means for a demand.
+// Finding is the result of comparing a limit with a demand.
 type Finding struct {
 	Limit *Limit
 	Have  int64 // Unknown if it could not be read, Unlimited if there is no limit
 	Need  int64
 	Conns int    // how many connections the limit allows; math.MaxInt for any number
-	Want  string // what the sysctl, or what {} in Fix stands for, is best set to
-	Note  string // what else there is to know
+	Want  string // the recommended value of the sysctl, or of {} in Fix
+	Note  string // more to know, or ""
 }
 
-// State is how a finding is.
+// State says whether a limit is high enough.
 type State string
 
-// States, the best first.
+// The states, the best first.
 const (
 	OK     State = "ok"
-	Raise  State = "raise" // slow as it is
+	Raise  State = "raise" // high enough, but things will be slow
 	Stops  State = "will not reach"
 	Unseen State = "cannot be seen"
 )
 
-// OK reports whether the limit allows what is wanted, as far as is known.
+// OK reports whether the limit is high enough, or unknown.
 func (f Finding) OK() bool { return f.Have == Unknown || f.Have >= f.Need }
 
-// State is what the limit does to what is wanted.
+// State returns the state of the limit.
 func (f Finding) State() State {
 	switch {
 	case f.Need == 0:
@@ -49,10 +49,10 @@ func (f Finding) State() State {
 	return Stops
 }
 
-// Fix is what to do about it.
+// Fix says how to raise the limit.
 func (f Finding) Fix() string { return strings.ReplaceAll(f.Limit.Fix, "{}", f.Want) }
 
-// Check holds the machine against a demand, limit by limit.
+// Check compares each limit of the machine with a demand.
 func (m *Machine) Check(d Demand) []Finding {
 	findings := make([]Finding, len(Limits))
 	for i := range Limits {
@@ -70,8 +70,12 @@ func (m *Machine) check(l *Limit, d Demand) Finding {
 	}
 	fixed, each := l.cost(d, m)
 	f.Need = whole(fixed + each*float64(d.Conns))
-	if f.Have != Unknown && f.Have != Unlimited && each > 0 {
+	switch {
+	case f.Have == Unknown || f.Have == Unlimited:
+	case each > 0:
 		f.Conns = int(max(0, min((float64(f.Have)-fixed)/each, 1<<62)))
+	case float64(f.Have) < fixed && !l.Soft: // whatever their number
+		f.Conns = 0
 	}
 	f.Want = strconv.FormatInt(f.Need, 10)
 	if l.want != nil {
@@ -83,8 +87,8 @@ func (m *Machine) check(l *Limit, d Demand) Finding {
 	return f
 }
 
-// Settings are the sysctls that a demand takes something of, in the limits'
-// order, and what each should be at the least.
+// Settings are the sysctls that matter for a demand, in the order of Limits, and
+// the lowest value that each should have.
 func (m *Machine) Settings(d Demand) []Setting {
 	var settings []Setting
 	for _, f := range m.Check(d) {
@@ -100,9 +104,9 @@ func (m *Machine) Settings(d Demand) []Setting {
 	return settings
 }
 
-// Largest returns the most connections that the hard limits allow of what is
-// demanded beside their number, and the limit that stops there; nil when none
-// does below d.Conns. Limits that can be raised are taken as raised.
+// Largest returns how many of d.Conns connections the hard limits allow, and the
+// limit that allows no more; nil if they allow all. Limits that this process can
+// raise do not count.
 func (m *Machine) Largest(d Demand) (int, *Limit) {
 	most, by := d.Conns, (*Limit)(nil)
 	for _, f := range m.Check(d) {
@@ -116,13 +120,24 @@ func (m *Machine) Largest(d Demand) (int, *Limit) {
 	return most, by
 }
 
-// tables is how many private descriptor tables hold the most connections: each
-// also holds a waker for every reactor, so that more are fewer again.
-func (m *Machine) tables() float64 {
+// tables is how many private descriptor tables hold the most connections.
+func (m *Machine) tables(d Demand) int {
 	if m.OpenFiles == Unknown {
 		return reactorsMax
 	}
-	return float64(min(reactorsMax, max(1, (m.OpenFiles-descriptorsKept)/2)))
+	return min(reactorsMax, netpoll.ReactorsFor(netpoll.Private, int(min(m.OpenFiles, math.MaxInt32)), math.MaxInt, d.listeners(), 1))
+}
+
+// privateTables is 1 if this process may have private descriptor tables, 0 if
+// it may not, and Unknown if nobody wants them.
+func (m *Machine) privateTables(d Demand) int64 {
+	switch {
+	case !d.Private:
+		return Unknown
+	case m.tryPrivate != nil && m.tryPrivate() != nil:
+		return 0
+	}
+	return 1
 }
 
 // writable reports whether this process may change a sysctl.
@@ -135,15 +150,10 @@ func (m *Machine) writable(name string) bool {
 	return true
 }
 
-// Reactors is how many reactors with private descriptor tables it takes for so
-// many connections under this process's RLIMIT_NOFILE, and one for each
-// processor at the least.
+// Reactors returns how many reactors with private descriptor tables and one
+// listener are needed for a number of connections under this process's
+// RLIMIT_NOFILE. It is at least one for each processor.
 func Reactors(conns int) int {
-	var limit unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // cannot fail for oneself
-	n := runtime.NumCPU()
-	for n < reactorsMax && n*(int(min(limit.Cur, math.MaxInt32))-descriptorsKept-n) < conns {
-		n++
-	}
-	return n
+	limit, _ := netpoll.DescriptorLimit() // cannot fail for oneself
+	return min(reactorsMax, netpoll.ReactorsFor(netpoll.Private, limit, conns, 1, runtime.NumCPU()))
 }

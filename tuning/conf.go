@@ -9,24 +9,24 @@ import (
 	"strings"
 )
 
-// Warning is about a file that sets something to less than it is or should be,
-// or to what does harm.
+// Warning is about a file that sets a value which is too low or does harm.
 type Warning struct {
 	File string `json:"file"`
 	Name string `json:"name"`
 	Text string `json:"text"`
 }
 
-// sysctlDirs hold what is set at boot; of files that are called the same the
-// first directory's counts, and of all the last by name, sysctl.d(5).
+// sysctlDirs hold the files that are read at boot. If two directories have a file
+// of the same name, the first directory's counts; if two files set the same key,
+// the one whose name sorts last counts, sysctl.d(5).
 var sysctlDirs = []string{"/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"}
 
-// harmful are lines that people copy from each other.
+// harmful are lines that are often copied although they do harm.
 var harmful = []struct {
 	name, why string
 	does      func(m *Machine, value string, all map[string]string) bool
 }{
-	{"net.ipv4.tcp_mem", "it counts pages, not bytes: so many are more than the machine has, and nothing holds TCP back", func(m *Machine, value string, _ map[string]string) bool {
+	{"net.ipv4.tcp_mem", "it counts pages, not bytes: this is more than the machine has, so nothing limits TCP", func(m *Machine, value string, _ map[string]string) bool {
 		for field := range 3 {
 			if m.Memory != Unknown && fieldOf(value, field) > m.Memory/pageBytes {
 				return true
@@ -34,22 +34,22 @@ var harmful = []struct {
 		}
 		return false
 	}},
-	{"net.ipv4.tcp_tw_recycle", "it is gone since Linux 4.12, and broke connections from behind NAT before", func(*Machine, string, map[string]string) bool { return true }},
+	{"net.ipv4.tcp_tw_recycle", "Linux 4.12 removed it; before, it broke connections from behind NAT", func(*Machine, string, map[string]string) bool { return true }},
 	{"net.ipv4.tcp_timestamps", "tcp_tw_reuse needs timestamps", func(_ *Machine, value string, all map[string]string) bool {
 		return value == "0" && all["net.ipv4.tcp_tw_reuse"] == "1"
 	}},
-	{"net.ipv4.tcp_max_tw_buckets", "it is less than the kernel's own, half of TCP's hash table", func(m *Machine, value string, _ map[string]string) bool {
+	{"net.ipv4.tcp_max_tw_buckets", "it is less than the kernel's default, half of TCP's hash table", func(m *Machine, value string, _ map[string]string) bool {
 		n := fieldOf(value, 0)
 		return n != Unknown && n < m.buckets()/2
 	}},
-	{"fs.file-max", "systemd sets the largest number there is, and this lowers it", func(m *Machine, value string, _ map[string]string) bool {
+	{"fs.file-max", "systemd sets the maximum, and this lowers it", func(m *Machine, value string, _ map[string]string) bool {
 		n := fieldOf(value, 0)
 		return n != Unknown && n < Unlimited && m.exists("run/systemd/system")
 	}},
 }
 
-// Warnings finds files that contradict what a demand takes, and lines that are
-// known to do harm, there and in the kernel as it is.
+// Warnings finds files that contradict a demand, and lines and kernel values that
+// are known to do harm.
 func (m *Machine) Warnings(d Demand) []Warning {
 	findings := m.Check(d)
 	harm := m.warnOfHarm()
@@ -59,13 +59,15 @@ func (m *Machine) Warnings(d Demand) []Warning {
 	return slices.Concat(harm, lowered, m.warnOfLogins(findings), m.warnOfUnits(d, findings))
 }
 
-// assignment is a line of a file.
+// assignment is a line that sets a key.
 type assignment struct{ file, name, value string }
 
-// assignments are what sysctl files set, in the order in which they do.
+// assignments are the lines of all sysctl files, in the order in which they take
+// effect.
 func (m *Machine) assignments() []assignment {
 	files := m.confs(sysctlDirs...)
-	// Debian has a link to it; where there is none, sysctl --system reads it last.
+	// Debian has a link to it in sysctl.d. Without a link, sysctl --system reads it
+	// last.
 	if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == "99-sysctl.conf" }) {
 		files = append(files, "/etc/sysctl.conf")
 	}
@@ -78,8 +80,7 @@ func (m *Machine) assignments() []assignment {
 	return all
 }
 
-// warnOfHarm finds harmful lines. What the kernel has now stands for a file of
-// its own.
+// warnOfHarm finds harmful lines, and harmful values that the kernel has now.
 func (m *Machine) warnOfHarm() []Warning {
 	now, inFiles := map[string]string{}, map[string]string{}
 	for _, name := range []string{"net.ipv4.tcp_mem", "net.ipv4.tcp_timestamps", "net.ipv4.tcp_tw_reuse"} {
@@ -118,7 +119,7 @@ func (m *Machine) warnOfSysctls(findings []Finding) []Warning {
 		case n < f.Have:
 			all = append(all, Warning{a.file, a.name, fmt.Sprintf("set to %s: the next boot lowers it from %s", a.value, plain(f.Have))})
 		case n < f.Need:
-			all = append(all, Warning{a.file, a.name, fmt.Sprintf("set to %s, and %s are needed", a.value, plain(f.Need))})
+			all = append(all, Warning{a.file, a.name, fmt.Sprintf("set to %s; %s are needed", a.value, plain(f.Need))})
 		}
 	}
 	return all
@@ -138,7 +139,7 @@ func (m *Machine) warnOfLogins(findings []Finding) []Warning {
 			switch {
 			case n == Unknown:
 			case n < need:
-				all = append(all, Warning{file, "nofile", fmt.Sprintf("set to %s for %s at login, and %s are needed", fields[3], fields[0], plain(need))})
+				all = append(all, Warning{file, "nofile", fmt.Sprintf("set to %s for %s at login; %s are needed", fields[3], fields[0], plain(need))})
 			case open != Unknown && n > open:
 				all = append(all, Warning{file, "nofile", fmt.Sprintf("set to %s for %s, above fs.nr_open, %s: logins fail", fields[3], fields[0], plain(open))})
 			}
@@ -159,25 +160,25 @@ func loginLimit(text string) int64 {
 	return n
 }
 
-// warnOfUnits looks at the units that start lull, where they are installed.
+// warnOfUnits checks the units that start lull, if they are installed.
 func (m *Machine) warnOfUnits(d Demand, findings []Finding) []Warning {
 	need, open := needOf(findings, "RLIMIT_NOFILE"), m.sysctlField("fs.nr_open", 0)
 	var all []Warning
 	for _, unit := range d.units() {
 		limit, from := m.unitLimit(unit, nil)
 		switch {
-		case from == "": // systemd's own is enough, or the limit's row says so
+		case from == "": // systemd's default; if that is too low, the limit's own row says so
 		case limit < need:
-			all = append(all, Warning{from, "LimitNOFILE", fmt.Sprintf("set to %s for %s, and %s are needed", plain(limit), unit, plain(need))})
+			all = append(all, Warning{from, "LimitNOFILE", fmt.Sprintf("set to %s for %s; %s are needed", plain(limit), unit, plain(need))})
 		case open != Unknown && limit > open:
-			all = append(all, Warning{from, "LimitNOFILE", fmt.Sprintf("set to %s for %s, above fs.nr_open: systemd lowers it to %s and says nothing", plain(limit), unit, plain(open))})
+			all = append(all, Warning{from, "LimitNOFILE", fmt.Sprintf("set to %s for %s, above fs.nr_open: systemd silently lowers it to %s", plain(limit), unit, plain(open))})
 		}
 		all = append(all, m.warnOfUnitMemory(unit, needOf(findings, "cgroup memory"))...)
 	}
 	return all
 }
 
-// warnOfUnitMemory finds memory limits that a unit's processes would run into.
+// warnOfUnitMemory finds memory limits of a unit that are too low.
 func (m *Machine) warnOfUnitMemory(unit string, need int64) []Warning {
 	var files, dropIns []string
 	for _, dir := range unitDirs {
@@ -188,15 +189,15 @@ func (m *Machine) warnOfUnitMemory(unit string, need int64) []Warning {
 	}
 	last := map[string]Warning{}
 	for _, file := range append(files, m.confs(dropIns...)...) {
-		b, _ := os.ReadFile(filepath.Join(m.root, file)) // without it it says nothing
+		b, _ := os.ReadFile(filepath.Join(m.root, file)) // a file that cannot be read sets nothing
 		for line := range strings.Lines(string(b)) {
 			name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 			if name != "MemoryMax" && name != "MemoryHigh" {
 				continue
 			}
 			delete(last, name)
-			if n, ok := parseLimit(value); ok && n < need {
-				last[name] = Warning{file, name, fmt.Sprintf("set to %s for %s, and %s are needed", value, unit, Bytes.text(need))}
+			if n, ok := m.parseMemory(value); ok && n < need {
+				last[name] = Warning{file, name, fmt.Sprintf("set to %s for %s; %s are needed", value, unit, Bytes.text(need))}
 			}
 		}
 	}
@@ -207,6 +208,20 @@ func (m *Machine) warnOfUnitMemory(unit string, need int64) []Warning {
 		}
 	}
 	return all
+}
+
+// parseMemory reads a unit's memory limit: bytes, or a share of the machine's
+// memory in percent.
+func (m *Machine) parseMemory(value string) (bytes int64, ok bool) {
+	percent, share := strings.CutSuffix(strings.TrimSpace(value), "%")
+	if !share {
+		return parseLimit(value)
+	}
+	n, err := strconv.ParseFloat(percent, 64)
+	if err != nil || n < 0 || m.Memory == Unknown {
+		return 0, false
+	}
+	return int64(float64(m.Memory) * n / 100), true
 }
 
 func needOf(findings []Finding, name string) int64 {

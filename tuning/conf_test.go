@@ -24,10 +24,10 @@ func TestFilesThatContradictAreNamed(t *testing.T) {
 		{list, "net.ipv4.tcp_timestamps", "tcp_tw_reuse"},
 		{list, "net.ipv4.tcp_max_tw_buckets", "half of TCP's hash table"},
 		// 8192 is more than 4096, and it comes after the list's 1024.
-		{"/usr/lib/sysctl.d/70-backlog.conf", "net.core.somaxconn", "8192, and 65,535 are needed"},
+		{"/usr/lib/sysctl.d/70-backlog.conf", "net.core.somaxconn", "8192; 65,535 are needed"},
 		{"/etc/security/limits.d/lull.conf", "nofile", "2000 for lull at login"},
 		{"/etc/security/limits.d/lull.conf", "nofile", "2097152 for *, above fs.nr_open"},
-		{"/etc/systemd/system/lull.service", "LimitNOFILE", "systemd lowers it to 1,048,576"},
+		{"/etc/systemd/system/lull.service", "LimitNOFILE", "systemd silently lowers it to 1,048,576"},
 		{"/etc/systemd/system/lull.service", "MemoryMax", "2G for lull.service"},
 		{"/etc/systemd/system/lull.service.d/memory.conf", "MemoryHigh", "1G for lull.service"},
 	}
@@ -45,6 +45,19 @@ func TestStockMachinesAreNotWarnedOf(t *testing.T) {
 	for _, machine := range []string{"amazon", "debian", "cgroup2", "namespace", "garbage", "m4.xlarge", "container"} {
 		if all := mustRead(t, fixture(t, machine)).Warnings(Demand{Conns: 1_000_000, Server: true, Private: true, Fanout: 32}); len(all) > 0 {
 			t.Errorf("%s: %q", machine, all)
+		}
+	}
+}
+
+// A unit's limit may be a share of the memory: 16 GB here, of which 8 are needed.
+func TestAUnitsShareOfTheMemoryIsUnderstood(t *testing.T) {
+	const file = "/etc/systemd/system/lull.service"
+	d := Demand{Conns: 1_000_000, Server: true, Private: true, Fanout: 32}
+	for share, low := range map[string]bool{"80%": false, "10%": true, "100 %": false, "many%": false} {
+		m := mustRead(t, fixture(t, "amazon"))
+		put(t, m, file, "[Service]\nMemoryHigh="+share+"\n")
+		if all := m.Warnings(d); warned(all, file, "MemoryHigh", share+" for lull.service") != low {
+			t.Errorf("%s: %q", share, all)
 		}
 	}
 }

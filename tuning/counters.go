@@ -8,12 +8,11 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// Counters are what the kernel has counted since it started, by name. They tell
-// which limit was hit.
+// Counters are what the kernel has counted since it started, by name. They show
+// which limit was reached.
 type Counters map[string]uint64
 
-// tcpCounters are those of TCP's that count what was dropped, refused or cut
-// short.
+// tcpCounters are TCP's counters of what was dropped, refused or aborted.
 var tcpCounters = []struct {
 	name string
 	of   func(*procfs.ProcNetstat) *float64
@@ -30,7 +29,7 @@ var tcpCounters = []struct {
 	{"TCPTimeWaitOverflow", func(n *procfs.ProcNetstat) *float64 { return n.TCPTimeWaitOverflow }},
 }
 
-// Counters reads what there is; what cannot be read is not in it.
+// Counters reads all counters that can be read.
 func (m *Machine) Counters() Counters {
 	all := Counters{}
 	fs, err := procfs.NewFS(filepath.Join(m.root, "proc"))
@@ -63,7 +62,7 @@ func (m *Machine) Counters() Counters {
 	return all
 }
 
-// Since is what was counted after an earlier reading.
+// Since returns how much each counter has grown since an earlier reading.
 func (c Counters) Since(earlier Counters) Counters {
 	moved := Counters{}
 	for name, n := range c {
@@ -74,7 +73,7 @@ func (c Counters) Since(earlier Counters) Counters {
 	return moved
 }
 
-// Names are the counters' that are not zero, in order.
+// Names are the names of the counters that are not zero, sorted.
 func (c Counters) Names() []string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(c)) {

@@ -2,26 +2,26 @@ package tuning
 
 import "time"
 
-// Demand is what is wanted of a machine.
+// Demand is what a machine should hold.
 type Demand struct {
 	Conns     int           // connections
-	Server    bool          // the server's end of each lives here
-	Generator bool          // the generator's end does
+	Server    bool          // the server is on this machine
+	Generator bool          // the generator is on this machine
 	Private   bool          // reactors have descriptor tables of their own
 	Sources   int           // the generator's source addresses; 0 if there are as many as it takes
 	Targets   int           // the server's addresses × ports
-	Fanout    int           // bytes of a message that goes to all and may wait unread; 0 if there is none
-	Ping      time.Duration // how long a connection may be silent before it is pinged; 0 is never
+	Fanout    int           // bytes of a broadcast that every connection may have unread; 0 means none
+	Ping      time.Duration // how long a connection may be silent before it is pinged; 0 means forever
 }
 
-// ConnsMax is the largest demand that is taken seriously: above 2^30 no kernel
-// lets a descriptor table grow.
+// ConnsMax is the largest Conns: no kernel lets a descriptor table grow beyond
+// 2^30.
 const ConnsMax = 1 << 30
 
 // SourcesUnknown says that source addresses are needed and could not be counted.
 const SourcesUnknown = -1
 
-// ends is how many sockets of each connection live on the machine.
+// ends is how many sockets a connection has on this machine: one or two.
 func (d Demand) ends() float64 {
 	n := 0.0
 	if d.Server {
@@ -33,6 +33,13 @@ func (d Demand) ends() float64 {
 	return n
 }
 
-// targets is how many of the server's address and port pairs there are, one at
-// the least.
+// listeners is how many listening sockets the server has, at least one.
+func (d Demand) listeners() int {
+	if !d.Server {
+		return 0
+	}
+	return d.targets()
+}
+
+// targets is how many pairs of address and port the server has, at least one.
 func (d Demand) targets() int { return max(1, d.Targets) }

@@ -10,23 +10,23 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Schema and Version name the form of a Diagnosis as JSON. The version grows
-// when a field changes its meaning or goes away, not when one is added.
+// Schema and Version identify the JSON form of a Diagnosis. The version grows
+// when a field is removed or changes its meaning, not when a field is added.
 //
 //	schema, version   these
 //	role, target      what was asked
 //	facts             where the process runs: name, where it is read, value
 //	limits            in the order of the table; each has
-//	  state             "ok", "raise" (slow as it is), "will not reach", "cannot be seen"
-//	  have, need        null for have if it cannot be seen, and if there is no limit
-//	  unlimited         whether there is none
+//	  state             "ok", "raise" (too low to be fast), "will not reach", "cannot be seen"
+//	  have, need        have is null if it cannot be read or there is no limit
+//	  unlimited         whether there is no limit
 //	  tops_out_at       connections; null for any number
 //	  name, where, formula, scope, unit, symptom, fix, risk, source, note
-//	  setting           the sysctl, if it is one; want is its value
+//	  setting           the sysctl, if there is one; want is the recommended value
 //	warnings          file, name, text
-//	counters          since the kernel started, those that are not zero
-//	tops_out_at       connections that the whole machine holds; null if nothing seen stops it
-//	because, next     the limits that stop it, first and second: name, tops_out_at
+//	counters          that are not zero, since the kernel started
+//	tops_out_at       connections that the whole machine can hold; null if no known limit stops it
+//	because, next     the lowest limit and the one after it: name, tops_out_at
 //	line              the same in words
 //	exit              the exit code
 const (
@@ -34,18 +34,18 @@ const (
 	Version = 1
 )
 
-// Verdict is what a diagnosis comes to, and the exit code of lull doctor.
+// Verdict is the result of a diagnosis, and the exit code of lull doctor.
 type Verdict int
 
 // Verdicts.
 const (
 	Fine       Verdict = 0
-	Degraded   Verdict = 1 // it is reached, and slow
+	Degraded   Verdict = 1 // the target can be reached, but slowly
 	NotReached Verdict = 2
-	CannotTell Verdict = 3 // a limit that may stop it cannot be seen
+	CannotTell Verdict = 3 // a limit that may stop it cannot be read
 )
 
-// Diagnosis is what a machine holds, and why not more.
+// Diagnosis says how many connections a machine can hold, and why not more.
 type Diagnosis struct {
 	Schema   string    `json:"schema"`
 	Version  int       `json:"version"`
@@ -62,7 +62,7 @@ type Diagnosis struct {
 	Verdict  Verdict   `json:"exit"`
 }
 
-// Result is a finding as it is told.
+// Result is a finding as it is printed.
 type Result struct {
 	Name      string `json:"name"`
 	State     State  `json:"state"`
@@ -89,7 +89,7 @@ type Stop struct {
 	Conns int    `json:"tops_out_at"`
 }
 
-// Diagnose says what a machine holds of what is demanded.
+// Diagnose compares a machine with a demand.
 func (m *Machine) Diagnose(d Demand) *Diagnosis {
 	findings := m.Check(d)
 	g := &Diagnosis{
@@ -143,7 +143,8 @@ func (f Finding) result() Result {
 	return r
 }
 
-// stopsOf are the hard limits that stop somewhere, the lowest first.
+// stopsOf are the hard limits that allow a limited number of connections, the
+// lowest first.
 func stopsOf(findings []Finding) []Stop {
 	var stops []Stop
 	for _, f := range findings {
@@ -155,7 +156,7 @@ func stopsOf(findings []Finding) []Stop {
 	return stops
 }
 
-// unseenOf are the hard limits that cannot be seen.
+// unseenOf are the hard limits that cannot be read.
 func unseenOf(findings []Finding) []string {
 	var names []string
 	for _, f := range findings {
@@ -166,7 +167,7 @@ func unseenOf(findings []Finding) []string {
 	return names
 }
 
-// lineOf says it in words.
+// lineOf is the diagnosis in one sentence.
 func lineOf(stops []Stop, unseen []string) string {
 	text := "nothing that can be seen stops this machine"
 	if len(stops) > 0 {
@@ -181,8 +182,8 @@ func lineOf(stops []Stop, unseen []string) string {
 	return text
 }
 
-// verdictOf is the worst that a finding brings. Soft limits that cannot be seen
-// bring nothing.
+// verdictOf is the verdict of the worst finding. Soft limits that cannot be read
+// do not count.
 func verdictOf(findings []Finding) Verdict {
 	has := func(state State, soft bool) bool {
 		return slices.ContainsFunc(findings, func(f Finding) bool { return f.State() == state && f.Limit.Soft == soft })
@@ -201,7 +202,7 @@ func verdictOf(findings []Finding) Verdict {
 // Colours of a state on a terminal.
 var colours = map[State]string{OK: "\x1b[32m", Raise: "\x1b[33m", Stops: "\x1b[31m", Unseen: "\x1b[36m"}
 
-// WriteText writes a diagnosis for people.
+// WriteText writes a diagnosis for people to read.
 func (g *Diagnosis) WriteText(w io.Writer, colour bool) error {
 	p := &page{w: w, colour: colour}
 	for _, f := range g.Facts {
@@ -228,7 +229,7 @@ func (g *Diagnosis) WriteText(w io.Writer, colour bool) error {
 	return p.err
 }
 
-// page is written line by line, up to the first error.
+// page is text that is written line by line, until the first error.
 type page struct {
 	w      io.Writer
 	colour bool
@@ -241,7 +242,7 @@ func (p *page) line(format string, args ...any) {
 	}
 }
 
-// limit is one line for a limit, and below what is not well what to do.
+// limit writes one line for a limit, and below it what to do if it is too low.
 func (p *page) limit(r Result) {
 	state := fmt.Sprintf("%-14s", r.State)
 	if p.colour {

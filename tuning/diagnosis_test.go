@@ -38,10 +38,10 @@ var patients = []struct {
 		},
 	},
 	{
-		// 15 addresses × 64,512 ports; 1,048,576 − 128 descriptors.
+		// 15 addresses × 64,512 ports; 1,048,576 − 64 − 2 × 4 descriptors.
 		"debian", Demand{Conns: 1_000_000, Generator: true, Sources: 15, Targets: 1, Fanout: 32},
 		NotReached,
-		[]Stop{{"source ports", 967_680}, {"RLIMIT_NOFILE", 1_048_448}, {"fs.nr_open", 1_048_448}},
+		[]Stop{{"source ports", 967_680}, {"RLIMIT_NOFILE", 1_048_504}, {"fs.nr_open", 1_048_504}},
 		map[string]State{"source ports": Stops, "net.core.somaxconn": OK, "transparent huge pages": Raise, "net.ipv4.tcp_tw_reuse": Raise},
 	},
 	{
@@ -50,7 +50,7 @@ var patients = []struct {
 		// But descriptors end first.
 		"debian", Demand{Conns: 1_000_000, Generator: true, Sources: 15, Targets: 2, Fanout: 32},
 		Degraded,
-		[]Stop{{"RLIMIT_NOFILE", 1_048_448}, {"fs.nr_open", 1_048_448}, {"source ports", 1_935_360}},
+		[]Stop{{"RLIMIT_NOFILE", 1_048_504}, {"fs.nr_open", 1_048_504}, {"source ports", 1_935_360}},
 		map[string]State{"source ports": OK},
 	},
 	{
@@ -72,10 +72,10 @@ var patients = []struct {
 		map[string]State{"net.ipv4.tcp_mem": Unseen, "net.core.netdev_max_backlog": Unseen, "source ports": OK, "security groups": OK},
 	},
 	{
-		// 262,144 − the 1200 that are tracked.
+		// 262,144 − the 1200 that are tracked; 1,048,576 − 73 descriptors.
 		"conntrack", Demand{Conns: 1_000_000, Server: true, Targets: 1, Fanout: 32, Ping: minutes5},
 		NotReached,
-		[]Stop{{"net.netfilter.nf_conntrack_max", 260_944}, {"RLIMIT_NOFILE", 1_048_448}},
+		[]Stop{{"net.netfilter.nf_conntrack_max", 260_944}, {"RLIMIT_NOFILE", 1_048_503}},
 		map[string]State{"net.netfilter.nf_conntrack_max": Stops, "net.netfilter.nf_conntrack_buckets": Raise, "fs.file-max": OK},
 	},
 	{

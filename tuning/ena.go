@@ -8,8 +8,9 @@ import (
 	"github.com/safchain/ethtool"
 )
 
-// ena reads what AWS's network driver counts, for each device that has it. No
-// other driver tells what security groups and the instance's allowances did.
+// ena reads the counters of AWS's network driver, ENA, for each device that has
+// it. No other driver shows what security groups and the instance's allowances
+// have dropped.
 func (m *Machine) ena() []map[string]uint64 {
 	read := m.stats
 	if read == nil {
@@ -41,8 +42,8 @@ func deviceStats(device string) (map[string]uint64, error) {
 	return e.Stats(device)
 }
 
-// allowance is how many more connections security groups may track. Only ENA's
-// driver tells; without it nothing on EC2 does.
+// allowance is how many more connections security groups can track. Only the ENA
+// driver shows it.
 func (m *Machine) allowance() int64 {
 	if !m.cloud().EC2 {
 		return Unlimited
@@ -57,8 +58,8 @@ func (m *Machine) allowance() int64 {
 	return least
 }
 
-// exceeded are the counters of what AWS dropped because the instance had used
-// up an allowance.
+// exceeded are the counters of packets that AWS dropped because the instance had
+// used up an allowance.
 func (m *Machine) exceeded() Counters {
 	all := Counters{}
 	for _, stats := range m.ena() {

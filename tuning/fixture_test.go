@@ -25,14 +25,18 @@ func fixture(t *testing.T, name string) (root string) {
 	return root
 }
 
+// mustRead reads a fixture. It has as many processors wherever a test runs.
 func mustRead(t *testing.T, root string) *Machine {
 	t.Helper()
 	m, err := Read(root)
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.Processors = processors
 	return m
 }
+
+const processors = 4 // of an m4.xlarge
 
 // write gives a machine's sysctls values.
 func write(t *testing.T, m *Machine, sysctls map[string]string) {

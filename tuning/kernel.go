@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// What the limits read of the kernel beside plain sysctls.
+// This file has what the limits read from the kernel apart from plain sysctls.
 
-// ramPerBucket is how much memory there is for each bucket of TCP's hash table,
-// of which there are at most bucketsMax unless the kernel is told otherwise.
+// ramPerBucket is how much memory a machine has for each bucket of TCP's hash
+// table. By default the table has at most bucketsMax buckets.
 const (
 	ramPerBucket = 128 << 10
 	bucketsMax   = 512 << 10
 )
 
-// buckets is how many TCP's hash table has. A namespace that shares the first
-// one's says so with a minus. Linux before 6.1 says nothing, and its number
-// follows from the memory.
+// buckets is the number of buckets of TCP's hash table. It is negative in a
+// namespace that shares the first namespace's table. Linux before 6.1 does not
+// show it; there it follows from the memory.
 func (m *Machine) buckets() int64 {
 	if n := m.sysctlField("net.ipv4.tcp_ehash_entries", 0); n != Unknown {
 		return max(n, -n)
@@ -29,8 +29,8 @@ func (m *Machine) buckets() int64 {
 	return min(bucketsMax, int64(1)<<bits.Len64(uint64(m.Memory/ramPerBucket-1)))
 }
 
-// ports is how many an address offers: those that are reserved for listeners
-// would be taken.
+// ports is how many source ports an address has, without those that are reserved
+// for listeners.
 func (m *Machine) ports() int {
 	reserved, _ := m.sysctl("net.ipv4.ip_local_reserved_ports")
 	n := portMax - portMin + 1
@@ -74,13 +74,13 @@ func (m *Machine) tracked() int64 {
 	return m.sysctlField("net.netfilter.nf_conntrack_count", 0)
 }
 
-// tracks reports whether a rule makes conntrack look at connections. It is
-// loaded often and looks at none; where it does it knows one, such as the one
-// by which we are here.
+// tracks reports whether a rule makes conntrack track connections. Often it is
+// loaded but tracks nothing. If it tracks connections it has at least one, for
+// instance the one over which this program was started.
 func (m *Machine) tracks() bool { return m.tracked() > 0 }
 
-// smallPages is 1 where the kernel keeps memory in pages of 4 KiB unless it is
-// asked for larger ones, 0 where it does not.
+// smallPages is 1 if the kernel uses pages of 4 KiB unless a program asks for
+// larger ones, and 0 if it does not.
 func (m *Machine) smallPages() int64 {
 	const dir = "sys/kernel/mm/transparent_hugepage/"
 	enabled := m.text(dir + "enabled")
@@ -93,7 +93,7 @@ func (m *Machine) smallPages() int64 {
 	return 1
 }
 
-// goMemory is GOMEMLIMIT, Unlimited if there is none, as runtime/debug reads it.
+// goMemory is GOMEMLIMIT as runtime/debug reads it; Unlimited if it is not set.
 func (m *Machine) goMemory() int64 {
 	var text string
 	for entry := range strings.SplitSeq(m.text("proc/self/environ"), "\x00") {
@@ -115,7 +115,7 @@ func (m *Machine) goMemory() int64 {
 	return n << shift
 }
 
-// goMemoryMost is the largest GOMEMLIMIT that leaves the kernel what it takes.
+// goMemoryMost is the largest GOMEMLIMIT that leaves enough for the kernel.
 func (m *Machine) goMemoryMost(d Demand) int64 {
 	room := m.Memory
 	if limit := m.cgroup().Limit; limit != Unknown {

@@ -3,34 +3,35 @@ package tuning
 import (
 	"fmt"
 	"strconv"
+
+	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// Numbers that limits are reckoned with.
+// Numbers that the limits are computed with.
 const (
-	// memoryReserve is left to everything else.
+	// memoryReserve is memory for everything else.
 	memoryReserve = 512 << 20
-	// descriptorsKept of each table are not connections.
-	descriptorsKept = 128
-	// watchesKept are what reactors watch beside connections: two each.
+	// watchesKept is how many descriptors reactors watch besides connections: two
+	// each.
 	watchesKept = 128
-	// reactorsMax is how many reactors, and private tables, a process has.
+	// reactorsMax is the maximum number of reactors, and of private tables.
 	reactorsMax = 1024
-	// portMin and portMax are what one address offers to each target.
+	// portMin and portMax are the source ports of one address for each target.
 	portMin, portMax = 1024, 65535
 	// bucketConns is how many sockets one bucket of TCP's hash table may hold:
 	// 7 cost 8.9 µs a packet on loopback, 15 cost 7.9 to 10.6, 117 cost 20 to 27.
 	bucketConns = 16
-	// tcpMemoryShare is how much of the memory unread messages may be allowed.
+	// tcpMemoryShare is the share of the memory that unread messages may use.
 	tcpMemoryShare = 0.4
-	// trackedSpare is how many more connections than wanted conntrack is given
-	// room for: those that were closed stay for two minutes.
+	// trackedSpare is by which factor conntrack's table is larger than the number
+	// of connections: closed connections stay in it for two minutes.
 	trackedSpare = 1.2
-	// balancerIdle is after how many silent seconds AWS's network load balancer
-	// forgets a connection. Its application load balancer takes 60.
+	// balancerIdle is the number of silent seconds after which AWS's network load
+	// balancer forgets a connection. Its application load balancer waits 60.
 	balancerIdle = 350
 )
 
-// Scope is how far a limit reaches.
+// Scope is what a limit applies to.
 type Scope string
 
 // Scopes, the narrowest first.
@@ -51,48 +52,48 @@ const (
 	Seconds Unit = "seconds"
 )
 
-// Limit is something that stands in the way at some number of connections.
+// Limit is something that limits the number of connections.
 type Limit struct {
 	Name    string
-	Where   string // what it is read from
-	Formula string // what N connections take
+	Where   string // where it is read
+	Formula string // what N connections need
 	Scope   Scope
 	Unit    Unit
-	Symptom string // what happens when it is hit
-	Fix     string // with {} for the value that it takes
+	Symptom string // what happens when it is reached
+	Fix     string // how to raise it, with {} for the value
 	Risk    string // of the fix
-	Source  string // of what is said here
+	Source  string // of these statements
 
-	// Sysctl is the key where there is one to raise. Of several numbers the
-	// one at index Field is what counts; those behind it are not below it.
+	// Sysctl is the key to raise, if there is one. If its value has several
+	// numbers, the one at index Field counts, and those after it are at least as
+	// high.
 	Sysctl string
 	Field  int
-	// Named sysctls can do harm elsewhere: they are set only by their names.
+	// Named sysctls can harm other programs. They are set only if they are named.
 	Named bool
 	// Soft limits make things slow, not impossible.
 	Soft bool
 
-	have func(Demand, *Machine) int64 // for a limit that is no sysctl
-	// cost is what a demand takes of it: a fixed part, and one for each
-	// connection.
+	have func(Demand, *Machine) int64 // for a limit that is not a sysctl
+	// cost is what a demand needs: a fixed part, and a part for each connection.
 	cost func(d Demand, m *Machine) (fixed, each float64)
-	// want is what the sysctl is best set to, if that is not what is needed.
+	// want is the recommended value of the sysctl, if it is not need.
 	want func(d Demand, m *Machine, need int64) string
-	// note is what else a person should know; nil and "" are nothing.
+	// note is what else a person should know; it may be nil, and return "".
 	note func(d Demand, m *Machine) string
 }
 
-// Where the facts below are from.
+// Where the facts below come from.
 const (
 	measured = "measured, Linux 6.18"
 	source   = "kernel source"
 	vendor   = "AWS documentation"
 )
 
-// Limits are those that are known, the cheapest to look at first.
+// Limits are all known limits.
 var Limits = []Limit{
 	{
-		Name: "memory", Where: "/proc/meminfo: MemTotal − what neither is free nor holds a file's pages", Formula: "512 MiB + N × (kernel + user + one unread message)",
+		Name: "memory", Where: "/proc/meminfo: MemTotal − memory that is neither free nor holds pages of files", Formula: "512 MiB + N × (kernel + user + one unread message)",
 		Scope: Host, Unit: Bytes,
 		Symptom: "the OOM killer ends the process",
 		Fix:     "more memory, or fewer connections",
@@ -105,22 +106,22 @@ var Limits = []Limit{
 	{
 		Name: "cgroup memory", Where: "memory.max and memory.high of the cgroup and of all above it − what they use", Formula: "N × (kernel + user + one unread message in pages)",
 		Scope: Process, Unit: Bytes,
-		Symptom: "the OOM killer ends the process, or memory.high makes it crawl, while the machine has memory left",
+		Symptom: "the OOM killer ends the process, or memory.high slows it down, although the machine has memory left",
 		Fix:     "systemctl set-property UNIT MemoryMax={}, or docker run --memory={}",
 		Source:  measured + "; sockets, inodes, files, dentries and epoll items are charged to the cgroup",
 		have:    func(_ Demand, m *Machine) int64 { return m.cgroup().Room },
 		cost: func(d Demand, m *Machine) (float64, float64) {
 			return d.ends() * processBytes, m.ramEach(d) - d.unread() + d.unreadPages()*pageBytes
 		},
-		want: func(_ Demand, m *Machine, need int64) string { return strconv.FormatInt(m.cgroup().OfUsed+need, 10) },
-		note: func(_ Demand, m *Machine) string { return m.cgroup().says() },
+		want: func(_ Demand, m *Machine, need int64) string { return strconv.FormatInt(m.cgroup().Used+need, 10) },
+		note: cgroupNote,
 	},
 	{
-		Name: "RLIMIT_NOFILE", Where: "/proc/self/limits, hard; in each descriptor table", Formula: "N + 128; with private tables N ÷ tables + tables + 128",
+		Name: "RLIMIT_NOFILE", Where: "/proc/self/limits, hard; in each descriptor table", Formula: "N + 64 + listeners + 2 × processors; with private tables N ÷ tables + 65 + listeners + tables",
 		Scope:   Process,
 		Symptom: "accept4 and socket fail with EMFILE",
 		Fix:     "LimitNOFILE={} in the systemd unit, ulimit -n {}, or --fd-tables private, which needs no change",
-		Risk:    "programs that close all descriptors one by one take long",
+		Risk:    "programs that close all descriptors one by one become slow",
 		Source:  source + "; limits.conf counts for logins only",
 		have:    func(_ Demand, m *Machine) int64 { return m.OpenFiles },
 		cost:    tableCost,
@@ -129,20 +130,43 @@ var Limits = []Limit{
 	{
 		Name: "fs.nr_open", Where: "/proc/sys/fs/nr_open", Formula: "as RLIMIT_NOFILE",
 		Scope:   Host,
-		Symptom: "setrlimit fails with EPERM; systemd cuts LimitNOFILE= down to it and says nothing",
+		Symptom: "setrlimit fails with EPERM; systemd silently lowers LimitNOFILE= to it",
 		Fix:     "sysctl -w fs.nr_open={}",
-		Risk:    "programs that close all descriptors one by one take long",
+		Risk:    "programs that close all descriptors one by one become slow",
 		Source:  source,
 		Sysctl:  "fs.nr_open",
 		cost:    tableCost,
 		want:    wantDescriptors,
 	},
 	{
+		Name: "private descriptor tables", Where: "unshare(CLONE_FILES), tried on a thread of its own", Formula: "1, if they are wanted",
+		Scope:   Process,
+		Symptom: "no reactor starts: unshare fails with EPERM",
+		Fix:     "--fd-tables shared, or allow unshare in the container's seccomp profile: default profiles deny it without CAP_SYS_ADMIN",
+		Source:  "Docker documentation",
+		have:    func(d Demand, m *Machine) int64 { return m.privateTables(d) },
+		cost: func(d Demand, _ *Machine) (float64, float64) {
+			if !d.Private {
+				return 0, 0
+			}
+			return 1, 0
+		},
+		note: func(d Demand, m *Machine) string {
+			switch {
+			case !d.Private:
+				return "not wanted"
+			case m.privateTables(d) == 0:
+				return m.tryPrivate().Error()
+			}
+			return ""
+		},
+	},
+	{
 		Name: "fs.file-max", Where: "/proc/sys/fs/file-max, file-nr", Formula: "what is open + N for each end",
 		Scope:   Host,
 		Symptom: "accept4 and socket fail with ENFILE; dmesg: VFS: file-max limit reached",
 		Fix:     "sysctl -w fs.file-max={}",
-		Source:  source + "; systemd sets the maximum, so that the values often copied lower it",
+		Source:  source + "; systemd sets the maximum, so values that are often copied lower it",
 		Sysctl:  "fs.file-max",
 		cost: func(d Demand, m *Machine) (float64, float64) {
 			if m.Privileged {
@@ -152,7 +176,7 @@ var Limits = []Limit{
 		},
 		note: func(_ Demand, m *Machine) string {
 			if m.Privileged {
-				return "does not bind root"
+				return "does not apply to root"
 			}
 			return ""
 		},
@@ -162,7 +186,7 @@ var Limits = []Limit{
 		Scope:   Host,
 		Symptom: "epoll_ctl fails with ENOSPC",
 		Fix:     "sysctl -w fs.epoll.max_user_watches={}, or different users for server and generator",
-		Risk:    "208 bytes that cannot be swapped for each that is used",
+		Risk:    "208 bytes of unswappable memory for each watch in use",
 		Source:  measured + ": RAM ÷ 25 ÷ 184 bytes",
 		Sysctl:  "fs.epoll.max_user_watches",
 		cost:    func(d Demand, _ *Machine) (float64, float64) { return watchesKept, d.ends() },
@@ -171,7 +195,7 @@ var Limits = []Limit{
 		Name: "net.core.somaxconn", Where: "/proc/sys/net/core/somaxconn", Formula: "connections a second × the longest stall: 65535",
 		Scope:   Namespace,
 		Symptom: "ListenOverflows and ListenDrops grow, clients wait for a SYN or ACK to be sent again",
-		Fix:     "sysctl -w net.core.somaxconn={}, and listen again",
+		Fix:     "sysctl -w net.core.somaxconn={}, and restart the server",
 		Source:  source,
 		Sysctl:  "net.core.somaxconn",
 		Soft:    true,
@@ -180,7 +204,7 @@ var Limits = []Limit{
 	{
 		Name: "net.ipv4.tcp_syncookies", Where: "/proc/sys/net/ipv4/tcp_syncookies", Formula: "1",
 		Scope:   Namespace,
-		Symptom: "in a rush of connections SYNs are dropped: tcp_max_syn_backlog, which does nothing otherwise, is full",
+		Symptom: "if many connections come at once, SYNs are dropped: tcp_max_syn_backlog, which otherwise does nothing, is full",
 		Fix:     "sysctl -w net.ipv4.tcp_syncookies={}",
 		Source:  source,
 		Sysctl:  "net.ipv4.tcp_syncookies",
@@ -207,7 +231,7 @@ var Limits = []Limit{
 		Scope:   Host,
 		Symptom: "each packet takes longer: 5 to 7 µs with one connection in a bucket, 20 to 27 with 117",
 		Fix:     "sysctl -w net.ipv4.tcp_child_ehash_entries=2097152, and run in a new network namespace (Linux 6.1); or thash_entries= for the kernel at boot",
-		Risk:    "16 MB that stay with the namespace",
+		Risk:    "16 MB for as long as the namespace exists",
 		Source:  measured,
 		Soft:    true,
 		have:    func(_ Demand, m *Machine) int64 { return m.buckets() },
@@ -217,8 +241,8 @@ var Limits = []Limit{
 		Name: "net.ipv4.tcp_mem", Where: "/proc/sys/net/ipv4/tcp_mem, pressure", Formula: "N × pages of one unread message",
 		Scope: Host, Unit: Pages,
 		Symptom: "a broadcast to all: TCPMemoryPressures and TCPAbortOnMemory grow; dmesg: TCP: out of memory",
-		Fix:     "sysctl -w net.ipv4.tcp_mem='{}', in pages; and a broadcast that takes its time",
-		Risk:    "unread messages may take so much memory that none is left; it reserves nothing",
+		Fix:     "sysctl -w net.ipv4.tcp_mem='{}', in pages; or slower broadcasts",
+		Risk:    "unread messages may use up the memory; the setting itself reserves nothing",
 		Source:  measured + "; idle connections take none",
 		Sysctl:  "net.ipv4.tcp_mem",
 		Field:   1, // pressure
@@ -232,7 +256,7 @@ var Limits = []Limit{
 		Scope:   Namespace,
 		Symptom: "connect fails with EADDRNOTAVAIL, bind with EADDRINUSE",
 		Fix:     "more source addresses (--sources), or more ports on the server (--listen-ports)",
-		Source:  measured + "; lull chooses address and port itself, so that ip_local_port_range does not count",
+		Source:  measured + "; lull chooses address and port itself, so ip_local_port_range does not matter",
 		have: func(d Demand, m *Machine) int64 {
 			switch {
 			case !d.Generator || d.Sources == 0:
@@ -258,7 +282,7 @@ var Limits = []Limit{
 	{
 		Name: "net.ipv4.tcp_tw_reuse", Where: "/proc/sys/net/ipv4/tcp_tw_reuse", Formula: "1, or 2 where both ends are here",
 		Scope:   Namespace,
-		Symptom: "for a minute after a run connect fails with EADDRNOTAVAIL: its ports are in TIME_WAIT",
+		Symptom: "for a minute after a run, connect fails with EADDRNOTAVAIL, because the ports are in TIME_WAIT",
 		Fix:     "sysctl -w net.ipv4.tcp_tw_reuse={}, on generators only",
 		Risk:    "needs tcp_timestamps = 1",
 		Source:  source,
@@ -281,7 +305,7 @@ var Limits = []Limit{
 	{
 		Name: "net.netfilter.nf_conntrack_max", Where: "/proc/sys/net/netfilter/nf_conntrack_max, nf_conntrack_count", Formula: "what is tracked + N, if a rule looks at connections",
 		Scope:   Host,
-		Symptom: "no more connections, and dmesg: nf_conntrack: table full, dropping packet",
+		Symptom: "new connections fail; dmesg: nf_conntrack: table full, dropping packet",
 		Fix:     "notrack rules for the port, both ways; or sysctl -w net.netfilter.nf_conntrack_max={}",
 		Risk:    "272 bytes for each connection",
 		Source:  measured,
@@ -299,7 +323,7 @@ var Limits = []Limit{
 			case m.tracked() == Unknown:
 				return "not loaded"
 			case !m.tracks():
-				return "loaded, and tracks nothing: no rule looks at connections"
+				return "loaded, but no rule tracks connections"
 			}
 			return ""
 		},
@@ -325,13 +349,13 @@ var Limits = []Limit{
 	{
 		Name: "security groups", Where: "ethtool -S: conntrack_allowance_available", Formula: "N, unless they let everything through both ways",
 		Scope:   Cloud,
-		Symptom: "new connections hang at a number that AWS does not publish; where there is ENA, conntrack_allowance_exceeded grows",
-		Fix:     "rules that admit 0.0.0.0/0 to the port, and 0.0.0.0/0 on all ports the other way, are not tracked; connections through NLB, NAT or TGW always are",
+		Symptom: "beyond a number that AWS does not publish, new connections hang; with ENA, conntrack_allowance_exceeded grows",
+		Fix:     "allow 0.0.0.0/0 to the port, and 0.0.0.0/0 on all ports in the other direction: AWS does not track such connections, unless they pass an NLB, NAT or TGW",
 		Source:  vendor,
 		Soft:    true,
 		have:    func(_ Demand, m *Machine) int64 { return m.allowance() },
 		cost: func(d Demand, _ *Machine) (float64, float64) {
-			if d.ends() != 1 { // what stays on the machine passes none
+			if d.ends() != 1 { // connections within the machine pass no security group
 				return 0, 0
 			}
 			return 0, 1
@@ -341,7 +365,7 @@ var Limits = []Limit{
 			case !m.cloud().EC2:
 				return "not on EC2"
 			case len(m.ena()) == 0:
-				return "no ENA here, whose counters would tell"
+				return "only the ENA driver shows it, and this machine has another"
 			}
 			return ""
 		},
@@ -349,8 +373,8 @@ var Limits = []Limit{
 	{
 		Name: "idle, behind a load balancer", Where: "350 s, AWS's network load balancer; its application load balancer takes 60 s", Formula: "silence before a ping (--idle-timeout ÷ 2)",
 		Scope: Cloud, Unit: Seconds,
-		Symptom: "connections that are silent are gone, and the server learns it late",
-		Fix:     "--idle-timeout 10m, so that a ping goes out each 5 minutes; --idle-timeout 100s behind an application load balancer",
+		Symptom: "silent connections are dropped, and the server notices late",
+		Fix:     "--idle-timeout 10m, which sends a ping every 5 minutes; --idle-timeout 100s behind an application load balancer",
 		Source:  vendor,
 		Soft:    true,
 		have: func(d Demand, _ *Machine) int64 {
@@ -375,7 +399,7 @@ var Limits = []Limit{
 	{
 		Name: "transparent huge pages", Where: "/sys/kernel/mm/transparent_hugepage/enabled, khugepaged/max_ptes_none", Formula: "madvise, or max_ptes_none = 0",
 		Scope:   Host,
-		Symptom: "processes take more memory than they use: a page of 2 MiB where 4 KiB would do",
+		Symptom: "processes take more memory than they use: pages of 2 MiB where 4 KiB would be enough",
 		Fix:     "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
 		Source:  source,
 		Soft:    true,
@@ -385,7 +409,7 @@ var Limits = []Limit{
 	{
 		Name: "GOMEMLIMIT", Where: "the environment", Formula: "(memory − the kernel's bytes) − 10 %",
 		Scope: Process, Unit: Bytes,
-		Symptom: "the OOM killer comes before the collector: GOMEMLIMIT does not know what the kernel takes",
+		Symptom: "the OOM killer acts before the garbage collector, because GOMEMLIMIT does not include the kernel's memory",
 		Fix:     "a GOMEMLIMIT of memory − 4.2 KB × N − 10 %, or none",
 		Source:  measured,
 		Soft:    true,
@@ -413,7 +437,7 @@ var Limits = []Limit{
 		Scope:   Host,
 		Symptom: "a mass close: connections are reset; dmesg: too many orphaned sockets",
 		Fix:     "sysctl -w net.ipv4.tcp_max_orphans={}, and close in batches",
-		Risk:    "64 KB that cannot be swapped for each, at the worst",
+		Risk:    "up to 64 KB of unswappable memory for each",
 		Source:  source,
 		Sysctl:  "net.ipv4.tcp_max_orphans",
 		Soft:    true,
@@ -423,7 +447,7 @@ var Limits = []Limit{
 	{
 		Name: "net.ipv4.tcp_max_tw_buckets", Where: "/proc/sys/net/ipv4/tcp_max_tw_buckets", Formula: "N, at most the kernel's own: half of TCP's hash table",
 		Scope:   Namespace,
-		Symptom: "a mass close: TCPTimeWaitOverflow grows, ports are used again too early",
+		Symptom: "a mass close: TCPTimeWaitOverflow grows, ports are reused too early",
 		Fix:     "sysctl -w net.ipv4.tcp_max_tw_buckets={}, and close in batches",
 		Risk:    "about 250 bytes for each, for a minute",
 		Source:  source,
@@ -434,16 +458,18 @@ var Limits = []Limit{
 	},
 }
 
-// tableCost is what a demand takes of a process's descriptor tables.
+// tableCost is what a demand needs of each of a process's descriptor tables.
 func tableCost(d Demand, m *Machine) (fixed, each float64) {
+	const table = 1 << 30 // of any size: what is no connection does not depend on it
 	if d.Private {
-		n := m.tables()
-		return descriptorsKept + n, 1 / n
+		n := m.tables(d)
+		room := netpoll.Room(netpoll.Private, table, n, d.listeners())
+		return float64(table - room/n), 1 / float64(n)
 	}
-	return descriptorsKept, 1
+	return float64(table - netpoll.Room(netpoll.Shared, table, m.Processors, d.listeners())), 1
 }
 
-// forServer is a number that a server needs whatever its connections.
+// forServer is a number that a server needs for any number of connections.
 func forServer(n float64) func(Demand, *Machine) (float64, float64) {
 	return func(d Demand, _ *Machine) (float64, float64) {
 		if !d.Server {
@@ -453,13 +479,13 @@ func forServer(n float64) func(Demand, *Machine) (float64, float64) {
 	}
 }
 
-// halfTheBuckets is what the kernel itself allows of connections that are going.
-// More are closed in batches; a higher limit costs more than it helps.
+// halfTheBuckets is how many closing connections the kernel allows by default.
+// Close more than that in batches; a higher limit costs more than it helps.
 func halfTheBuckets(d Demand, m *Machine) (fixed, each float64) {
 	return float64(min(int64(d.Conns), max(0, m.buckets()/2))), 0
 }
 
-// batches says how many connections may be closed at once.
+// batches says whether connections should be closed in batches.
 func (m *Machine) batches(d Demand, sysctl string) string {
 	if n := m.sysctlField(sysctl, 0); n != Unknown && n < int64(d.Conns) {
 		return "close in batches"
@@ -467,13 +493,13 @@ func (m *Machine) batches(d Demand, sysctl string) string {
 	return ""
 }
 
-// wantDescriptors is enough for one table to hold all connections.
+// wantDescriptors is enough for one table that holds all connections.
 func wantDescriptors(d Demand, _ *Machine, _ int64) string {
 	return strconv.FormatInt(Descriptors(d.Conns), 10)
 }
 
-// wantTCPMemory leaves the lowest number as it is and the others within a share
-// of the memory.
+// wantTCPMemory keeps the lowest of the three numbers, and limits the others to a
+// share of the memory.
 func wantTCPMemory(_ Demand, m *Machine, need int64) string {
 	if m.Memory != Unknown {
 		need = min(need, int64(tcpMemoryShare*float64(m.Memory)/pageBytes))
@@ -485,7 +511,19 @@ func wantTCPMemory(_ Demand, m *Machine, need int64) string {
 	return fmt.Sprint(low, max(low, need), max(low, need))
 }
 
-// wantTracked is room in conntrack's table for those that are closing, too.
+// wantTracked leaves room in conntrack's table for closing connections.
 func wantTracked(d Demand, _ *Machine, need int64) string {
 	return strconv.FormatInt(max(need, whole(trackedSpare*float64(d.Conns))), 10)
 }
+
+// tunable are the sysctls of all limits: Apply sets no others, and Revert restores
+// no others.
+var tunable = func() []string {
+	var names []string
+	for _, l := range Limits {
+		if l.Sysctl != "" {
+			names = append(names, l.Sysctl)
+		}
+	}
+	return names
+}()

@@ -12,7 +12,7 @@ import (
 // plenty is a machine without a limit that matters, whose sysctls this process
 // may not change unless they are made writable.
 func plenty(t *testing.T) *Machine {
-	m := &Machine{root: t.TempDir(), Memory: 1 << 50, OpenFiles: 1 << 40}
+	m := &Machine{root: t.TempDir(), Memory: 1 << 50, OpenFiles: 1 << 40, Processors: processors}
 	write(t, m, map[string]string{
 		"fs.nr_open": "1000000000000", "fs.file-max": "1000000000000", "fs.epoll.max_user_watches": "1000000000000",
 		"net.core.somaxconn": "65535", "net.ipv4.tcp_mem": "1 1000000000000 1000000000000",
@@ -45,12 +45,13 @@ func TestEachLimitStopsSomewhere(t *testing.T) {
 		demand    Demand
 		allows    int
 	}{
-		// A process keeps 128 descriptors for itself.
-		{"RLIMIT_NOFILE", "one table", func(_ *testing.T, m *Machine) { m.OpenFiles = 10_128 }, server, 10_000},
-		{"RLIMIT_NOFILE", "server and generator are two processes", func(_ *testing.T, m *Machine) { m.OpenFiles = 10_128 }, both, 10_000},
-		{"RLIMIT_NOFILE", "no room at all", func(_ *testing.T, m *Machine) { m.OpenFiles = 100 }, server, 0},
-		// 1024 tables, of which each keeps 128 and everybody's wakers: 2000 × 1024.
-		{"RLIMIT_NOFILE", "private tables", func(_ *testing.T, m *Machine) { m.OpenFiles = 128 + 1024 + 2000 }, private, 2_048_000},
+		// A server keeps 64 descriptors for itself, one for its listener, and two
+		// for each of four reactors: 73.
+		{"RLIMIT_NOFILE", "one table", func(_ *testing.T, m *Machine) { m.OpenFiles = 10_073 }, server, 10_000},
+		{"RLIMIT_NOFILE", "server and generator are two processes", func(_ *testing.T, m *Machine) { m.OpenFiles = 10_073 }, both, 10_000},
+		{"RLIMIT_NOFILE", "no room at all", func(_ *testing.T, m *Machine) { m.OpenFiles = 70 }, server, 0},
+		// 1024 tables, of which each keeps 66 and everybody's wakers: 2000 × 1024.
+		{"RLIMIT_NOFILE", "private tables", func(_ *testing.T, m *Machine) { m.OpenFiles = 66 + 1024 + 2000 }, private, 2_048_000},
 		// Of 100,000 files 20,000 are open.
 		{"fs.file-max", "one end", func(t *testing.T, m *Machine) {
 			m.Files = 20_000
@@ -84,7 +85,7 @@ func TestEachLimitStopsSomewhere(t *testing.T) {
 			m.Memory = 524<<20 + 1000*4402
 			write(t, m, map[string]string{"net.netfilter.nf_conntrack_count": "5"})
 		}, server, 1000},
-		{"fs.nr_open", "one table", func(t *testing.T, m *Machine) { write(t, m, map[string]string{"fs.nr_open": "1048576"}) }, server, 1_048_448},
+		{"fs.nr_open", "one table", func(t *testing.T, m *Machine) { write(t, m, map[string]string{"fs.nr_open": "1048576"}) }, server, 1_048_503},
 		// 7 of conntrack's 262,144 are somebody else's.
 		{"net.netfilter.nf_conntrack_max", "rules that look", func(t *testing.T, m *Machine) {
 			write(t, m, map[string]string{"net.netfilter.nf_conntrack_max": "262144", "net.netfilter.nf_conntrack_count": "7"})
@@ -117,6 +118,30 @@ func TestEachLimitStopsSomewhere(t *testing.T) {
 	}
 }
 
+// Where threads may have no tables of their own, nothing starts that wants them.
+func TestPrivateTablesThatAreDeniedStopEverything(t *testing.T) {
+	const name = "private descriptor tables"
+	for denial, want := range map[error]Finding{
+		unix.EPERM: {Have: 0, Conns: 0, Note: unix.EPERM.Error()},
+		nil:        {Have: 1, Conns: math.MaxInt},
+	} {
+		m := plenty(t)
+		m.tryPrivate = func() error { return denial }
+		d := Demand{Conns: 1000, Server: true, Private: true}
+		if f := finding(t, m, d, name); f.Have != want.Have || f.Conns != want.Conns || f.Note != want.Note || f.OK() != (denial == nil) {
+			t.Errorf("denied with %v: %+v", denial, f)
+		}
+		if _, refusal := m.preflight(d); (refusal != nil) != (denial != nil) {
+			t.Errorf("denied with %v: refused with %v", denial, refusal)
+		} else if denial != nil && (!strings.Contains(refusal.Error(), name) || !strings.Contains(refusal.Error(), "--fd-tables shared")) {
+			t.Errorf("%v does not say what to do", refusal)
+		}
+		if d.Private = false; finding(t, m, d, name).State() != OK {
+			t.Errorf("denied with %v: shared tables are %+v", denial, finding(t, m, d, name))
+		}
+	}
+}
+
 // What is needed is compared with what there is, to the last one.
 func TestFindingsCompareNeedAndHave(t *testing.T) {
 	server := Demand{Server: true, Conns: 1000}
@@ -126,12 +151,12 @@ func TestFindingsCompareNeedAndHave(t *testing.T) {
 		demand Demand
 		need   int64
 	}{
-		{"RLIMIT_NOFILE", server, 1128},                                  // 128 + 1000
-		{"RLIMIT_NOFILE", Demand{Private: true, Conns: 1_000_000}, 2129}, // 128 + 1024 + 976.6
+		{"RLIMIT_NOFILE", server, 1073},                                  // 73 + 1000
+		{"RLIMIT_NOFILE", Demand{Private: true, Conns: 1_000_000}, 2066}, // 65 + 1024 + 976.6
 		{"fs.file-max", both, 2000},                                      // none open yet
 		{"fs.epoll.max_user_watches", both, 2128},                        // 128 + 2 × 1000
 		{"memory", server, 524<<20 + 4_129_901},                          // 1000 × 4129.9, above, rounded up
-		{"fs.nr_open", server, 1128},
+		{"fs.nr_open", server, 1073},
 		{"net.core.somaxconn", server, 65_535},                          // whatever their number
 		{"net.core.somaxconn", Demand{Generator: true, Conns: 1000}, 0}, // only who listens
 		{"net.ipv4.tcp_mem", Demand{Conns: 1000, Fanout: 32}, 1000},     // a page each
@@ -195,8 +220,8 @@ func TestTheLowestLimitIsNamed(t *testing.T) {
 		most    int
 		by      string
 	}{
-		// 65,535 − 128 descriptors.
-		{"m4.xlarge", Demand{Conns: 1_000_000, Server: true}, 65_407, "RLIMIT_NOFILE"},
+		// 65,535 − 73 descriptors.
+		{"m4.xlarge", Demand{Conns: 1_000_000, Server: true}, 65_462, "RLIMIT_NOFILE"},
 		// 3,663,543 − 128 watches; memory would do for
 		// (14.99 GiB − 524 MiB) ÷ 4129.9 = 3,764,402.
 		{"m4.xlarge", Demand{Conns: 4_000_000, Server: true, Private: true}, 3_663_415, "fs.epoll.max_user_watches"},
@@ -205,8 +230,8 @@ func TestTheLowestLimitIsNamed(t *testing.T) {
 		{"m4.xlarge", Demand{Conns: 2_000_000, Server: true, Generator: true, Private: true}, 1_831_707, "fs.epoll.max_user_watches"},
 		// 10 × 64,512.
 		{"m4.xlarge", Demand{Conns: 1_000_000, Generator: true, Private: true, Sources: 10, Targets: 1}, 645_120, "source ports"},
-		// 4096 − 128 descriptors.
-		{"container", Demand{Conns: 100_000, Server: true}, 3968, "RLIMIT_NOFILE"},
+		// 4096 − 73 descriptors.
+		{"container", Demand{Conns: 100_000, Server: true}, 4023, "RLIMIT_NOFILE"},
 		// (1 GiB − 512 MiB − 12 MiB) ÷ 4129.9.
 		{"container", Demand{Conns: 1_000_000, Server: true, Private: true}, 126_949, "memory"},
 		// (197,318 − 2336) ÷ 2 = 97,491 files, but memory ends first.
@@ -320,14 +345,14 @@ func TestReactorsAreAsManyAsTablesDemand(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: before.Max}); err != nil {
 		t.Fatal(err)
 	}
-	// Of 1024 descriptors a table keeps 128, and a waker for each reactor.
+	// Of 1024 descriptors a table keeps 66, and a waker for each reactor.
 	for conns, want := range map[int]int{
 		0:             1,
-		895:           1, // 1024 − 128 − 1
-		896:           2,
-		5000:          6,   // 5 × 891 = 4455 < 5000 ≤ 6 × 890
-		200_000:       422, // 421 × 475 = 199,975 < 200,000 ≤ 422 × 474
-		1_000_000_000: 1024,
+		957:           1, // 1024 − 66 − 1
+		958:           2,
+		5000:          6,   // 5 × 953 = 4765 < 5000 ≤ 6 × 952
+		229_000:       458, // 457 × 501 = 228,957 < 229,000 = 458 × 500
+		1_000_000_000: 479, // 479 × 479 is the most there can be
 	} {
 		if got := Reactors(conns); got != max(want, runtime.NumCPU()) {
 			t.Errorf("%d reactors for %d connections, want %d", got, conns, want)
@@ -382,9 +407,9 @@ func TestWhatIsOKStopsNobody(t *testing.T) {
 // Few descriptors in a table make fewer tables, not none.
 func TestSmallPrivateTablesHoldSome(t *testing.T) {
 	for limit, want := range map[int64]int{
-		1024: 200_704, // 448 tables with 1024 − 128 − 448 connections
-		256:  4096,    // 64 tables with 256 − 128 − 64
-		100:  0,       // less than each keeps
+		1024: 229_441, // 479 tables with 1024 − 66 − 479 connections
+		256:  9025,    // 95 tables with 256 − 66 − 95
+		64:   0,       // less than each keeps
 	} {
 		m := plenty(t)
 		m.OpenFiles = limit

@@ -8,11 +8,14 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/procfs"
+
+	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// Figures that are none.
+// Values that are not figures.
 const (
 	Unknown   int64 = -1            // it could not be read
 	Unlimited int64 = math.MaxInt64 // there is no limit
@@ -21,23 +24,27 @@ const (
 // capSysAdmin is CAP_SYS_ADMIN's bit in a capability set, capabilities(7).
 const capSysAdmin = 1 << 21
 
-// Machine is what was read of one. A figure that could not be read is Unknown.
+// Machine is what was read from a machine. A figure that could not be read is
+// Unknown.
 type Machine struct {
 	Kernel       string // release
 	Processors   int
 	Memory       int64  // bytes of RAM
-	Used         int64  // bytes of it that are neither free nor hold a file's pages
-	OpenFiles    int64  // this process's RLIMIT_NOFILE, the hard one, to which Go raises the other
+	Used         int64  // bytes of RAM that are neither free nor hold pages of files
+	OpenFiles    int64  // this process's hard RLIMIT_NOFILE; Go raises the soft one to it
 	Files        int64  // files open on the whole machine
-	Capabilities uint64 // this process's, effective
-	Privileged   bool   // has CAP_SYS_ADMIN, which fs.file-max does not bind
+	Capabilities uint64 // this process's effective ones
+	Privileged   bool   // has CAP_SYS_ADMIN, so fs.file-max does not apply
 
 	root  string
-	stats func(device string) (map[string]uint64, error) // in place of ethtool's
+	stats func(device string) (map[string]uint64, error) // if set, used instead of ethtool
+	// tryPrivate returns why this process may not have private descriptor
+	// tables, or nil. It is nil itself for a machine that is not this one.
+	tryPrivate func() error
 }
 
-// Read takes stock of the machine whose file systems are mounted below root,
-// "/" for this one. It fails only if there is no /proc.
+// Read reads the machine whose file systems are mounted below root, "/" for this
+// one. It fails only if there is no /proc.
 func Read(root string) (*Machine, error) {
 	fs, err := procfs.NewFS(filepath.Join(root, "proc"))
 	if err != nil {
@@ -61,11 +68,15 @@ func Read(root string) (*Machine, error) {
 			m.Privileged = status.CapEff&capSysAdmin != 0
 		}
 	}
+	if filepath.Clean(root) == "/" {
+		m.tryPrivate = sync.OnceValue(netpoll.PrivateTables)
+	}
 	return m, nil
 }
 
-// used is the memory that cannot be had. All of the kernel's own is in it, also
-// what it calls reclaimable: the inodes and dentries of open sockets are not.
+// used is the memory that connections cannot use. It includes all of the kernel's
+// memory, even what the kernel calls reclaimable: the inodes and dentries of open
+// sockets cannot be reclaimed.
 func used(info procfs.Meminfo) int64 {
 	total, free := number(info.MemTotalBytes), number(info.MemFreeBytes)
 	if total == Unknown || free == Unknown {
@@ -78,7 +89,7 @@ func used(info procfs.Meminfo) int64 {
 // FilesMax is how many files may be open on the whole machine, fs.file-max.
 func (m *Machine) FilesMax() int64 { return m.sysctlField("fs.file-max", 0) }
 
-// free is the memory that connections may take.
+// free is the memory that connections can use.
 func (m *Machine) free() int64 {
 	if m.Memory == Unknown || m.Used == Unknown {
 		return Unknown
@@ -93,7 +104,7 @@ func number(n *uint64) int64 {
 	return int64(*n)
 }
 
-// openFiles finds the hard limit of open files in what /proc tells of limits.
+// openFiles finds the hard limit of open files in the text of /proc/self/limits.
 func openFiles(limits string) int64 {
 	for line := range strings.Lines(limits) {
 		values, found := strings.CutPrefix(line, "Max open files")
@@ -111,18 +122,18 @@ func openFiles(limits string) int64 {
 	return Unknown
 }
 
-// text reads a file below the root, "" if it cannot.
+// text reads a file below the root; "" if it cannot be read.
 func (m *Machine) text(path string) string {
 	b, _ := os.ReadFile(filepath.Join(m.root, path))
 	return strings.TrimSpace(string(b))
 }
 
-// path is where a sysctl stands.
+// path is the file of a sysctl.
 func (m *Machine) path(name string) string {
 	return filepath.Join(m.root, "proc/sys", strings.ReplaceAll(name, ".", "/"))
 }
 
-// sysctl reads a sysctl as it is written.
+// sysctl reads a sysctl as text.
 func (m *Machine) sysctl(name string) (string, error) {
 	b, err := os.ReadFile(m.path(name))
 	return strings.TrimSpace(string(b)), err

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -28,7 +27,7 @@ func TestReadMachines(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			root := fixture(t, r.name)
 			got := mustRead(t, root)
-			r.want.root, r.want.Processors = root, runtime.NumCPU()
+			r.want.root, r.want.Processors = root, processors
 			if !reflect.DeepEqual(*got, r.want) {
 				t.Errorf("got %+v\nwant %+v", *got, r.want)
 			}

@@ -41,8 +41,8 @@ func memoryOf(pid int) (Memory, error) {
 	return Memory{Resident: int64(stat.ResidentMemory()), Slab: number(info.SlabBytes)}, nil
 }
 
-// PerConn is what has come on top of what there was before, for each of so many
-// connections, in bytes; nothing where it has become less.
+// PerConn is how much memory has grown since before, in bytes per connection. If
+// it has shrunk, PerConn returns 0.
 func (m Memory) PerConn(before Memory, conns int64) (user, kernel float64) {
 	per := func(now, then int64) float64 { return float64(max(0, now-then)) / float64(max(1, conns)) }
 	return per(m.Resident, before.Resident), per(m.Slab, before.Slab)

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Preflight is for programs that are about to open connections: it raises this
-// process's own limit of descriptors as far as it may, and holds this machine
-// against a demand. The refusal says which limit would stop it, and where; the
-// warnings, which ones will make it slow, if there are connections enough for
-// that. A machine that cannot be read refuses nothing.
+// Preflight is for programs that are about to open connections. It raises this
+// process's soft limit of descriptors to the hard one, and compares this machine
+// with a demand. The refusal names the limit that would stop the program, the
+// warnings name limits that would make it slow. If the machine cannot be read,
+// there is no refusal.
 func Preflight(d Demand) (warnings []string, refusal error) {
 	if err := raiseOpenFiles(); err != nil {
 		warnings = append(warnings, fmt.Sprintf("RLIMIT_NOFILE cannot be raised: %v", err))
@@ -23,7 +23,7 @@ func Preflight(d Demand) (warnings []string, refusal error) {
 	return append(warnings, more...), refusal
 }
 
-// warnFrom is how many connections it takes for soft limits to be worth a word.
+// warnFrom is the number of connections from which on soft limits matter.
 const warnFrom = 10_000
 
 func (m *Machine) preflight(d Demand) (warnings []string, refusal error) {

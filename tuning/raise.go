@@ -14,8 +14,8 @@ type Change struct {
 	Old, New string
 }
 
-// Raise raises the sysctls that stand in the way of a demand, never lowering
-// any. It returns what it changed, also beside an error: pass that to Restore.
+// Raise raises the sysctls that are too low for a demand. It never lowers any. It
+// returns what it changed, even with an error; pass that to Restore.
 func (m *Machine) Raise(d Demand) ([]Change, error) {
 	var changes []Change
 	var errs []error
@@ -38,8 +38,8 @@ func (m *Machine) Raise(d Demand) ([]Change, error) {
 	return changes, errors.Join(errs...)
 }
 
-// Restore puts back what Raise changed, the last change first, where it still
-// holds our value.
+// Restore restores the sysctls that Raise changed and that still have the value
+// that Raise set, the last one first.
 func (m *Machine) Restore(changes []Change) error {
 	var errs []error
 	for i := len(changes) - 1; i >= 0; i-- {
@@ -59,8 +59,8 @@ func (m *Machine) Restore(changes []Change) error {
 	return errors.Join(errs...)
 }
 
-// raised raises the numbers of a sysctl's value from one on, where they are
-// below need.
+// raised raises the numbers of a sysctl's value, from one index on, that are below
+// need.
 func raised(value string, field int, need int64) string {
 	fields := strings.Fields(value)
 	for i := field; i < len(fields); i++ {

@@ -6,12 +6,12 @@ import (
 	"strconv"
 )
 
-// pageBytes is what tcp_mem, meminfo and the slabs below count in.
+// pageBytes is the unit of tcp_mem and of the slabs below.
 const pageBytes = 4096
 
-// The kernel's bytes of an idle connection, measured on Linux 6.18 with slabs
-// rounded to pages. The sizes of the running kernel are used where they can be
-// read, which takes root.
+// slabs are the kernel's objects for an idle connection, in bytes, measured on
+// Linux 6.18 with slabs rounded to pages. If the running kernel's sizes can be
+// read, which needs root, they are used instead.
 var slabs = []struct {
 	name  string
 	bytes float64
@@ -23,29 +23,30 @@ var slabs = []struct {
 }
 
 const (
-	// securityBytes is what security modules and memory cgroups hang on a socket.
+	// securityBytes is what security modules and memory cgroups attach to a socket.
 	securityBytes = 92
 	// epollBytes is epoll's item, its wait queue entry and the head of its list.
 	epollBytes = 128 + 64 + 16
-	// tableBytes is a descriptor's place in its table, which doubles: 8 to 17.
+	// tableBytes is a descriptor's place in its table: 8 to 17, because tables
+	// double.
 	tableBytes = 12
 	// bindBytes is what the kernel keeps for a source address and port, which
 	// the connections to several targets share.
 	bindBytes = 128
 	// trackedBytes is conntrack's entry and its place in the hash table.
 	trackedBytes = 256 + 16
-	// userBytes is what lull keeps for its end: 42 are the server's, 31 the
-	// generator's.
+	// userBytes is lull's own memory for its end of a connection: the server's is
+	// 42, the generator's 31.
 	userBytes = 45
-	// processBytes is what a process with no connection takes.
+	// processBytes is the memory of a process without connections.
 	processBytes = 12 << 20
-	// unreadBytes is what a message takes while it waits to be read, beside
-	// itself: a small one 1097 bytes in all.
+	// unreadBytes is the overhead of a message that waits to be read. A small
+	// message takes 1097 bytes in all.
 	unreadBytes = 1064
 )
 
-// RAM predicts what the connections of a demand take while they are idle: of
-// the kernel, and of the processes. Messages that wait to be read are not in it.
+// RAM predicts the memory of a demand's connections while they are idle: the
+// kernel's and the processes'. Unread messages are not included.
 func (m *Machine) RAM(d Demand) (kernel, user int64) {
 	each := d.ends() * (m.socketBytes() + epollBytes + tableBytes)
 	if d.Generator {
@@ -58,7 +59,7 @@ func (m *Machine) RAM(d Demand) (kernel, user int64) {
 	return whole(each * n), whole(d.ends() * (processBytes + userBytes*n))
 }
 
-// ramEach is what one more connection takes, with its unread message.
+// ramEach is the memory of one more connection, with an unread message.
 func (m *Machine) ramEach(d Demand) float64 {
 	const many = 1 << 20
 	d.Conns = many
@@ -66,8 +67,8 @@ func (m *Machine) ramEach(d Demand) float64 {
 	return (float64(kernel+user)-d.ends()*processBytes)/many + d.unread()
 }
 
-// unread is what a message to all takes of memory for one connection. With
-// both ends on one machine it waits at the generator's only.
+// unread is the memory of an unread broadcast for one connection. If both ends are
+// on this machine, it waits only at the generator's.
 func (d Demand) unread() float64 {
 	if d.Fanout == 0 {
 		return 0
@@ -75,10 +76,10 @@ func (d Demand) unread() float64 {
 	return unreadBytes + float64(d.Fanout)
 }
 
-// unreadPages is the same as tcp_mem and memory cgroups count it.
+// unreadPages is the same in pages, as tcp_mem and memory cgroups count it.
 func (d Demand) unreadPages() float64 { return math.Ceil(d.unread() / pageBytes) }
 
-// socketBytes is what a socket takes with nobody watching it.
+// socketBytes is the memory of a socket that no epoll set watches.
 func (m *Machine) socketBytes() float64 {
 	sum := float64(securityBytes)
 	for _, s := range slabs {
@@ -91,8 +92,8 @@ func (m *Machine) socketBytes() float64 {
 	return sum
 }
 
-// slabBytes is what an object of a slab takes, with its share of the pages that
-// are not filled; 0 if that cannot be read.
+// slabBytes is the memory of an object of a slab, with its share of the unused
+// rest of the pages; 0 if it cannot be read.
 func (m *Machine) slabBytes(name string) float64 {
 	dir := filepath.Join("sys/kernel/slab", name)
 	perSlab, order := m.number(filepath.Join(dir, "objs_per_slab")), m.number(filepath.Join(dir, "order"))
@@ -111,5 +112,5 @@ func (m *Machine) number(path string) int64 {
 	return n
 }
 
-// whole rounds up to what an int64 holds with room to add.
+// whole rounds up, to at most half of what an int64 holds, so that sums fit.
 func whole(n float64) int64 { return int64(math.Ceil(min(n, math.MaxInt64/2))) }

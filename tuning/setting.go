@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// Setting is a value that a demand wants a kernel setting to have.
+// Setting is a kernel setting and the value that a demand needs.
 type Setting struct {
 	Name string // as sysctl.conf spells it, "net.ipv4.tcp_mem" for instance
 	Want string // one number or several; each is the least that will do
 	Why  string // what happens without it
-	// Named settings can do harm elsewhere: they are changed only when they are
-	// named, never by a mere apply.
+	// Named settings can harm other programs. They are changed only if the caller
+	// names them.
 	Named bool
 }
 
-// raise returns what becomes of a setting whose value is now: what is wanted,
-// or more where there is more.
+// raise returns the new value of a setting whose value is now: each number is at
+// least what is wanted.
 func (s Setting) raise(now string) (string, error) {
 	switch s.Name {
 	case "net.ipv4.ip_local_reserved_ports":
@@ -46,7 +46,8 @@ func (s Setting) raise(now string) (string, error) {
 	case "net.ipv4.ip_local_port_range":
 		raised[0] = min(have[0], want[0]) // a range grows at both ends
 	case "net.netfilter.nf_conntrack_buckets":
-		// The kernel fills pages, and would not hold what it was told.
+		// The kernel rounds up to whole pages, so a value in between would not be
+		// read back.
 		const inPage = 512
 		raised[0] = (raised[0] + inPage - 1) / inPage * inPage
 	}
@@ -73,8 +74,8 @@ func numbers(value string) ([]int64, error) {
 	return ns, nil
 }
 
-// same reports whether two values are the same numbers, however they are
-// spaced; or the same words, where they are not numbers.
+// same reports whether two values are the same numbers, or, if they are not
+// numbers, the same words. Spaces do not matter.
 func same(a, b string) bool {
 	as, err := numbers(a)
 	if err != nil {
@@ -84,7 +85,7 @@ func same(a, b string) bool {
 	return err == nil && slices.Equal(as, bs)
 }
 
-// more returns whichever of two values comes later in a list.
+// more returns the one of two values that comes later in a list.
 func more(a, b string, inOrder ...string) (string, error) {
 	i, j := slices.Index(inOrder, a), slices.Index(inOrder, b)
 	if i < 0 || j < 0 {
@@ -136,10 +137,10 @@ func joinPorts(a, b string) (string, error) {
 }
 
 // sysctlHead is the first line of the files that SysctlFile makes.
-const sysctlHead = "# Values that lull wants at boot. Made by \"lull tune\", and taken away by \"lull tune revert\".\n"
+const sysctlHead = "# Values that lull needs at boot. Made by \"lull tune\"; \"lull tune revert\" removes them.\n"
 
-// SysctlFile is a file for /etc/sysctl.d that gives settings the values that
-// are wanted, each with its reason above it.
+// SysctlFile is a file for /etc/sysctl.d that sets settings to the wanted values,
+// each with its reason above it.
 func SysctlFile(settings []Setting) []byte {
 	var b bytes.Buffer
 	b.WriteString(sysctlHead)
@@ -153,8 +154,8 @@ func SysctlFile(settings []Setting) []byte {
 	return b.Bytes()
 }
 
-// parseSysctls reads a file as sysctl.d(5) describes it. The comment that
-// stands directly above a value is its reason.
+// parseSysctls reads a file as sysctl.d(5) describes it. The comment directly
+// above a value is its reason.
 func parseSysctls(text []byte) []Setting {
 	var settings []Setting
 	var why []string
@@ -172,8 +173,8 @@ func parseSysctls(text []byte) []Setting {
 	return settings
 }
 
-// sysctlName spells a key with dots. Where the first separator is a slash,
-// dots and slashes have changed places; a minus in front means that it may be
+// sysctlName spells a key with dots. If the first separator of a key is a slash,
+// dots and slashes have changed places. A minus in front means that the key may be
 // missing.
 func sysctlName(name string) string {
 	name = strings.TrimPrefix(strings.TrimSpace(name), "-")

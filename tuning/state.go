@@ -4,21 +4,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// StateFile is where apply notes what revert needs, below the root.
+// StateFile, below the root, is where Apply saves what Revert needs.
 const StateFile = "/var/lib/lull/tune.json"
 
-// state is what it takes to put everything back. It is on the disk before
-// anything changes, so that whoever is killed at whatever point leaves a state
-// that knows of all he has done, and perhaps of more.
+// state is what is needed to restore everything. It is on the disk before
+// anything changes: if the process is killed at any point, the state has all
+// changes that were made, and perhaps some that were not.
 type state struct {
 	Version   int      `json:"version"`
 	Boot      string   `json:"boot_id"`
@@ -30,11 +32,11 @@ type state struct {
 
 const stateVersion = 1
 
-// value is a sysctl. A second apply adds to New, and leaves Old.
+// value is a sysctl. A second apply appends to New and keeps Old.
 type value struct {
 	Name string   `json:"name"`
 	Old  string   `json:"old"`
-	New  []string `json:"new"`            // that are ours; the last one is the present one
+	New  []string `json:"new"`            // values that we set, the latest one last
 	Read string   `json:"read,omitempty"` // what the kernel made of it
 }
 
@@ -48,14 +50,14 @@ func (v value) ours(now string) bool {
 	return v.Read != "" && same(v.Read, now)
 }
 
-// file is one that was written.
+// file is a file that was written.
 type file struct {
 	Path string   `json:"path"`
 	Old  *content `json:"old"` // nil if there was none
 	New  [][]byte `json:"new"` // that are ours
 }
 
-// content is what a file holds.
+// content is the content of a file, and its owner.
 type content struct {
 	Text []byte      `json:"text"`
 	Mode fs.FileMode `json:"mode"`
@@ -91,8 +93,8 @@ func (s *state) file(path string) *file {
 	return nil
 }
 
-// here returns a state without content, for this boot and network namespace.
-// Without them a state would not know whose values it holds.
+// here returns an empty state for this boot and network namespace. A state must
+// say which kernel and namespace its values belong to.
 func (m *Machine) here() (*state, error) {
 	boot, err := m.sysctl("kernel.random.boot_id")
 	if err != nil {
@@ -105,8 +107,39 @@ func (m *Machine) here() (*state, error) {
 	return &state{Version: stateVersion, Boot: boot, Namespace: namespace}, nil
 }
 
+// check returns an error if Apply cannot have written a state. Revert does as
+// root what the state says, so it must not say more than Apply does.
+func (s *state) check() error {
+	for _, v := range s.Values {
+		switch {
+		case !slices.Contains(tunable, v.Name):
+			return fmt.Errorf("it names the sysctl %q, which lull does not set", v.Name)
+		case len(v.New) == 0:
+			return fmt.Errorf("it does not say what %s was set to", v.Name)
+		}
+	}
+	for _, f := range s.Files {
+		if !slices.Contains(ourFiles, f.Path) {
+			return fmt.Errorf("it names the file %q, which lull does not write", f.Path)
+		}
+	}
+	for _, dir := range s.Dirs {
+		above := func(file string) bool { return dir != "" && strings.HasPrefix(file, dir+"/") }
+		if !slices.ContainsFunc(ourFiles, above) {
+			return fmt.Errorf("it names the directory %q, which lull does not make", dir)
+		}
+	}
+	return nil
+}
+
+// ourFiles are all files that Apply writes, beside its state.
+var ourFiles = []string{SysctlPath, DropInPath(ServerUnit), DropInPath(GeneratorUnit)}
+
 // loadState returns the state in a file, or nil if there is none.
-func loadState[T any](m *Machine, path string) (*T, error) {
+func loadState[T any, S interface {
+	*T
+	check() error
+}](m *Machine, path string) (*T, error) {
 	c, err := m.contentOf(path)
 	if c == nil && err == nil {
 		return nil, nil
@@ -115,24 +148,31 @@ func loadState[T any](m *Machine, path string) (*T, error) {
 	if err == nil {
 		err = c.parseState(s)
 	}
+	if err == nil {
+		err = S(s).check()
+	}
 	if err != nil {
-		return nil, fmt.Errorf("tuning: read %s: %w", path, err)
+		return nil, fmt.Errorf("tuning: %s cannot be used: %w", path, err)
 	}
 	return s, nil
 }
 
+// parseState reads a state. The server's user may own the directory that the
+// file is in, so the file itself must show that nobody else has written it.
 func (c *content) parseState(s any) error {
-	// Whoever runs the server may own the directory, and must not be able to
-	// have files put back as root that were never there.
-	if c.UID != 0 && c.UID != os.Geteuid() {
+	const othersWrite = 0o022
+	switch {
+	case c.UID != 0 && c.UID != os.Geteuid():
 		return fmt.Errorf("it belongs to user %d, not to root", c.UID)
+	case c.Mode&othersWrite != 0:
+		return fmt.Errorf("its mode is %v: other users may write to it", c.Mode)
 	}
 	var head struct{ Version int }
 	if err := json.Unmarshal(c.Text, &head); err != nil {
 		return err
 	}
 	if head.Version != stateVersion {
-		return fmt.Errorf("version %d is not %d: another lull has written it and can revert it", head.Version, stateVersion)
+		return fmt.Errorf("version %d is not %d: another version of lull wrote it and can revert it", head.Version, stateVersion)
 	}
 	return json.Unmarshal(c.Text, s)
 }
@@ -146,10 +186,10 @@ func (m *Machine) saveState(path string, s any) error {
 	return m.replace(path, &content{Text: append(text, '\n'), Mode: private, UID: os.Geteuid(), GID: os.Getegid()})
 }
 
-// errBusy is what the second of two gets.
+// errBusy is returned if another process is tuning.
 var errBusy = errors.New("tuning: another lull is tuning this machine; wait until it is done")
 
-// begin makes the states' directory if need be, and locks it.
+// begin makes the states' directory if it does not exist, and locks it.
 func (m *Machine) begin() (unlock func(), err error) {
 	if err := m.makeDir(filepath.Dir(StateFile), stateDirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("tuning: keep a state: %w", err)
@@ -157,8 +197,8 @@ func (m *Machine) begin() (unlock func(), err error) {
 	return m.lock()
 }
 
-// lock keeps others from the states' directory until unlock. If begin has made
-// it and it holds nothing by then it goes away again.
+// lock locks the states' directory until unlock is called. If begin has made the
+// directory and it is empty by then, unlock removes it.
 func (m *Machine) lock() (unlock func(), err error) {
 	dir := filepath.Dir(StateFile)
 	d, err := os.Open(m.below(dir))
@@ -173,7 +213,7 @@ func (m *Machine) lock() (unlock func(), err error) {
 		_ = d.Close()
 		return nil, fmt.Errorf("tuning: lock %s: %w", dir, err)
 	}
-	// Another may have removed it between the two.
+	// Another process may have removed it between Open and Flock.
 	held, err := d.Stat()
 	if there, e := os.Stat(m.below(dir)); err != nil || e != nil || !os.SameFile(held, there) {
 		_ = d.Close()
@@ -185,8 +225,8 @@ func (m *Machine) lock() (unlock func(), err error) {
 	}, nil
 }
 
-// stateDirMode tells a directory that begin made from one that was there: a
-// kill may come before there is a state to note it in.
+// stateDirMode distinguishes a directory that begin made from one that existed:
+// the process may be killed before there is a state that says so.
 const stateDirMode = 0o700
 
 // removeOwnDir removes a directory that begin made, if it is empty.
@@ -196,27 +236,37 @@ func (m *Machine) removeOwnDir(dir string) {
 	}
 }
 
-// step is asked before every change on the disk or in the kernel. Tests stop
-// there, or let the change fail.
+// step is called before every change on the disk or in the kernel. Tests replace
+// it, to stop there or to make the change fail.
 var step = func(string) error { return nil }
 
-// below is where a file of the machine stands here.
+// below is the path of a file of the machine.
 func (m *Machine) below(path string) string { return filepath.Join(m.root, path) }
 
-// contentOf reads a file; nil if there is none. What is no ordinary file is
-// not ours to replace: a link to /dev/null, for instance, switches a file off.
+// contentOf reads a file; it returns nil if there is none. A file that is not an
+// ordinary one is not ours to replace: a link to /dev/null, for instance,
+// switches a file off. Everything is asked of the open descriptor, so that
+// nobody can put another file in its place meanwhile.
 func (m *Machine) contentOf(path string) (*content, error) {
-	info, err := os.Lstat(m.below(path))
-	if errors.Is(err, fs.ErrNotExist) {
+	// O_NONBLOCK, because opening a FIFO would wait for a writer.
+	f, err := os.OpenFile(m.below(path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case errors.Is(err, unix.ELOOP):
+		return nil, fmt.Errorf("%s is not an ordinary file but a symbolic link", path)
+	case err != nil:
+		return nil, err
 	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not an ordinary file: %v", path, info.Mode())
+		return nil, fmt.Errorf("%s is not an ordinary file: its mode is %v", path, info.Mode())
 	}
-	text, err := os.ReadFile(m.below(path))
+	text, err := io.ReadAll(f)
 	if err != nil {
 		return nil, err
 	}
@@ -224,20 +274,20 @@ func (m *Machine) contentOf(path string) (*content, error) {
 	return &content{Text: text, Mode: info.Mode(), UID: int(stat.Uid), GID: int(stat.Gid)}, nil
 }
 
-// temporary is where a file's new content is written before it takes its name.
-// No program that reads /etc/sysctl.d or a unit's directory looks at it.
+// temporary is the file to which new content is written before it is renamed.
+// Programs that read /etc/sysctl.d or a unit's directory ignore its name.
 func temporary(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".lull-tune")
 }
 
-// replace gives a file another content, at once and for good: whatever
-// happens, there is the former or the new one.
+// replace replaces a file's content atomically and syncs it: whatever happens, the
+// file has the old content or the new content.
 func (m *Machine) replace(path string, to *content) (err error) {
 	part := m.below(temporary(path))
 	if err := step("write " + temporary(path)); err != nil {
 		return err
 	}
-	_ = os.Remove(part) // of one who was killed
+	_ = os.Remove(part) // of a process that was killed
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -254,7 +304,7 @@ func (m *Machine) replace(path string, to *content) (err error) {
 	if err := f.Chown(to.UID, to.GID); err != nil {
 		return err
 	}
-	if err := f.Chmod(to.Mode); err != nil { // behind chown, which takes bits away
+	if err := f.Chmod(to.Mode); err != nil { // after chown, which clears bits
 		return err
 	}
 	if err := f.Sync(); err != nil {
@@ -272,7 +322,8 @@ func (m *Machine) replace(path string, to *content) (err error) {
 	return m.syncDir(filepath.Dir(path))
 }
 
-// remove removes a file for good; one that is gone already is fine.
+// remove removes a file and syncs its directory. It is no error if the file does
+// not exist.
 func (m *Machine) remove(path string) error {
 	if err := step("remove " + path); err != nil {
 		return err
@@ -298,13 +349,13 @@ func (m *Machine) makeDir(path string, mode fs.FileMode) error {
 	if err := os.Mkdir(m.below(path), mode); err != nil {
 		return err
 	}
-	if err := os.Chmod(m.below(path), mode); err != nil { // whatever the umask is
+	if err := os.Chmod(m.below(path), mode); err != nil { // Mkdir applies the umask
 		return err
 	}
 	return m.syncDir(filepath.Dir(path))
 }
 
-// syncDir makes names in a directory last. One that is gone has none.
+// syncDir syncs a directory. It is no error if it does not exist.
 func (m *Machine) syncDir(path string) error {
 	d, err := os.Open(m.below(path))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -317,8 +368,8 @@ func (m *Machine) syncDir(path string) error {
 	return errors.Join(err, d.Close())
 }
 
-// permitted reports why this process may not write into a directory, or the
-// nearest one above it that exists.
+// permitted returns an error if this process may not write to a directory, or, if
+// it does not exist, to the nearest one above that does.
 func (m *Machine) permitted(dir string) error {
 	for {
 		err := unix.Faccessat(unix.AT_FDCWD, m.below(dir), unix.W_OK|unix.X_OK, unix.AT_EACCESS)
@@ -332,5 +383,5 @@ func (m *Machine) permitted(dir string) error {
 	}
 }
 
-// oneLine keeps a value in a table's row.
+// oneLine makes a value fit into a table's row.
 func oneLine(value string) string { return strings.Join(strings.Fields(value), " ") }

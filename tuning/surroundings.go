@@ -10,15 +10,15 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// Fact is something about where a process runs that decides what may be
-// changed, and where.
+// Fact is something about a process's surroundings that decides which settings it
+// can change, and where.
 type Fact struct {
 	Name  string `json:"name"`
 	Where string `json:"where"` // what it is read from
 	Value string `json:"value"`
 }
 
-// facts are those that are told, in order.
+// facts are all facts, in the order in which they are shown.
 var facts = []struct {
 	name, where string
 	value       func(*Machine) string
@@ -32,7 +32,7 @@ var facts = []struct {
 	{"sysctls", "/proc/self/mountinfo", sysctlFact},
 }
 
-// Facts tells where this process runs.
+// Facts describes where this process runs.
 func (m *Machine) Facts() []Fact {
 	all := make([]Fact, len(facts))
 	for i, f := range facts {
@@ -55,8 +55,8 @@ func cgroupFact(m *Machine) string {
 // firstNetwork is the number of the first network namespace since Linux 6.17.
 const firstNetwork = "net:[4026531833]"
 
-// networkFact tells whether this is the first network namespace. Older kernels
-// number it as they like; but only the first has tcp_mem.
+// networkFact says whether this is the first network namespace. In older kernels
+// its number varies, but only the first has tcp_mem.
 func networkFact(m *Machine) string {
 	if link, _ := os.Readlink(filepath.Join(m.root, "proc/self/ns/net")); link == firstNetwork {
 		return "the first"
@@ -67,10 +67,10 @@ func networkFact(m *Machine) string {
 	case m.exists("proc/sys/net/ipv4/tcp_mem"):
 		return "the first"
 	}
-	return "not the first: tcp_mem, tcp_max_orphans and netdev_max_backlog are set outside, conntrack's maximum too"
+	return "not the first: tcp_mem, tcp_max_orphans, netdev_max_backlog and conntrack's maximum are set outside"
 }
 
-// userFact tells whether all users are themselves here.
+// userFact says whether this is the first user namespace.
 func userFact(m *Machine) string {
 	switch strings.Join(strings.Fields(m.text("proc/self/uid_map")), " ") {
 	case "":
@@ -78,7 +78,7 @@ func userFact(m *Machine) string {
 	case "0 0 4294967295":
 		return "the first"
 	}
-	return "not the first: root here is not root outside, and fs.* cannot be set"
+	return "not the first: root here is not root outside, and cannot set fs.*"
 }
 
 // capabilities are those that matter here, capabilities(7).
@@ -105,8 +105,8 @@ func capabilityFact(m *Machine) string {
 	return strings.Join(names, ", ")
 }
 
-// sysctlFact tells whether sysctls can be set at all: containers see /proc/sys
-// through a mount that is read-only.
+// sysctlFact says whether sysctls can be set at all: in containers /proc/sys is
+// usually mounted read-only.
 func sysctlFact(m *Machine) string {
 	if len(m.mounts()) == 0 {
 		return ""
@@ -127,7 +127,7 @@ func (m *Machine) sysctlsReadOnly() bool {
 	return readOnly
 }
 
-// mounts are this process's; none if they cannot be read.
+// mounts are this process's mounts; none if they cannot be read.
 func (m *Machine) mounts() []*procfs.MountInfo {
 	fs, err := procfs.NewFS(filepath.Join(m.root, "proc"))
 	if err != nil {
@@ -146,15 +146,15 @@ func (m *Machine) exists(path string) bool {
 	return err == nil
 }
 
-// cloud is whose machine this is.
+// cloud is the cloud that this machine belongs to.
 type cloud struct {
 	EC2  bool
 	Type string // of the instance, "" if it does not say
 	Xen  bool
 }
 
-// cloud reads what the firmware says. On Nitro that is the instance's type; on
-// Xen, an m4.xlarge for one, only cloud-init knows it.
+// cloud reads what the firmware says. On Nitro it says the instance type. On Xen,
+// which an m4.xlarge has, only cloud-init knows it.
 func (m *Machine) cloud() cloud {
 	const dmi = "sys/class/dmi/id/"
 	product := m.text(dmi + "product_name")
@@ -167,7 +167,7 @@ func (m *Machine) cloud() cloud {
 	return cloud{}
 }
 
-// instanceType is what cloud-init was told when the machine came up.
+// instanceType is the instance type that cloud-init has saved at boot.
 func (m *Machine) instanceType() string {
 	var told struct {
 		DS struct {
@@ -180,7 +180,7 @@ func (m *Machine) instanceType() string {
 	return told.DS.MetaData.Type
 }
 
-// says names the machine and how many addresses it may have.
+// says names the machine and how many addresses it can have.
 func (c cloud) says() string {
 	switch {
 	case !c.EC2:

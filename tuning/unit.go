@@ -11,37 +11,37 @@ import (
 	"strings"
 )
 
-// The units that a person deploys.
+// The units in tuning/deploy.
 const (
 	ServerUnit    = "lull.service"
 	GeneratorUnit = "lull-load.service"
 )
 
-// DropInPath is the file that gives a unit its limits.
+// DropInPath is the drop-in file that sets a unit's limits.
 func DropInPath(unit string) string {
 	return filepath.Join("/etc/systemd/system", unit+".d", "limits.conf")
 }
 
-// limitSetting is what a choice calls the units' limit.
+// limitSetting is the units' limit, as a Choice names it.
 var limitSetting = Setting{Name: "LimitNOFILE", Why: "accept4 and socket fail with EMFILE where descriptor tables are shared"}
 
-// limitDefault is what systemd gives a unit that says nothing, since 240.
+// limitDefault is the limit of a unit that sets none, since systemd 240.
 const limitDefault = 524288
 
-// Descriptors is the RLIMIT_NOFILE that a process with so many connections
-// should have in one descriptor table: room for 65,536 others, and a power of
-// two, because tables grow so.
+// Descriptors is the recommended RLIMIT_NOFILE of a process that holds conns
+// connections in one descriptor table. It has room for 65,536 other descriptors,
+// and it is a power of two, because tables double.
 func Descriptors(conns int) int64 {
 	const others = 1 << 16
 	return 1 << bits.Len64(uint64(conns)+others-1)
 }
 
-// UnitDropIn is a drop-in for a systemd unit that may have so many descriptors.
+// UnitDropIn is a drop-in that sets a systemd unit's limit of descriptors.
 func UnitDropIn(descriptors int64) []byte {
-	return fmt.Appendf(nil, `# Made by "lull tune", and taken away by "lull tune revert".
+	return fmt.Appendf(nil, `# Made by "lull tune"; "lull tune revert" removes it.
 [Service]
 # Without it: %s.
-# systemd lowers it to fs.nr_open without a word where that is less.
+# If fs.nr_open is lower, systemd silently uses that.
 LimitNOFILE=%d
 `, limitSetting.Why, descriptors)
 }
@@ -57,8 +57,8 @@ func (d Demand) units() []string {
 	return units
 }
 
-// planUnits plans drop-ins for the units of a demand, where systemd is and
-// would give them less.
+// planUnits plans drop-ins for those units of a demand whose limit is too low, if
+// the machine has systemd.
 func (m *Machine) planUnits(p *Plan, d Demand, applied *state) error {
 	if info, err := os.Stat(m.below("/etc/systemd/system")); err != nil || !info.IsDir() {
 		return nil
@@ -77,7 +77,7 @@ func (m *Machine) planUnits(p *Plan, d Demand, applied *state) error {
 		if err != nil {
 			return fmt.Errorf("tuning: plan a file: %w", err)
 		}
-		// Somebody else's lines stay in front of ours.
+		// Lines of somebody else stay, before ours.
 		if applied != nil {
 			if f := applied.file(path); f != nil && f.ours(had) {
 				had = f.Old
@@ -100,7 +100,7 @@ func (m *Machine) planUnits(p *Plan, d Demand, applied *state) error {
 	return nil
 }
 
-// warnNrOpen warns if the units would get less than they ask for.
+// warnNrOpen warns if fs.nr_open is lower than the units' limit.
 func (m *Machine) warnNrOpen(p *Plan, want int64) {
 	most := m.sysctlField("fs.nr_open", 0)
 	for _, r := range p.Rows {
@@ -109,16 +109,15 @@ func (m *Machine) warnNrOpen(p *Plan, want int64) {
 		}
 	}
 	if len(p.Files) > 0 && most != Unknown && most < want {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("fs.nr_open is %d: systemd will lower LimitNOFILE=%d to it without a word", most, want))
+		p.Warnings = append(p.Warnings, fmt.Sprintf("fs.nr_open is %d: systemd will silently lower LimitNOFILE=%d to it", most, want))
 	}
 }
 
-// unitDirs are where systemd finds units, the first to find first.
+// unitDirs are the directories in which systemd looks for units, in order.
 var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
 
-// unitLimit returns the RLIMIT_NOFILE up to which a unit's processes may go, and
-// the file that says so, "" if that is the default. If ours is not nil it stands
-// in for what limits.conf holds.
+// unitLimit returns a unit's hard RLIMIT_NOFILE and the file that sets it, "" for
+// the default. If ours is not nil, it replaces the content of limits.conf.
 func (m *Machine) unitLimit(unit string, ours []byte) (limit int64, from string) {
 	limit = limitDefault
 	read := func(path, key string, text []byte) {
@@ -165,8 +164,8 @@ func (m *Machine) unitLimit(unit string, ours []byte) (limit int64, from string)
 	return limit, from
 }
 
-// parseLimit reads a limit's hard half as systemd.exec(5) has it: one number
-// or soft:hard, infinity, or with K, M, G behind it.
+// parseLimit reads the hard limit of a value as in systemd.exec(5): one number or
+// soft:hard, infinity, or a number followed by K, M or G.
 func parseLimit(text string) (int64, bool) {
 	text = strings.TrimSpace(text)
 	if _, hard, both := strings.Cut(text, ":"); both {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -214,6 +215,55 @@ func TestUserDataHoldsTheFiles(t *testing.T) {
 			if f.Content != want[j] {
 				t.Errorf("%s: what it writes to %s is\n%s", path, f.Path, f.Content)
 			}
+		}
+	}
+}
+
+// values returns what a unit sets a key to, in order.
+func values(t *testing.T, unit, key string) (all []string) {
+	t.Helper()
+	for line := range strings.Lines(read(t, "systemd/"+unit)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
+			all = append(all, value)
+		}
+	}
+	return all
+}
+
+func TestTheServersUnitListensOnLoopbackOnly(t *testing.T) {
+	for _, line := range values(t, tuning.ServerUnit, "Environment") {
+		_, flags, _ := strings.Cut(strings.Trim(line, `"`), "=")
+		for _, flag := range strings.Fields(flags) {
+			list, ok := strings.CutPrefix(flag, "--listen=")
+			for _, address := range strings.Split(list, ",") {
+				at, err := netip.ParseAddrPort(address)
+				if ok && (err != nil || !at.Addr().IsLoopback()) {
+					t.Errorf("it listens on %s", address)
+				}
+			}
+		}
+	}
+}
+
+func TestUnitsLeaveMemoryToTheMachine(t *testing.T) {
+	for _, role := range roles {
+		if high := values(t, role.unit, "MemoryHigh"); len(high) != 1 || high[0] != "80%" {
+			t.Errorf("%s: MemoryHigh is %q", role.unit, high)
+		}
+		for _, score := range values(t, role.unit, "OOMScoreAdjust") {
+			if strings.HasPrefix(score, "-") {
+				t.Errorf("%s: with OOMScoreAdjust=%s the kernel kills others first", role.unit, score)
+			}
+		}
+	}
+}
+
+// Private descriptor tables need unshare(CLONE_FILES).
+func TestUnitsDoNotFilterUnshare(t *testing.T) {
+	const want = "[@system-service ~@privileged]" // "systemd-analyze syscall-filter" lists both
+	for _, role := range roles {
+		if got := fmt.Sprint(values(t, role.unit, "SystemCallFilter")); got != want {
+			t.Errorf("%s: %s", role.unit, got)
 		}
 	}
 }

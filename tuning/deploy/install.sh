@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs lull on a machine with systemd: the program, a unit, kernel settings.
-# uninstall.sh takes them away again. With DESTDIR it prepares a tree instead,
+# uninstall.sh removes them again. With DESTDIR it writes to that tree instead,
 # for an image, and changes nothing else.
 set -eu
 

@@ -5,7 +5,8 @@
 #   services.lull = {
 #     package = …;                       # with bin/lull, built with buildGoModule for instance
 #     server.enable = true;
-#     server.flags = [ "--listen=:8080,:8081" "--max-conns=1000000" ];
+#     # Without --listen, only this machine can connect.
+#     server.flags = [ "--listen=0.0.0.0:8080,0.0.0.0:8081" "--max-conns=1000000" ];
 #   };
 { config, lib, pkgs, utils, ... }:
 

@@ -68,7 +68,7 @@ locals {
   generator_data = yamldecode(file("${path.module}/../cloud-init/generator.yaml"))
   server_flags = join(" ", [
     "--listen=${join(",", [for p in local.ports : "0.0.0.0:${p}"])}",
-    "--max-conns=${var.connections + 100}", # for whoever looks in
+    "--max-conns=${var.connections + 100}", # a few more for people who look at it
     "--status=1m",
   ])
   generator_flags = [for addresses in local.generators : join(" ", concat([

@@ -22,7 +22,7 @@ variable "ssh_public_key" {
 }
 
 variable "admin_cidr" {
-  description = "Whence you log in, such as 203.0.113.7/32. Nobody else reaches the machines."
+  description = "The addresses from which you log in, such as 203.0.113.7/32. No other address reaches the machines."
   type        = string
 
   validation {
