@@ -1,0 +1,64 @@
+package fanout
+
+import (
+	"sync"
+	"time"
+)
+
+// overhead is what a publication costs beside its frame, in bytes: itself and an
+// entry in each of a few Logs.
+const overhead = 512
+
+// Cost is what a frame of so many bytes takes of Throttle's bound.
+func Cost(frame int) int64 { return int64(frame) + overhead }
+
+// Publication is a frame on its way to all reactors. They share its bytes, which
+// nobody changes.
+type Publication struct {
+	// constant
+	Frame  []byte
+	ID     uint32 // as outbox.Frame's
+	Policy uint8  // the message's own, 0 for each connection's
+
+	mu      sync.Mutex
+	pending int         // reactors that have not passed it to all of theirs; guarded by mu
+	tally   Tally       // of the others; guarded by mu
+	done    func(Tally) // guarded by mu
+}
+
+// Tally says what became of a publication, connection by connection.
+type Tally struct {
+	Sent    int       // connections whose socket took it
+	Queued  int       // connections whose socket will, when their peer has read more
+	Dropped int       // connections for which it was dropped, by policy
+	Closed  int       // connections that ended before they got it
+	Last    time.Time // when the last connection had its turn
+}
+
+// Add adds another reactor's part.
+func (t *Tally) Add(part Tally) {
+	t.Sent += part.Sent
+	t.Queued += part.Queued
+	t.Dropped += part.Dropped
+	t.Closed += part.Closed
+}
+
+// NewPublication makes a publication for so many reactors. done is called once,
+// by the last that passed it.
+func NewPublication(frame []byte, id uint32, policy uint8, reactors int, done func(Tally)) *Publication {
+	return &Publication{Frame: frame, ID: id, Policy: policy, pending: reactors, done: done}
+}
+
+// Passed takes note that a reactor has passed it to all of its connections. Any
+// goroutine may call it.
+func (p *Publication) Passed(part Tally) {
+	p.mu.Lock()
+	p.pending--
+	p.tally.Add(part)
+	p.tally.Last = time.Now()
+	last, tally := p.pending == 0, p.tally
+	p.mu.Unlock()
+	if last {
+		p.done(tally)
+	}
+}

@@ -1,0 +1,332 @@
+package inbox
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// recorder is the owner of an Inbox in tests: it remembers its calls.
+type recorder struct {
+	calls   []string
+	changed int
+	ready   bool
+	panics  bool
+}
+
+// stepped makes a Pool without workers, whose calls a test makes by Step.
+func stepped(l Limits) *Pool[*recorder] {
+	return NewPool(0, l, Hooks[*recorder]{
+		Call: func(b *Inbox[*recorder], c Call) bool {
+			r := b.Owner
+			text := c.Kind.String()
+			if c.Kind == Message {
+				text = string(c.Data)
+			}
+			r.calls = append(r.calls, text)
+			if c.Kind == Backpressure {
+				for high := range b.Pressures {
+					r.calls = append(r.calls, fmt.Sprint(high))
+				}
+			}
+			return !r.panics
+		},
+		Exited:  func(*Inbox[*recorder]) {},
+		Ready:   func(b *Inbox[*recorder]) bool { return b.Owner.ready },
+		Changed: func(b *Inbox[*recorder]) { b.Owner.changed++ },
+		Room:    func() {},
+		Flush:   func(*Inbox[*recorder]) {},
+	})
+}
+
+var wide = Limits{Messages: 100, Bytes: 1 << 20, Total: 1 << 30}
+
+func (b *Inbox[T]) message(text string) {
+	if b.Add(Message, 1, []byte(text)) {
+		b.pool.Hand(b)
+	}
+}
+
+func expectCalls(t *testing.T, r *recorder, want string) {
+	t.Helper()
+	if got := strings.Join(r.calls, " "); got != want {
+		t.Errorf("calls %q, want %q", got, want)
+	}
+}
+
+func (p *Pool[T]) all() {
+	for p.Step() {
+	}
+}
+
+// However calls are added and made, each connection's are made once and in
+// order, and the accounts come back to zero.
+func TestCallsAreMadeOnceAndInOrder(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		p := stepped(wide)
+		boxes := make([]*Inbox[*recorder], 5)
+		want := make([]string, len(boxes))
+		for i := range boxes {
+			boxes[i] = p.NewInbox(&recorder{ready: true})
+		}
+		for n := range 2000 {
+			i := rng.IntN(len(boxes))
+			b := boxes[i]
+			switch rng.IntN(6) {
+			case 0, 1, 2:
+				text := fmt.Sprint("m", n, strings.Repeat("x", rng.IntN(200)))
+				b.message(text)
+				want[i] += " " + text
+			case 3:
+				b.Owner.ready = !b.Owner.ready
+				b.Unpark()
+			default:
+				p.Step()
+			}
+		}
+		for i, b := range boxes {
+			b.Owner.ready = true
+			b.Unpark()
+			p.all()
+			expectCalls(t, b.Owner, strings.TrimSpace(want[i]))
+		}
+		if s := p.Stats(); s.Calls != 0 || s.Bytes != 0 || s.Waiting != 0 || s.Highs != s.Lows {
+			t.Errorf("seed %d: %+v is left", seed, s)
+		}
+	}
+}
+
+func TestARecordsOwnSizeCounts(t *testing.T) {
+	p := stepped(wide)
+	b := p.NewInbox(&recorder{ready: true})
+	for range 10 {
+		b.message("")
+	}
+	if n := p.Stats().Bytes; n != 10*recordHead+overhead {
+		t.Errorf("ten empty messages count as %d bytes", n)
+	}
+}
+
+func TestAWishComesTrueOnce(t *testing.T) {
+	p := stepped(Limits{Messages: 4, Bytes: 1 << 20, Total: 1 << 30})
+	b := p.NewInbox(&recorder{})
+	if b.Full() || b.Want(Room) || b.Want(Idle) {
+		t.Error("an empty inbox is full, or has to be waited for")
+	}
+	for n := range 4 {
+		b.message(fmt.Sprint(n))
+	}
+	if !b.Full() || !b.Want(Room) {
+		t.Error("four of four messages are not full")
+	}
+	p.Step() // nobody is ready
+	if b.Owner.changed != 0 {
+		t.Error("a wish came true without a call")
+	}
+	b.Owner.ready = true
+	b.Unpark()
+	p.all()
+	if b.Owner.changed != 1 || b.Calls() != 0 {
+		t.Errorf("it came true %d times, %d calls are left", b.Owner.changed, b.Calls())
+	}
+}
+
+// The more waits in all, the less may wait in one, so that a newcomer has room.
+func TestAnInboxMayHaveAPartOfWhatIsLeft(t *testing.T) {
+	const total = 100_000
+	p := stepped(Limits{Messages: 1 << 20, Bytes: 1 << 20, Total: total})
+	for range 20 {
+		greedy := p.NewInbox(&recorder{})
+		for !greedy.Full() {
+			greedy.message(strings.Repeat("x", 100))
+		}
+	}
+	if left := p.free(); left < total/16 || p.Stats().Bytes > total+100+recordHead+overhead {
+		t.Errorf("%d bytes are left, %d wait", left, p.Stats().Bytes)
+	}
+	if b := p.NewInbox(&recorder{}); b.Full() {
+		t.Error("a newcomer may not have one message")
+	}
+}
+
+func TestMessagesOfTheGoneAreDiscardedAndTheirEndIsTold(t *testing.T) {
+	p := stepped(wide)
+	b := p.NewInbox(&recorder{})
+	b.message("1")
+	p.Step() // takes it, and parks
+	b.message("2")
+	b.message("3")
+	if n := b.Discard(); n != 2 {
+		t.Errorf("%d messages were discarded at once, want 2", n)
+	}
+	if b.Add(Close, 0, nil) {
+		p.Hand(b)
+	}
+	p.all()
+	expectCalls(t, b.Owner, "Close")
+	if s := p.Stats(); s.Discarded != 1 || s.Calls != 0 || s.Bytes != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestBehindAPanicOnlyCloseIsCalled(t *testing.T) {
+	p := stepped(wide)
+	b := p.NewInbox(&recorder{ready: true, panics: true})
+	b.message("1")
+	b.message("2")
+	p.all()
+	b.Add(Close, 0, nil)
+	p.Hand(b)
+	p.all()
+	expectCalls(t, b.Owner, "1 Close")
+}
+
+// What changes back and forth before the handler is called is told once.
+func TestPressureIsToldOnce(t *testing.T) {
+	p := stepped(wide)
+	b := p.NewInbox(&recorder{ready: true})
+	press := func(levels ...bool) {
+		for _, high := range levels {
+			if b.Pressure(high) {
+				p.Hand(b)
+			}
+		}
+		p.all()
+	}
+	press(true, false, true, false)
+	press(true)
+	press(false, true)
+	press(false)
+	expectCalls(t, b.Owner, "Backpressure true false Backpressure true Backpressure Backpressure false")
+}
+
+// gate lets calls wait for a test.
+type gate struct {
+	entered, leave chan struct{}
+}
+
+func working(workers int, call func(*Inbox[*gate]) bool) *Pool[*gate] {
+	return NewPool(workers, wide, Hooks[*gate]{
+		Call:    func(b *Inbox[*gate], _ Call) bool { return call(b) },
+		Exited:  func(*Inbox[*gate]) {},
+		Ready:   func(*Inbox[*gate]) bool { return true },
+		Changed: func(*Inbox[*gate]) {},
+		Room:    func() {},
+		Flush:   func(*Inbox[*gate]) {},
+	})
+}
+
+// nudged nudges the pool until something has happened.
+func nudged[T any](t *testing.T, p *Pool[T], what string, happened <-chan struct{}) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; p.Nudge() {
+		select {
+		case <-happened:
+			return
+		case <-time.After(time.Millisecond):
+			if time.Now().After(deadline) {
+				t.Fatal("waited in vain until", what)
+			}
+		}
+	}
+}
+
+// A call that blocks does not keep other connections from being served.
+func TestWorkersThatBlockAreJoinedByOthers(t *testing.T) {
+	const most = 4
+	g := &gate{make(chan struct{}, most), make(chan struct{})}
+	p := working(most, func(b *Inbox[*gate]) bool {
+		b.Owner.entered <- struct{}{}
+		<-b.Owner.leave
+		return true
+	})
+	for range most + 1 {
+		p.NewInbox(g).message("x")
+	}
+	for i := range most {
+		nudged(t, p, fmt.Sprint(i+1, " calls run"), g.entered)
+	}
+	if s := p.Stats(); s.Busy != most || s.Waiting != 1 || p.Late(0) != most {
+		t.Errorf("%+v, %d calls run", s, p.Late(0))
+	}
+	if stuck := p.Stuck(); stuck.Kind != Message || !strings.Contains(string(stuck.Stack), "TestWorkersThatBlock") {
+		t.Errorf("the oldest call is %v, in %s", stuck.Kind, stuck.Stack)
+	}
+	close(g.leave)
+	if !p.End(30 * time.Second) {
+		t.Error("the workers do not end")
+	}
+}
+
+// A handler that ends its goroutine costs no worker.
+func TestGoexitCostsNoWorker(t *testing.T) {
+	g := &gate{entered: make(chan struct{}, 100)}
+	p := working(1, func(b *Inbox[*gate]) bool {
+		b.Owner.entered <- struct{}{}
+		runtime.Goexit()
+		return true
+	})
+	for i := range 5 {
+		p.NewInbox(g).message("x")
+		nudged(t, p, fmt.Sprint("call ", i), g.entered)
+	}
+	if !p.End(30 * time.Second) {
+		t.Error("the workers do not end")
+	}
+	if s := p.Stats(); s.Calls != 0 || s.Busy != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Reactors add while workers call: nothing is lost, and none runs twice.
+func TestManyAddAndManyCall(t *testing.T) {
+	const reactors, each, calls = 3, 20, 300
+	var made atomic.Int64
+	p := NewPool(4, Limits{Messages: 8, Bytes: 1 << 16, Total: 1 << 30}, Hooks[*atomic.Int32]{
+		Call: func(b *Inbox[*atomic.Int32], _ Call) bool {
+			if b.Owner.Add(1) != 1 {
+				t.Error("two calls of one connection")
+			}
+			made.Add(1)
+			b.Owner.Add(-1)
+			return true
+		},
+		Exited:  func(*Inbox[*atomic.Int32]) {},
+		Ready:   func(*Inbox[*atomic.Int32]) bool { return true },
+		Changed: func(*Inbox[*atomic.Int32]) {},
+		Room:    func() {},
+		Flush:   func(*Inbox[*atomic.Int32]) {},
+	})
+	var adding sync.WaitGroup
+	for range reactors {
+		adding.Go(func() {
+			boxes := make([]*Inbox[*atomic.Int32], each)
+			for i := range boxes {
+				boxes[i] = p.NewInbox(&atomic.Int32{})
+			}
+			for range calls {
+				var hand []*Inbox[*atomic.Int32]
+				for _, b := range boxes {
+					if b.Add(Message, 0, []byte("hello")) {
+						hand = append(hand, b)
+					}
+				}
+				p.Hand(hand...)
+				p.Nudge()
+			}
+		})
+	}
+	adding.Wait()
+	if !p.End(30 * time.Second) {
+		t.Fatal("the workers do not end")
+	}
+	if s := p.Stats(); made.Load() != reactors*each*calls || s.Calls != 0 || s.Bytes != 0 {
+		t.Errorf("%d calls were made, %+v is left", made.Load(), s)
+	}
+}
