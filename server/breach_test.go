@@ -77,7 +77,7 @@ func TestBreachesOfTheProtocol(t *testing.T) {
 		{"Close with a reason that is not UTF-8", message(frame.Close, "\x03\xe8\xff"), 1007},
 		{"Close with a payload that is too long", message(frame.Close, "\x03\xe8"+xs(124)), 1002},
 	}
-	counters := map[frame.Code]server.Counter{1002: server.ClosedBreach, 1007: server.ClosedUTF8, 1009: server.ClosedTooBig}
+	counters := map[frame.Code]string{1002: "closed_protocol", 1007: "closed_utf8", 1009: "closed_too_big"}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			onBothTables(t, func(t *testing.T, o server.Options) {
@@ -98,7 +98,7 @@ func TestBreachesOfTheProtocol(t *testing.T) {
 				s.log.one(t, "WARN connection closed", fmt.Sprintf("code=%d", row.code), "cause=", "conn=0x")
 				bystander.echoed("hello")
 				s.counted(counters[row.code], 1)
-				s.counted(server.MessagesIn, 1)
+				s.counted("messages_in", 1)
 				if n := s.Stats().Open; n != 1 {
 					t.Errorf("%d connections are open", n)
 				}

@@ -1,293 +1,224 @@
 package server
 
 import (
-	"sync"
 	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server/internal/fanout"
+	"github.com/seed-134acfd0/lull/server/internal/inbox"
 )
 
-// A pass goes on for at most this much in a turn, about a quarter of a
-// millisecond. Then other threads may run, and the reactor looks at its events
-// again: a broadcast to everybody must not make anybody wait.
+// OutboxPolicy says what happens to a message for which there is no room,
+// because its peer does not take what it is sent: more than MaxOutbox or
+// MaxOutboxMessages would wait for it, or more than MaxOutboxTotal for all. Frames
+// are never cut, and control frames are never dropped.
+type OutboxPolicy uint8
+
 const (
-	passSends  = 32
-	passVisits = 4 << 10 // slots, many of which may have nothing to be sent
+	// OutboxClose closes the connection with 1013. Its peer gets all that was
+	// accepted before, without a gap. Send returns ErrBackpressure. Where
+	// MaxOutboxTotal is exceeded, the connection for which most waits is cut off.
+	OutboxClose OutboxPolicy = iota + 1
+	// OutboxDropNew drops the message. Send returns ErrBackpressure.
+	OutboxDropNew
+	// OutboxDropOld drops the oldest waiting messages that are OutboxDropOld or
+	// OutboxLatest, and the message itself if that is not enough.
+	OutboxDropOld
+	// OutboxLatest is OutboxDropOld; and a message that has to wait replaces the
+	// one of the same Kind, so that the peer gets the newest of each.
+	OutboxLatest
 )
 
-// publication is a broadcast on its way to all reactors. They share its frame,
-// which nobody changes.
-type publication struct {
-	frame   []byte
-	size    int64 // as it is counted in Server.published
-	kind    Kind
-	receipt func(Receipt)
+var outboxPolicies = [...]string{OutboxClose: "close", OutboxDropNew: "drop-new", OutboxDropOld: "drop-old", OutboxLatest: "latest"}
 
-	mu      sync.Mutex
-	pending int     // reactors that have not sent it to all of theirs; guarded by mu
-	tally   Receipt // of the others; guarded by mu
+func (p OutboxPolicy) String() string { return nameOf(p, outboxPolicies[:]) }
+
+// MarshalText returns the name.
+func (p OutboxPolicy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText accepts "close", "drop-new", "drop-old" and "latest".
+func (p *OutboxPolicy) UnmarshalText(text []byte) error {
+	return byName(p, text, outboxPolicies[:], "an outbox policy")
+}
+
+// Kind is what a message is to a peer that does not take it at once. The zero
+// Kind is what its connection's Request, or Options, says.
+type Kind struct {
+	// ID tells OutboxLatest messages apart: those about one thing from those
+	// about another.
+	ID uint32
+	// Policy overrides the connection's if it is set and exists.
+	Policy OutboxPolicy
+}
+
+// over is the policy of a message to a connection with a policy of its own.
+func (k Kind) over(connections OutboxPolicy) OutboxPolicy {
+	if k.Policy >= OutboxClose && k.Policy <= OutboxLatest {
+		return k.Policy
+	}
+	return connections
 }
 
 // Receipt says what became of a broadcast, when every connection that was open
-// has had its turn. Together its numbers are those connections.
+// has had its turn. Its numbers together are those connections.
 type Receipt struct {
 	Sent    int       // connections whose socket took it
-	Owed    int       // connections that will be sent it when they are less slow
-	Dropped int       // connections for which it was dropped, by their WhenSlow
-	Closed  int       // connections that were closed before they got it
+	Queued  int       // connections whose socket will, when their peer has read more
+	Dropped int       // connections for which it was dropped, by policy
+	Closed  int       // connections that ended before they got it
 	Last    time.Time // when the last connection had its turn
 }
 
-func (t *Receipt) add(f fate) {
-	switch f {
-	case fateSent:
-		t.Sent++
-	case fateOwed:
-		t.Owed++
-	case fateDropped:
-		t.Dropped++
-	case fateClosed:
-		t.Closed++
-	}
-}
-
 // Broadcast sends a message, frame.Text or frame.Binary, to every open
-// connection. Text must be UTF-8. It encodes the message once, does not keep
-// data and does not wait. It returns ErrSlow when the reactors have too much
-// to broadcast already, by Options.MaxPublished, and nothing is sent then;
-// ErrClosed when the server has ended. Any goroutine may call it. What one
-// goroutine sends and broadcasts arrives in that order.
-func (s *Server) Broadcast(opcode frame.Op, data []byte) error {
-	return s.BroadcastAs(Kind{}, opcode, data, nil)
+// connection. Text must be UTF-8. It encodes the message once, copies data and
+// never waits. It returns ErrBackpressure when too much is on its way already, by
+// Options.MaxBroadcast, and nothing is sent then; ErrClosed when the server has
+// ended. Any goroutine may call it. What one goroutine sends and broadcasts
+// arrives in that order.
+func (s *Server) Broadcast(op frame.Op, data []byte) error {
+	return s.BroadcastAs(Kind{}, op, data, nil)
 }
 
-// BroadcastAs is Broadcast with a say in what slow peers get. receipt, if it is
-// not nil, is called once, on a goroutine of its own, unless BroadcastAs
-// returned an error.
-func (s *Server) BroadcastAs(kind Kind, opcode frame.Op, data []byte, receipt func(Receipt)) error {
-	size := publishedSize(data)
-	if total := s.published.Add(size); total > int64(s.options.MaxPublished) && total > size {
-		s.published.Add(-size)
-		return ErrSlow
-	}
-	return s.publish(kind, opcode, data, receipt)
+// BroadcastAs is Broadcast for a message of a Kind. receipt, if it is not nil, is
+// called once, on a goroutine of its own, unless BroadcastAs returned an error.
+func (s *Server) BroadcastAs(kind Kind, op frame.Op, data []byte, receipt func(Receipt)) error {
+	return s.broadcast(op, data, kind, Conn{}, receipt)
 }
 
-// Broadcast is the Server's on behalf of a connection: it never says ErrSlow.
-// When the reactors have too much to broadcast already, it waits on a worker
-// until they have got on; on a reactor (Inline) the message is taken, and its
-// connection is not read until then. So those who broadcast more than can be
-// sent are slowed down, and nobody else.
-func (c Conn) Broadcast(opcode frame.Op, data []byte) error {
+// Broadcast is Server.Broadcast on behalf of a connection, for messages that it
+// has sent: they are slowed down rather than refused. When receivers do not keep
+// up, it waits on a worker until they have; on a reactor (Inline) the message is
+// taken, and its connection is not read until then. It returns ErrBackpressure
+// only in mode Inline, and only to a handler that broadcasts much more than it
+// was sent: twice Options.MaxBroadcast.
+func (c Conn) Broadcast(op frame.Op, data []byte) error {
 	s := c.server
+	if s == nil {
+		return ErrClosed
+	}
+	if s.pool == nil {
+		return s.broadcast(op, data, Kind{}, c, nil)
+	}
 	for {
-		err := s.Broadcast(opcode, data)
-		switch {
-		case err != ErrSlow:
+		s.throttle.Wait()
+		if err := s.broadcast(op, data, Kind{}, c, nil); err != ErrBackpressure {
 			return err
-		case s.pool == nil:
-			s.brake.hold(c)
-			s.published.Add(publishedSize(data))
-			return s.publish(Kind{}, opcode, data, nil)
 		}
-		s.brake.wait(s.crowded)
 	}
 }
 
-func publishedSize(data []byte) int64 { return int64(maxHeader + len(data)) }
-
-// publish posts a broadcast whose size was added to published.
-func (s *Server) publish(kind Kind, opcode frame.Op, data []byte, receipt func(Receipt)) (closed error) {
-	size := publishedSize(data)
-	encoded := frame.Append(make([]byte, 0, size), opcode, data)
-	p := &publication{frame: encoded, size: size, kind: kind, receipt: receipt, pending: len(s.reactors)}
-	for _, r := range s.reactors {
-		if err := r.mail.Force(op{kind: opBroadcast, pub: p}, nil); err != nil {
-			p.receipt = nil
-			s.passed(p, Receipt{})
-			closed = ErrClosed
+// broadcast posts a message to all reactors; from is the connection that sent
+// it, or zero.
+func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, from Conn, receipt func(Receipt)) error {
+	if !opcode.Data() {
+		return errOpcode
+	}
+	cost := fanout.Cost(maxHeader + len(data))
+	take := s.throttle.TryAdd
+	if from.server != nil && s.pool == nil {
+		take = s.throttle.TryAddLate // its reactor has looked whether there is room
+	}
+	if !take(cost) {
+		s.refusals.Add(1)
+		return ErrBackpressure
+	}
+	encoded := frame.Append(make([]byte, 0, maxHeader+len(data)), opcode, data)
+	var closed error
+	m := fanout.NewPublication(encoded, kind.ID, uint8(kind.Policy), len(s.reactors), func(t fanout.Tally) {
+		s.throttle.Done(cost)
+		if receipt != nil && closed == nil {
+			go receipt(Receipt(t))
 		}
+	})
+	own, token := from.address()
+	ended := 0
+	for _, r := range s.reactors {
+		o := op{kind: opBroadcast, message: m}
+		if r == own && s.pool == nil {
+			o.token = token
+		}
+		if r.mail.Force(o, nil) != nil {
+			closed = ErrClosed
+			ended++
+		}
+	}
+	for range ended {
+		m.Passed(fanout.Tally{})
 	}
 	return closed
 }
 
-// passed takes note that one reactor has done its part of p.
-func (s *Server) passed(p *publication, part Receipt) {
-	p.mu.Lock()
-	p.pending--
-	t := &p.tally
-	t.Sent, t.Owed, t.Dropped, t.Closed = t.Sent+part.Sent, t.Owed+part.Owed, t.Dropped+part.Dropped, t.Closed+part.Closed
-	t.Last = time.Now()
-	done := p.pending == 0
-	p.mu.Unlock()
-	if !done {
-		return
-	}
-	if p.receipt != nil {
-		go p.receipt(p.tally)
-	}
-	s.published.Add(-p.size)
-	if !s.crowded() {
-		s.brake.release()
-	}
-}
-
-// crowded is whether who was slowed down for broadcasting has to wait still.
-func (s *Server) crowded() bool { return s.published.Load() > int64(s.options.MaxPublished)/2 }
-
-// brake slows those down who broadcast more than can be sent.
-type brake struct {
-	mu   sync.Mutex
-	free sync.Cond
-	held []Conn // not read; guarded by mu
-}
-
-// wait waits until it is no longer crowded.
-func (b *brake) wait(crowded func() bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for crowded() {
-		b.free.Wait()
-	}
-}
-
-// hold stops reading from c. A broadcast has to follow, for it is one's end
-// that releases.
-func (b *brake) hold(c Conn) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.held = append(b.held, c)
-	r, token := c.address()
-	_ = r.mail.Force(op{kind: opHold, token: token}, nil)
-	r.holds.Add(1)
-}
-
-// release lets all go on.
-func (b *brake) release() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range b.held {
-		r, token := c.address()
-		_ = r.mail.Force(op{kind: opRelease, token: token}, nil)
-	}
-	b.held = nil
-	b.free.Broadcast()
-}
-
-// broadcastLog holds the broadcasts that not all of a reactor's connections
-// have been sent. Their frames lie back to back, and each connection remembers
-// up to which position it was sent (conn.heard), so whatever a connection
-// lacks is one piece of memory and leaves in one system call.
-//
-//	bytes   [ frame ][ frame ][ frame ]
-//	        ▲base      ▲heard of some  ▲end: heard of those that lack nothing
-//
-// A hand walks the slots round and round while there are frames. A frame is
-// taken out when the hand is back where it was when the frame came in.
-type broadcastLog struct {
-	frames []logged
-	bytes  []byte
-	base   uint32 // position of bytes[0]; positions wrap
-	hand   uint32 // the slot that comes next
-	lap    uint32
-}
-
-type logged struct {
-	pub   *publication
-	begin uint32        // its position
-	due   uint64        // the hand's time at which everybody has been sent it
-	since time.Duration // when it came in, in the clock's time
-	tally Receipt
-}
-
-func (l *broadcastLog) busy() bool { return len(l.frames) > 0 }
-
-// end is the position behind the last frame.
-func (l *broadcastLog) end() uint32 { return l.base + uint32(len(l.bytes)) }
-
-// time counts the hand's steps, in laps and slots.
-func (l *broadcastLog) time() uint64 { return uint64(l.lap)<<32 | uint64(l.hand) }
-
-func (l *broadcastLog) add(p *publication, now time.Duration) {
-	l.frames = append(l.frames, logged{pub: p, begin: l.end(), due: l.time() + 1<<32, since: now})
-	l.bytes = append(l.bytes, p.frame...)
-}
-
-// since returns what comes after a position, as bytes and as frames.
-func (l *broadcastLog) since(position uint32) ([]byte, []logged) {
-	first := len(l.frames)
-	for first > 0 && int32(l.frames[first-1].begin-position) >= 0 {
-		first--
-	}
-	return l.bytes[position-l.base:], l.frames[first:]
-}
-
-// step moves the hand on among slots below high and returns the publications
-// that are delivered now.
-func (l *broadcastLog) step(high int) (done []logged) {
-	if l.hand++; l.hand >= uint32(high) {
-		l.hand = 0
-		l.lap++
-	}
-	n := 0
-	for n < len(l.frames) && int64(l.time()-l.frames[n].due) >= 0 {
-		n++
-	}
-	if n == 0 {
-		return nil
-	}
-	done, l.frames = l.frames[:n], l.frames[n:]
-	if len(l.frames) > 0 {
-		cut := l.frames[0].begin - l.base
-		l.base += cut
-		l.bytes = l.bytes[cut:]
-		return done
-	}
-	l.base = l.end()
-	if l.bytes, l.frames = l.bytes[:0], nil; cap(l.bytes) > readSize {
-		l.bytes = nil
-	}
-	return done
-}
-
-// fanOut goes on with the running pass.
-func (r *reactor) fanOut() {
-	sends := 0
-	for visits := 0; r.log.busy() && sends < passSends && visits < passVisits; visits++ {
-		c := r.slots.At(int(r.log.hand))
-		if c != nil && c.state == stateOpen && c.heard != r.log.end() {
-			r.catchUp(c)
-			sends++
-		}
-		for _, l := range r.log.step(r.slots.High()) {
-			r.public.passTime.add(microseconds(r.began - l.since))
-			r.server.passed(l.pub, l.tally)
+// hooks are what the pool needs: how to call the handler.
+func (s *Server) hooks() inbox.Hooks[*caller] {
+	tell := func(b *inbox.Inbox[*caller], kind opKind) {
+		if r, token := b.Owner.conn.address(); r != nil {
+			_ = r.mail.Force(op{kind: kind, token: token}, nil) // a reactor that has ended does not need it
 		}
 	}
+	return inbox.Hooks[*caller]{
+		Call:    s.call,
+		Exited:  func(b *inbox.Inbox[*caller]) { s.panicked("runtime.Goexit"); tell(b, opPanic) },
+		Changed: func(b *inbox.Inbox[*caller]) { tell(b, opChanged) },
+		Room:    func() { s.tell(opRoom) },
+		Ready: func(b *inbox.Inbox[*caller]) bool {
+			r, token := b.Owner.conn.address()
+			if r == nil {
+				return true
+			}
+			r.mail.WaitRoom()
+			gauge := r.gauges.At(int(token.Slot))
+			return !gauge.Load().Exceeds(s.high) || !gauge.Await(s.low)
+		},
+		Flush: func(b *inbox.Inbox[*caller]) {
+			if r, _ := b.Owner.conn.address(); r != nil {
+				r.mail.Rouse()
+			}
+		},
+	}
 }
 
-// catchUp sends c all broadcasts that it has not been sent.
-func (r *reactor) catchUp(c *conn) {
-	owed, frames := r.log.since(c.heard)
-	if len(owed) == 0 {
-		return
-	}
-	c.heard = r.log.end()
-	r.count[MessagesTaken] += uint64(len(frames))
-	r.count[BroadcastMessages] += uint64(len(frames))
-	r.count[BroadcastSends]++
-	sent := r.offer(c, owed)
-	if sent == len(owed) {
-		r.count[MessagesOut] += uint64(len(frames))
-		for i := range frames {
-			frames[i].tally.Sent++
+// call calls the handler, on a worker. A panic closes the connection.
+func (s *Server) call(b *inbox.Inbox[*caller], c inbox.Call) (ok bool) {
+	h, o := &s.handler, b.Owner
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p)
+			if r, token := o.conn.address(); r != nil {
+				_ = r.mail.Force(op{kind: opPanic, token: token}, nil)
+			}
+			ok = false
 		}
-		return
+	}()
+	switch c.Kind {
+	case inbox.Upgrade:
+		s.upgrade(o, c.Data)
+	case inbox.Open:
+		h.Open(o.conn)
+	case inbox.Message:
+		h.Message(o.conn, frame.Op(c.Op), c.Data)
+	case inbox.Backpressure:
+		for high := range b.Pressures {
+			h.Backpressure(o.conn, high)
+		}
+	case inbox.Close:
+		h.Close(o.conn, o.code, o.cause)
 	}
-	for i := range frames {
-		pub := frames[i].pub
-		r.debt(c).add(owing(1, len(pub.frame)))
-		p := parcel{data: pub.frame, id: pub.kind.ID, whenSlow: pub.kind.over(c.whenSlow)}
-		frames[i].tally.add(r.place(c, p, &sent))
+	return true
+}
+
+// upgrade answers a request, on a worker.
+func (s *Server) upgrade(o *caller, head []byte) {
+	var a answer
+	u := frame.NewUpgrader(func(fr *frame.Request) error {
+		a = s.decide(o.conn, fr, o.request)
+		return a.reject
+	})
+	a.head = o.request.head
+	response, err := u.Upgrade(head)
+	a.reject, a.head = err, o.request.head
+	o.conn.tag, o.conn.policy = a.tag, a.policy
+	r, token := o.conn.reactor(), tokenOf(o.conn.id)
+	if r.mail.Force(op{kind: opAnswer, token: token, answer: &a}, response) != nil && a.reject == nil && s.handler.Close != nil {
+		s.handler.Close(o.conn, frame.Abnormal, ErrShutdown) // the reactor has ended
 	}
 }

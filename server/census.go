@@ -9,42 +9,42 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/outbox"
 )
 
 // Census is what a server's connections are like. The reactors take it in
-// passing, while they look for timeouts, so it costs them nothing to ask and
-// each part of it is up to a few seconds old.
+// passing, while they look for timeouts. So asking costs them nothing, and each
+// part of it is up to a few seconds old.
 type Census struct {
-	Handshaking int // their request has not arrived whole, or is being decided
+	Handshaking int // the request has not arrived whole, or the handler decides about it
 	Open        int
 	Closing     int // the closing handshake has begun, or the last word is being sent
 
-	Paused int // of the open, not read until their handlers have got on
-	Held   int // of the open, not read until their broadcasts have been sent
-	Slow   int // of the open, owed more than Handler.Slow tells
+	Paused    int // of the open, not read until their handlers or their peers have got on
+	Throttled int // of the open, not read until broadcasts have been sent
+	Slow      int // of the open, above the high watermark (Handler.Backpressure)
 
-	Owed   Histogram // bytes owed to each that is owed any
-	Queued Histogram // calls before each handler that has any
-	// Slowest are those that are owed most, at most 100 of each reactor, the
-	// most first.
-	Slowest []SlowPeer
+	Outbox Histogram // bytes in each outbox that is not empty
+	Inbox  Histogram // calls in each inbox that is not empty
+	// Largest are the connections with the largest outboxes, at most 100 of each
+	// reactor, the largest first.
+	Largest []PeerOutbox
 }
 
-// SlowPeer is a connection that has not taken all that it was sent.
-type SlowPeer struct {
+// PeerOutbox is what one peer has not taken.
+type PeerOutbox struct {
 	ID       uint64 // as Conn.ID
 	Tag      uint64
 	Remote   netip.AddrPort
-	Messages int           // owed
-	Bytes    int           // owed, beyond what its socket buffers
-	For      time.Duration // since when it has been owed anything
+	Messages int           // in the outbox
+	Bytes    int           // in the outbox, beyond what the socket buffers
+	For      time.Duration // since the outbox was last empty
 	Kernel   int           // bytes in the socket that the peer has not acknowledged
 }
 
-// slowestKept is how many of a reactor's connections a Census names.
-const slowestKept = 100
+// largestKept is how many of a reactor's connections a Census names.
+const largestKept = 100
 
 // Census returns the sum over all reactors. Any goroutine may call it.
 func (s *Server) Census() Census {
@@ -58,71 +58,71 @@ func (s *Server) Census() Census {
 		sum.Open += c.Open
 		sum.Closing += c.Closing
 		sum.Paused += c.Paused
-		sum.Held += c.Held
+		sum.Throttled += c.Throttled
 		sum.Slow += c.Slow
-		sum.Owed.merge(&c.Owed)
-		sum.Queued.merge(&c.Queued)
-		sum.Slowest = append(sum.Slowest, c.Slowest...)
+		sum.Outbox.merge(&c.Outbox)
+		sum.Inbox.merge(&c.Inbox)
+		sum.Largest = append(sum.Largest, c.Largest...)
 	}
-	slices.SortFunc(sum.Slowest, moreOwed)
+	slices.SortFunc(sum.Largest, larger)
 	return sum
 }
 
-func moreOwed(a, b SlowPeer) int { return cmp.Compare(b.Bytes, a.Bytes) }
+func larger(a, b PeerOutbox) int { return cmp.Compare(b.Bytes, a.Bytes) }
 
 // note counts c.
 func (n *Census) note(r *reactor, c *conn) {
 	switch c.state {
-	case stateHead, stateAsking:
+	case stateRequest, stateAsking:
 		n.Handshaking++
 	case stateOpen:
 		n.Open++
-		if c.flags&flagPaused != 0 {
+		switch {
+		case c.is(flagThrottled):
+			n.Throttled++
+		case c.is(flagPaused | flagBlocked):
 			n.Paused++
 		}
-		if c.flags&flagHeld != 0 {
-			n.Held++
-		}
-		if c.flags&flagSlow != 0 {
+		if c.is(flagSlow) {
 			n.Slow++
 		}
 	default:
 		n.Closing++
 	}
-	x := r.extra(c)
+	x := r.sides.of(c)
 	if x == nil {
 		return
 	}
 	if x.inbox != nil {
-		if calls := x.inbox.calls.Load(); calls > 0 {
-			n.Queued.add(uint64(calls))
+		if calls := x.inbox.Calls(); calls > 0 {
+			n.Inbox.add(uint64(calls))
 		}
 	}
-	if x.out.bytes > 0 {
-		n.Owed.add(uint64(x.out.bytes))
-		n.noteSlow(r, c, &x.out)
+	if x.box.Bytes() > 0 {
+		n.Outbox.add(uint64(x.box.Bytes()))
+		n.noteLarge(r, c, x, &x.box)
 	}
 }
 
-// noteSlow keeps c if it is among those that are owed most.
-func (n *Census) noteSlow(r *reactor, c *conn, o *outbox) {
-	p := SlowPeer{Bytes: o.bytes}
-	i, _ := slices.BinarySearchFunc(n.Slowest, p, moreOwed)
-	if i == slowestKept {
+// noteLarge keeps c if its outbox is among the largest.
+func (n *Census) noteLarge(r *reactor, c *conn, x *side, b *outbox.Box) {
+	p := PeerOutbox{Bytes: b.Bytes()}
+	i, _ := slices.BinarySearchFunc(n.Largest, p, larger)
+	if i == largestKept {
 		return
 	}
-	p.ID, p.Tag, p.Messages = r.conn(c).id, c.tag, o.owed.messages()
-	p.For = time.Duration(r.tick-o.since) * netpoll.TickLength
-	n.Slowest = slices.Insert(n.Slowest, i, p)
-	n.Slowest = n.Slowest[:min(len(n.Slowest), slowestKept)]
+	p.ID, p.Tag, p.Messages = r.conn(c).id, c.tag, b.Size().Messages()
+	p.For = time.Duration(r.tick-x.since) * netpoll.TickLength
+	n.Largest = slices.Insert(n.Largest, i, p)
+	n.Largest = n.Largest[:min(len(n.Largest), largestKept)]
 }
 
 // publishCensus lets others see what was counted in a lap.
 func (r *reactor) publishCensus() {
 	n := r.census
 	r.census = Census{}
-	for i := range n.Slowest {
-		p := &n.Slowest[i]
+	for i := range n.Largest {
+		p := &n.Largest[i]
 		c := r.slots.Get(tokenOf(p.ID))
 		if c == nil {
 			continue // it has left since
@@ -135,20 +135,16 @@ func (r *reactor) publishCensus() {
 
 // Ending says how a connection ended.
 type Ending struct {
-	Time  time.Time
-	ID    uint64 // as Conn.ID
-	Tag   uint64
-	Code  uint16 // as Handler.Close is told
-	Cause string // empty after a complete closing handshake
-	Owed  int    // bytes that it had not taken
+	Time   time.Time
+	ID     uint64 // as Conn.ID
+	Tag    uint64
+	Code   uint16 // as Handler.Close is told
+	Cause  string // empty after a complete closing handshake
+	Outbox int    // bytes that it had not taken
 }
 
-func ending(c Conn, code frame.Code, cause error, owed int) Ending {
-	e := Ending{Time: time.Now(), ID: c.id, Tag: c.tag, Code: uint16(code), Owed: owed}
-	if cause != nil {
-		e.Cause = cause.Error()
-	}
-	return e
+func (r *reactor) ending(c *conn, f fate) Ending {
+	return Ending{Time: time.Now(), ID: r.conn(c).id, Tag: c.tag, Code: uint16(f.code), Cause: f.reason(), Outbox: r.owed(c)}
 }
 
 // endingsKept is how many a server remembers.

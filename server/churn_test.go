@@ -242,16 +242,16 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 		if n := opens.Load() - closes.Load(); n != int64(len(keepers)) {
 			t.Errorf("Open was called %d times more than Close", n)
 		}
-		opened, ended := stats.Count(server.Opened), uint64(len(keepers))
-		for _, c := range server.Counters() {
-			if strings.HasPrefix(c.String(), "closed_") {
-				ended += stats.Count(c)
+		opened, ended := count(stats, "opened"), uint64(len(keepers))
+		for name, n := range stats.All() {
+			if strings.HasPrefix(name, "closed_") {
+				ended += n
 			}
 		}
 		if opened != ended {
 			t.Errorf("%d opened, %d ended", opened, ended)
 		}
-		if n := stats.Count(server.Accepted); n != uint64(conns+conns/5+len(keepers)) {
+		if n := count(stats, "accepted"); n != uint64(conns+conns/5+len(keepers)) {
 			t.Errorf("%d accepted", n)
 		}
 	})
@@ -270,7 +270,7 @@ func TestAGoodByeAndAResetFreeOneSlot(t *testing.T) {
 			leaver.write(closing(frame.NormalClosure, ""))
 			leaver.reset()
 			release()
-			s.counted(server.ClosedClean, i+1)
+			s.counted("closed_clean", i+1)
 		}
 		if used, _ := keeper.slots(); used != 1 {
 			t.Errorf("%d slots are used", used)

@@ -1,18 +1,24 @@
 package server
 
 import (
+	"errors"
+	"sync"
+	"sync/atomic"
+
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/outbox"
 )
 
 // Conn names a connection. It is a small comparable value that any goroutine
-// may keep and use; once its connection is gone it names nothing, and never
-// another one.
+// may keep and use. Once its connection has ended it names nothing, and never
+// another connection; its methods then return ErrClosed or zero. The zero Conn is
+// such a one.
 type Conn struct {
-	server   *Server
-	id       uint64
-	tag      uint64
-	whenSlow WhenSlow
+	server *Server
+	id     uint64
+	tag    uint64
+	policy OutboxPolicy
 }
 
 // ID numbers the connection uniquely in its server.
@@ -23,72 +29,89 @@ func (c Conn) ID() uint64 { return c.id }
 // Tag is what Upgrade set in Request.Tag.
 func (c Conn) Tag() uint64 { return c.tag }
 
-// Server is the server that the connection belongs to.
+// Value is what Upgrade set in Request.Value; nil where it set nothing, and once
+// Handler.Close has returned. Any goroutine may call it.
+func (c Conn) Value() any {
+	if c.server == nil {
+		return nil
+	}
+	return c.server.values.get(c.id)
+}
+
+// Server is the server that the connection belongs to, nil for a zero Conn.
 func (c Conn) Server() *Server { return c.server }
 
 // Send sends a message, frame.Text or frame.Binary; text must be UTF-8. It
-// copies data and does not wait. It returns ErrClosed when the connection or
-// the server has ended, and ErrSlow when too much is on its way already: to
-// this connection, by Options.MaxOutbox and MaxOutboxMessages, or to all of its
-// reactor. Nothing is sent then, and Handler.Drained will be called when it is
-// worth trying again. What one goroutine sends and broadcasts arrives in that
-// order.
+// copies data and never waits. Any goroutine may call it. What one goroutine
+// sends and broadcasts arrives in that order.
 //
-// A nil error means that the message was queued. What becomes of it is counted
-// in Stats: it is sent, dropped as its WhenSlow says, or Undelivered if its
-// connection is closed before.
+// It returns ErrClosed when the connection or the server has ended, and
+// ErrBackpressure when too much waits already: for this connection, by
+// Options.MaxOutbox and MaxOutboxMessages, or for all of its reactor. The message
+// is not sent then, and Handler.Backpressure will tell when it is worth trying
+// again.
+//
+// A nil error means that the message was accepted. What becomes of it is counted
+// in Stats: it is sent, dropped as its policy says, or Undelivered if its
+// connection ends before.
 func (c Conn) Send(op frame.Op, data []byte) error { return c.SendAs(Kind{}, op, data) }
 
-// SendAs is Send with a say in what happens if the peer is slow.
+// SendAs is Send for a message of a Kind.
 func (c Conn) SendAs(kind Kind, opcode frame.Op, data []byte) error {
 	r, token := c.address()
-	if !r.slots.Live(token) {
+	switch {
+	case r == nil:
 		return ErrClosed
+	case !opcode.Data():
+		return errOpcode
 	}
-	o := op{kind: opSend, token: token, id: kind.ID, whenSlow: kind.over(c.whenSlow)}
+	o := op{kind: opSend, token: token, id: kind.ID, policy: kind.over(c.policy)}
 	var spelled [maxHeader]byte
 	head := frame.AppendHeader(spelled[:0], opcode, len(data))
-	size := owing(1, len(head)+len(data))
+	size := outbox.SizeOf(1, len(head)+len(data))
 	bound := r.server.bound
-	if o.whenSlow == DropOld || o.whenSlow == Latest {
+	if o.policy == OutboxDropOld || o.policy == OutboxLatest {
 		bound = unbounded // the reactor makes room
 	}
-	d := r.debts.At(int(token.Slot))
-	err := d.tryAdd(size, bound)
-	if err == nil {
-		if err = sendError(r.mail.Post(o, head, data)); err == nil {
+	gauge := r.gauges.At(int(token.Slot))
+	err := gauge.TryAdd(size, bound)
+	switch err {
+	case nil:
+		if err = r.mail.Post(o, head, data); err == nil {
 			return nil
 		}
-		d.sub(size)
-	}
-	if err == ErrSlow {
-		r.server.refusals.Add(1)
-		if o.kind = opRefused; d.refuse() {
-			_ = r.mail.Force(o, nil)
+		if gauge.Sub(size, r.server.low) {
+			_ = r.mail.Force(op{kind: opEased, token: token}, nil)
 		}
+	case outbox.ErrClosed:
+		return ErrClosed
 	}
-	return err
+	if err == netpoll.ErrShut {
+		return ErrClosed
+	}
+	r.server.refusals.Add(1)
+	if o.kind = opRefused; gauge.Refuse() {
+		_ = r.mail.Force(o, nil)
+	}
+	return ErrBackpressure
 }
 
-// Owed is how much the connection has not been sent yet, as messages and their
-// bytes: those that wait for its reactor and for its peer. Any goroutine may
-// ask.
-func (c Conn) Owed() (messages, bytes int) {
+// unbounded is more than a mailbox can hold for one connection.
+var unbounded = outbox.SizeOf(outbox.MessagesMax, outbox.BytesMax)
+
+// errOpcode is returned for what is no message.
+var errOpcode = errors.New("server: a message is frame.Text or frame.Binary")
+
+// Queued is how much the connection has still to be sent, as messages and their
+// bytes: those that wait for its reactor and those that wait for its peer. Any
+// goroutine may call it.
+func (c Conn) Queued() (messages, bytes int) {
 	r, token := c.address()
-	if !r.slots.Live(token) {
+	if r == nil {
 		return 0, 0
 	}
-	o, _ := r.debts.At(int(token.Slot)).load()
-	return o.messages(), o.bytes()
-}
-
-// Slow reports whether the peer has not taken all that it was sent. If it is
-// not, a Send that returned ErrSlow was only ahead of the reactor. Any goroutine
-// may ask.
-func (c Conn) Slow() bool {
-	r, token := c.address()
-	_, slow := r.debts.At(int(token.Slot)).load()
-	return slow && r.slots.Live(token)
+	s := r.gauges.At(int(token.Slot)).Load()
+	return s.Messages(), s.Bytes()
 }
 
 // maxHeader is the longest header of a frame that is not masked, in bytes (RFC
@@ -96,29 +119,45 @@ func (c Conn) Slow() bool {
 const maxHeader = 10
 
 // Close starts the closing handshake with a code and a reason of at most 123
-// bytes. It does not wait: Handler.Close is called when the peer has answered,
-// or has not within the timeout. Messages sent before go out before. It returns
-// ErrClosed if the connection or the server has ended.
+// bytes. It does not wait: Handler.Close is called when the peer has answered, or
+// has not within the timeout. Messages sent before go out before. It returns
+// ErrClosed if the connection or the server has ended. Any goroutine may call it.
 func (c Conn) Close(code frame.Code, reason string) error {
 	r, token := c.address()
-	if !r.slots.Live(token) {
+	if r == nil || r.mail.Force(op{kind: opClose, token: token, code: code}, []byte(reason)) != nil {
 		return ErrClosed
 	}
-	return sendError(r.mail.Force(op{kind: opClose, token: token, code: code}, []byte(reason)))
+	return nil
 }
 
+// address returns the connection's reactor and token, or nil if the connection
+// has ended.
 func (c Conn) address() (*reactor, netpoll.Token) {
-	r := c.server.reactors[c.id>>22&(reactorsMax-1)]
-	return r, tokenOf(c.id)
+	token := tokenOf(c.id)
+	if c.server == nil {
+		return nil, token
+	}
+	r := c.reactor()
+	if !r.slots.Live(token) {
+		return nil, token
+	}
+	return r, token
 }
 
-// tokenOf is the slot's part of a connection's number.
+// reactor is the connection's, whether or not the connection has ended.
+func (c Conn) reactor() *reactor { return c.server.reactors[c.id>>22&(reactorsMax-1)] }
+
+// tokenOf is the slot's part of a connection's number, idOf the number.
 func tokenOf(id uint64) netpoll.Token {
 	return netpoll.Token{Slot: uint32(id & (slotsMax - 1)), Gen: uint32(id >> 32)}
 }
 
+func idOf(reactor int, t netpoll.Token) uint64 {
+	return uint64(t.Gen)<<32 | uint64(reactor)<<22 | uint64(t.Slot)
+}
+
 // CloseID is Conn.Close for a connection of which only the ID is known. It
-// returns ErrClosed if there is none.
+// returns ErrClosed if there is none. Any goroutine may call it.
 func (s *Server) CloseID(id uint64, code frame.Code, reason string) error {
 	if reactor := id >> 22 & (reactorsMax - 1); reactor >= uint64(len(s.reactors)) {
 		return ErrClosed
@@ -126,12 +165,28 @@ func (s *Server) CloseID(id uint64, code frame.Code, reason string) error {
 	return Conn{server: s, id: id}.Close(code, reason)
 }
 
-func sendError(err error) error {
-	switch err {
-	case nil:
-		return nil
-	case netpoll.ErrFull:
-		return ErrSlow
+// values holds what connections carry beside their tags. Those that carry
+// nothing cost nothing.
+type values struct {
+	n    atomic.Int64
+	byID sync.Map // of uint64
+}
+
+func (v *values) set(id uint64, value any) {
+	v.n.Add(1)
+	v.byID.Store(id, value)
+}
+
+func (v *values) get(id uint64) any {
+	value, _ := v.byID.Load(id)
+	return value
+}
+
+func (v *values) forget(id uint64) {
+	if v.n.Load() == 0 {
+		return
 	}
-	return ErrClosed
+	if _, was := v.byID.LoadAndDelete(id); was {
+		v.n.Add(-1)
+	}
 }

@@ -163,7 +163,7 @@ func TestManyGoroutinesSendAndClose(t *testing.T) {
 				for n := 1; n <= each; n++ {
 					to := names[rng.IntN(conns)]
 					err := to.Send(frame.Text, fmt.Appendf(nil, "%d %d", sender, n))
-					for ; err == server.ErrSlow; runtime.Gosched() {
+					for ; err == server.ErrBackpressure; runtime.Gosched() {
 						err = to.Send(frame.Text, fmt.Appendf(nil, "%d %d", sender, n))
 					}
 					switch err {
@@ -185,13 +185,13 @@ func TestManyGoroutinesSendAndClose(t *testing.T) {
 			_ = m.Close(frame.NormalClosure, "that was all")
 		}
 		receiving.Wait()
-		s.counted(server.ClosedClean, conns)
+		s.counted("closed_clean", conns)
 		received := 0
 		for _, y := range tallies {
 			received += y.got
 		}
-		s.counted(server.MessagesOut, received)
-		s.counted(server.Undelivered, int(accepted.Load())-received)
+		s.counted("messages_out", received)
+		s.counted("undelivered", int(accepted.Load())-received)
 	})
 }
 
@@ -234,14 +234,14 @@ func TestStaleHandlesReachNobody(t *testing.T) {
 			if err := conn.Close(frame.PolicyViolation, "for somebody else"); err != server.ErrClosed {
 				t.Errorf("Close returned %v", err)
 			}
-			if messages, bytes := conn.Owed(); messages+bytes != 0 {
+			if messages, bytes := conn.Queued(); messages+bytes != 0 {
 				t.Errorf("%d messages and %d bytes are owed to nobody", messages, bytes)
 			}
 		}
 		for _, c := range heirs {
 			c.echoed("hello") // and nothing before it
 		}
-		s.counted(server.Undelivered, 0)
+		s.counted("undelivered", 0)
 		if len(slots) > 0 {
 			t.Errorf("%d slots have no heir", len(slots))
 		}
@@ -270,7 +270,7 @@ func TestNothingIsSentAfterTheServersEnd(t *testing.T) {
 				}
 			}
 		}
-		if n := s.Published(); n != 0 {
+		if n := s.Stats().Broadcast; n != 0 {
 			t.Errorf("%d bytes are on their way to nobody", n)
 		}
 	})
@@ -301,7 +301,7 @@ func TestSendRefusesWhatTheReactorHasNoRoomFor(t *testing.T) {
 				for to.Send(frame.Binary, []byte(numbered(accepted, row.size))) == nil {
 					accepted++
 				}
-				if err := to.Send(frame.Binary, []byte(numbered(accepted, row.size))); err != server.ErrSlow {
+				if err := to.Send(frame.Binary, []byte(numbered(accepted, row.size))); err != server.ErrBackpressure {
 					t.Errorf("Send returned %v", err)
 				}
 				if accepted == 0 || accepted*row.size > 64<<20 {
@@ -315,16 +315,16 @@ func TestSendRefusesWhatTheReactorHasNoRoomFor(t *testing.T) {
 				if row.leaves {
 					eventually(t, "all are counted", func() bool {
 						stats := s.Stats()
-						return stats.Count(server.MessagesOut)+stats.Count(server.Undelivered) == uint64(accepted)
+						return count(stats, "messages_out")+count(stats, "undelivered") == uint64(accepted)
 					})
-					s.counted(server.ClosedGone, 1)
+					s.counted("closed_gone", 1)
 				} else {
 					for i := range accepted {
 						c.expect(frame.Binary, numbered(i, row.size))
 					}
 					must(to.Send(frame.Text, []byte("room again")))
 					c.expect(frame.Text, "room again")
-					s.counted(server.MessagesOut, accepted+1)
+					s.counted("messages_out", accepted+1)
 				}
 				keeper.echoed("hello")
 			})

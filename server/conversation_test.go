@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,12 +52,12 @@ var conversations = []struct {
 	{"a rune cut by fragments", fragments(frame.Text, "«κόσμε» 🌍", 1), []line{{frame.Text, "«κόσμε» 🌍"}}},
 	{"pings between fragments",
 		message(frame.Ping, "1") + piece(byte(frame.Text), "he") + message(frame.Ping, "2") + piece(0, "ll") + message(frame.Ping, "3") + piece(fin, "o"),
-		[]line{{frame.Pong, "1"}, {frame.Pong, "2"}, {frame.Pong, "3"}, {frame.Text, "hello"}}},
+		[]line{{frame.Pong, "3"}, {frame.Text, "hello"}}},
 
 	{"ping without a payload", message(frame.Ping, ""), []line{{frame.Pong, ""}}},
 	{"ping with the longest payload", message(frame.Ping, xs(125)), []line{{frame.Pong, xs(125)}}},
-	{"many pings", message(frame.Ping, "a") + message(frame.Ping, "b") + message(frame.Ping, "a"),
-		[]line{{frame.Pong, "a"}, {frame.Pong, "b"}, {frame.Pong, "a"}}},
+	{"many pings", message(frame.Ping, "a") + message(frame.Ping, "b") + message(frame.Ping, "c"),
+		[]line{{frame.Pong, "c"}}},
 	{"a pong that nobody asked for", message(frame.Pong, "hello") + message(frame.Text, "a"), []line{{frame.Text, "a"}}},
 }
 
@@ -78,7 +79,7 @@ func fragments(op frame.Op, payload string, size int) string {
 // roomy lets clients say everything before they hear anything.
 func roomy(o server.Options) server.Options {
 	o.MaxMessage = largest
-	o.MaxOutbox, o.MaxOutboxMessages = 64<<20, 1<<19
+	o.MaxOutbox, o.MaxOutboxMessages = 64<<20, 1<<18
 	return o
 }
 
@@ -96,7 +97,7 @@ func TestConversations(t *testing.T) {
 			}
 			c.leave()
 		}
-		s.counted(server.ClosedClean, len(conversations))
+		s.counted("closed_clean", len(conversations))
 	})
 }
 
@@ -169,11 +170,15 @@ func TestPiecesOfAnySize(t *testing.T) {
 				}
 			}()
 			c.accepted()
-			for range len(messages) + len(pongs) {
+			for len(messages)+len(pongs) > 0 {
 				op, payload, err := c.next()
 				want := &messages
 				if op == frame.Pong {
 					want = &pongs
+					// Of several Pings in a read the last is answered.
+					if i := slices.Index(pongs, line{op, payload}); i > 0 {
+						pongs = pongs[i:]
+					}
 				}
 				if err != nil || len(*want) == 0 || (*want)[0] != (line{op, payload}) {
 					t.Fatalf("seed %d: %v %.50q, %v with %d messages and %d pongs to come", seed, op, payload, err, len(messages), len(pongs))
@@ -262,7 +267,7 @@ func TestTheClientCloses(t *testing.T) {
 				t.Fatal("in the row", row.name)
 			}
 		}
-		s.counted(server.ClosedClean, len(rows))
+		s.counted("closed_clean", len(rows))
 		if lines := s.log.all(); len(lines) > 0 {
 			t.Errorf("log: %q", lines)
 		}
@@ -278,17 +283,17 @@ func TestTheServerCloses(t *testing.T) {
 		sent         frame.Code
 		sentReason   string
 		answer       frame.Code // the peer's
-		counter      server.Counter
+		counter      string
 		heard        frame.Code // what Handler.Close is told
 		peerJustEnds error      // and its cause, for a peer that does not answer
 	}{
-		{"normally", 1000, "", 1000, "", 1000, server.ClosedClean, 1000, nil},
-		{"with a reason", 4001, "enough", 4001, "enough", 4001, server.ClosedClean, 4001, nil},
-		{"with a reason that is too long", 1008, long, 1008, long[:122], 1008, server.ClosedClean, 1008, nil},
-		{"with a code that cannot be sent", frame.Abnormal, "never sent", frame.NoStatus, "", 1000, server.ClosedClean, 1000, nil},
-		{"and the peer has another code", 1000, "", 1000, "", 4002, server.ClosedClean, 4002, nil},
-		{"and the peer has no code", 1000, "", 1000, "", frame.NoStatus, server.ClosedClean, frame.NoStatus, nil},
-		{"and the peer leaves without an answer", 1001, "", 1001, "", 0, server.ClosedGone, frame.Abnormal, io.EOF},
+		{"normally", 1000, "", 1000, "", 1000, "closed_clean", 1000, nil},
+		{"with a reason", 4001, "enough", 4001, "enough", 4001, "closed_clean", 4001, nil},
+		{"with a reason that is too long", 1008, long, 1008, long[:122], 1008, "closed_clean", 1008, nil},
+		{"with a code that cannot be sent", frame.Abnormal, "never sent", frame.NoStatus, "", 1000, "closed_clean", 1000, nil},
+		{"and the peer has another code", 1000, "", 1000, "", 4002, "closed_clean", 4002, nil},
+		{"and the peer has no code", 1000, "", 1000, "", frame.NoStatus, "closed_clean", frame.NoStatus, nil},
+		{"and the peer leaves without an answer", 1001, "", 1001, "", 0, "closed_gone", frame.Abnormal, io.EOF},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -310,7 +315,7 @@ func TestTheServerCloses(t *testing.T) {
 				}
 				// What crosses the Close frame is neither heard nor answered.
 				c.write(message(frame.Text, "more") + message(frame.Ping, "there?"))
-				s.counted(server.Undelivered, 1)
+				s.counted("undelivered", 1)
 				if len(told) > 0 {
 					t.Error("Close was called before the peer's answer")
 				}
@@ -322,7 +327,7 @@ func TestTheServerCloses(t *testing.T) {
 				c.expectEnd()
 				expectEnding(t, told, row.heard, row.peerJustEnds)
 				s.counted(row.counter, 1)
-				s.counted(server.MessagesIn, 1)
+				s.counted("messages_in", 1)
 			})
 		})
 	}

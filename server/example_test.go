@@ -14,7 +14,7 @@ import (
 
 // A chat: what anybody says, everybody hears.
 func Example() {
-	chat, err := server.Listen("127.0.0.1:0", server.Handler{
+	chat, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{
 		Message: func(c server.Conn, op frame.Op, data []byte) {
 			c.Broadcast(op, data)
 		},
@@ -43,7 +43,7 @@ func Example() {
 // Run returns when they have answered it.
 func ExampleServer_Run() {
 	left := make(chan frame.Code, 1)
-	echo, err := server.Listen("127.0.0.1:0", server.Handler{
+	echo, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{
 		Message: func(c server.Conn, op frame.Op, data []byte) {
 			c.Send(op, data)
 		},
@@ -76,7 +76,7 @@ func ExampleServer_Run() {
 func ExampleHandler_upgrade() {
 	users := map[string]uint64{"Bearer a1": 1, "Bearer b2": 2}
 	names := map[uint64]string{1: "alice", 2: "bob"}
-	members, err := server.Listen("127.0.0.1:0", server.Handler{
+	members, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{
 		Upgrade: func(r *server.Request) error {
 			user, known := users[r.Header("Authorization")]
 			if !known {
@@ -111,7 +111,7 @@ func ExampleHandler_upgrade() {
 // used as a key; once its connection is gone it names nothing.
 func ExampleServer_Broadcast() {
 	opened := make(chan server.Conn, 2)
-	news, err := server.Listen("127.0.0.1:0", server.Handler{
+	news, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{
 		Open: func(c server.Conn) { opened <- c },
 	}, server.Options{})
 	if err != nil {
@@ -130,7 +130,7 @@ func ExampleServer_Broadcast() {
 	news.Broadcast(frame.Text, []byte("it is noon"))
 	first.Send(frame.Text, []byte("only you know: it is late"))
 	switch err := news.Broadcast(frame.Text, []byte("it is evening")); {
-	case errors.Is(err, server.ErrSlow):
+	case errors.Is(err, server.ErrBackpressure):
 		fmt.Println("too much to say at once")
 	case errors.Is(err, server.ErrClosed):
 		fmt.Println("nobody is there any more")
@@ -164,14 +164,15 @@ func hear(c *websocket.Conn) string {
 // must not miss any: it is closed rather.
 func ExampleConn_SendAs() {
 	const gold, silver = 1, 2
-	market, err := server.Listen("127.0.0.1:0", server.Handler{
+	market, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{
 		Open: func(c server.Conn) {
-			c.SendAs(server.Kind{ID: gold, WhenSlow: server.Latest}, frame.Text, []byte("gold 2,650"))
-			c.SendAs(server.Kind{ID: silver, WhenSlow: server.Latest}, frame.Text, []byte("silver 31"))
-			c.SendAs(server.Kind{WhenSlow: server.CloseSlow}, frame.Text, []byte("your order was filled"))
+			c.SendAs(server.Kind{ID: gold, Policy: server.OutboxLatest}, frame.Text, []byte("gold 2,650"))
+			c.SendAs(server.Kind{ID: silver, Policy: server.OutboxLatest}, frame.Text, []byte("silver 31"))
+			c.SendAs(server.Kind{Policy: server.OutboxClose}, frame.Text, []byte("your order was filled"))
 		},
-		Slow:    func(c server.Conn) { fmt.Println("does not keep up:", c.ID()) },
-		Drained: func(c server.Conn) { fmt.Println("keeps up again:", c.ID()) },
+		Backpressure: func(c server.Conn, high bool) {
+			fmt.Println(c.ID(), "does not keep up:", high)
+		},
 	}, server.Options{})
 	if err != nil {
 		fmt.Println(err)

@@ -15,6 +15,3 @@ func (c Conn) Slots() (used, high, limit int) {
 	r, _ := c.address()
 	return r.slots.Used(), r.slots.High(), r.slots.Limit()
 }
-
-// Published is how many bytes of broadcasts are on their way.
-func (s *Server) Published() int64 { return s.published.Load() }

@@ -11,14 +11,14 @@ import (
 // Handler says what a server does with its connections. A nil function is the
 // default: requests are accepted, messages are ignored.
 //
-// The functions are called one at a time for each connection and in order:
-// Upgrade, Open, any number of Message, Slow and Drained, Close. Options.Mode says where, and
-// whether they may block. A panic closes its connection with 1011 and is
-// logged.
+// The functions are called one at a time for each connection and in this order:
+// Upgrade, Open, any number of Message and Backpressure, Close. Options.Mode
+// says where, and whether they may block. A panic is logged and closes its
+// connection with 1011.
 type Handler struct {
-	// Upgrade decides about a well-formed opening handshake. An error refuses
-	// it: with the status of a *Reject, with 500 otherwise. The Request is
-	// valid until Upgrade returns.
+	// Upgrade decides about a well-formed opening handshake. An error rejects it:
+	// with the status of a *Reject, with 500 otherwise. The Request is valid
+	// until Upgrade returns.
 	Upgrade func(*Request) error
 
 	// Open is called once a connection is ready for Send.
@@ -28,65 +28,89 @@ type Handler struct {
 	// UTF-8) or frame.Binary. data is valid until Message returns.
 	Message func(c Conn, op frame.Op, data []byte)
 
-	// Slow is called when the peer does not take what it is sent: it is owed
-	// half of MaxOutbox or MaxOutboxMessages, or Send has returned ErrSlow.
-	// Drained is called after that, once the peer is owed at most an eighth.
-	// The two alternate. Close may come in place of the last Drained.
-	Slow, Drained func(Conn)
+	// Backpressure is called with true when the peer does not take what it is
+	// sent: half of MaxOutbox or MaxOutboxMessages waits for it, or Send has
+	// returned ErrBackpressure. It is called with false after that, once an
+	// eighth waits at most. The two alternate. Close may come in place of the
+	// last.
+	Backpressure func(c Conn, high bool)
 
-	// Close is called exactly once for each connection that was opened, as its
-	// last. code is the Close frame's that the peer sent, or, where cause says
-	// what went wrong, the one it was sent: frame.Abnormal when neither sent
-	// one. After a complete closing handshake cause is nil.
+	// Close is called exactly once, as the last, for each connection that
+	// Upgrade has accepted, whether or not it was opened. code is the Close
+	// frame's that the peer sent, or, where cause says what went wrong, the one
+	// it was sent: frame.Abnormal when neither sent one. After a complete closing
+	// handshake cause is nil.
 	Close func(c Conn, code frame.Code, cause error)
 }
 
-// Reject refuses an opening handshake with an HTTP status.
+// Reject rejects an opening handshake with an HTTP status.
 type Reject = frame.Reject
 
 // Request is an opening handshake that waits for its answer.
 type Request struct {
 	*frame.Request
 	// Tag becomes the connection's Tag. It is the place for whatever tells
-	// Handler whose connection this is.
+	// Handler which connection this is.
 	Tag uint64
-	// WhenSlow is what the connection's messages are sent with unless they say;
-	// by default what Options say.
-	WhenSlow WhenSlow
+	// Value becomes the connection's Value. It costs an entry in a map, some
+	// hundred bytes, where it is set.
+	Value any
+	// Policy is what the connection's messages are sent with unless they have
+	// their own; by default Options.OutboxPolicy.
+	Policy OutboxPolicy
 
-	fd     int // -1 away from the reactor
-	remote netip.AddrPort
-}
-
-func (r *Request) whenSlow(s *Server) WhenSlow {
-	return Kind{WhenSlow: r.WhenSlow}.over(s.options.WhenSlow)
+	origin origin
 }
 
 // RemoteAddr is the peer's address, the zero value if it has left already.
 func (r *Request) RemoteAddr() netip.AddrPort {
-	if r.fd < 0 {
-		return r.remote
+	if r.origin.fd < 0 {
+		return r.origin.remote
 	}
-	return netpoll.RemoteAddr(r.fd)
+	return netpoll.RemoteAddr(r.origin.fd)
+}
+
+// decide calls the handler's Upgrade, on a reactor or a worker. A panic rejects
+// the request.
+func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
+	a = answer{policy: s.options.OutboxPolicy, head: from.head}
+	if s.handler.Upgrade == nil {
+		return a
+	}
+	request := &Request{Request: head, origin: from}
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p)
+			a.reject = ErrPanic
+		}
+	}()
+	a.reject = s.handler.Upgrade(request)
+	a.tag, a.policy = request.Tag, Kind{Policy: request.Policy}.over(a.policy)
+	if a.reject == nil && request.Value != nil {
+		s.values.set(c.id, request.Value)
+	}
+	return a
 }
 
 // What Send, Close and Broadcast return when they do nothing.
 var (
-	// ErrClosed says that the connection, or the server, is closed or closing.
+	// ErrClosed says that the connection, or the server, has ended or is closing.
 	ErrClosed = errors.New("server: closed")
-	// ErrSlow says that too much is on its way already.
-	ErrSlow = errors.New("server: too slow")
+	// ErrBackpressure says that too much waits to be sent already.
+	ErrBackpressure = errors.New("server: backpressure")
 )
 
-// Causes that Handler.Close is told, beside *frame.Error for a breach of the
+// Causes that Handler.Close is told, beside *frame.Error for a violation of the
 // protocol and the socket's own errors (io.EOF when the peer left without a
 // Close frame).
 var (
-	ErrIdle         = errors.New("server: the peer was silent for too long")
-	ErrOutbox       = errors.New("server: the peer does not read what it is sent")
-	ErrPartial      = errors.New("server: no memory left for incomplete messages")
-	ErrCloseTimeout = errors.New("server: the peer did not answer the Close frame")
-	ErrPanic        = errors.New("server: the handler panicked")
-	ErrQueue        = errors.New("server: messages come faster than they are handled")
-	ErrShutdown     = errors.New("server: the server has ended")
+	ErrIdle           = errors.New("server: the peer was silent for too long")
+	ErrOutbox         = errors.New("server: the peer does not read fast enough")
+	ErrWriteTimeout   = errors.New("server: the peer has read nothing for too long")
+	ErrInbox          = errors.New("server: messages come faster than they are handled")
+	ErrPartial        = errors.New("server: no memory left for incomplete messages")
+	ErrMessageTimeout = errors.New("server: a message took too long to arrive")
+	ErrCloseTimeout   = errors.New("server: the peer did not answer the Close frame")
+	ErrPanic          = errors.New("server: the handler panicked")
+	ErrShutdown       = errors.New("server: the server has ended")
 )

@@ -50,8 +50,8 @@ func TestWithoutFunctionsMessagesAreIgnored(t *testing.T) {
 		c.write(message(frame.Text, "hello") + message(frame.Ping, "there?"))
 		c.expect(frame.Pong, "there?")
 		c.leave()
-		s.counted(server.MessagesIn, 1)
-		s.counted(server.ClosedClean, 1)
+		s.counted("messages_in", 1)
+		s.counted("closed_clean", 1)
 	})
 }
 
@@ -128,7 +128,7 @@ func TestTheHandlersHearEverythingOnceAndInOrder(t *testing.T) {
 			c.expectClose(1011)
 		}, "panic, close 1011"},
 		{"a silent peer", func(c *client) { c.expect(frame.Ping, ""); c.expectClose(1001) }, "close 1001"},
-		{"a peer that does not read", func(c *client) { c.write(strings.Repeat(message(frame.Text, "feed"), 2000)) }, "close 1013"},
+		{"a peer that does not read", func(c *client) { c.write(strings.Repeat(message(frame.Text, "feed"), 2000)) }, "close 1006"},
 		{"the server's end", func(*client) {}, "close 1006"},
 	}
 	everywhere(t, func(t *testing.T, o server.Options) {
@@ -136,7 +136,7 @@ func TestTheHandlersHearEverythingOnceAndInOrder(t *testing.T) {
 		d := &diary{notes: map[uint64][]string{}}
 		o.MaxMessage = smallest
 		o.CloseTimeout = 500 * time.Millisecond
-		o.IdleTimeout = time.Second
+		o.IdleTimeout, o.WriteTimeout = time.Second, 250*time.Millisecond
 		o.Grace = -1
 		s := start(t, d.handler(), o)
 		for _, row := range rows {
@@ -149,7 +149,12 @@ func TestTheHandlersHearEverythingOnceAndInOrder(t *testing.T) {
 		s.stop()
 		for i, row := range rows {
 			notes := slices.DeleteFunc(d.notes[uint64(i+1)], func(n string) bool { return n == "feed" })
-			if got, want := strings.Join(notes, ", "), "open, 1, 2, "+row.want; got != want {
+			got, want := strings.Join(notes, ", "), "open, 1, 2, "+row.want
+			if row.name == "the peer resets" && o.Mode == server.Workers {
+				// What workers have not come to is discarded.
+				got, want = got[strings.LastIndex(got, "close"):], row.want
+			}
+			if got != want {
 				t.Errorf("%s: the handler heard %q, want %q", row.name, got, want)
 			}
 		}
@@ -163,21 +168,21 @@ func TestAPanicHarmsOnlyItsConnection(t *testing.T) {
 		ends    func(*client)
 		code    frame.Code
 		cause   error
-		counter server.Counter
+		counter string
 	}{
 		{"Open", func(h *server.Handler) { h.Open = func(server.Conn) { panic("secret") } },
-			func(c *client) { c.write(message(frame.Text, "more")) }, frame.InternalError, server.ErrPanic, server.ClosedPanic},
+			func(c *client) { c.write(message(frame.Text, "more")) }, frame.InternalError, server.ErrPanic, "closed_panic"},
 		{"Message", func(h *server.Handler) { h.Message = func(server.Conn, frame.Op, []byte) { panic("secret") } },
-			func(c *client) { c.write(message(frame.Text, "a") + message(frame.Text, "b")) }, frame.InternalError, server.ErrPanic, server.ClosedPanic},
+			func(c *client) { c.write(message(frame.Text, "a") + message(frame.Text, "b")) }, frame.InternalError, server.ErrPanic, "closed_panic"},
 		{"Message, with the end of fragments", func(h *server.Handler) { h.Message = func(server.Conn, frame.Op, []byte) { panic("secret") } },
-			func(c *client) { c.write(fragments(frame.Text, "hello", 1)) }, frame.InternalError, server.ErrPanic, server.ClosedPanic},
+			func(c *client) { c.write(fragments(frame.Text, "hello", 1)) }, frame.InternalError, server.ErrPanic, "closed_panic"},
 		{"Close", func(h *server.Handler) {
 			tell := h.Close
 			h.Close = func(c server.Conn, code frame.Code, cause error) {
 				tell(c, code, cause)
 				panic("secret")
 			}
-		}, func(c *client) { c.write(closing(frame.GoingAway, "")) }, frame.GoingAway, nil, server.ClosedClean},
+		}, func(c *client) { c.write(closing(frame.GoingAway, "")) }, frame.GoingAway, nil, "closed_clean"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -266,7 +271,7 @@ func TestRemoteAddrOfAPeerThatHasLeft(t *testing.T) {
 		c.write(swap("GET /", "GET /gone"))
 		c.reset()
 		release()
-		s.counted(server.Aborted, 1)
+		s.counted("closed_gone", 1)
 		if len(asked) == 1 && <-asked {
 			t.Error("a peer that has left has an address")
 		}

@@ -60,8 +60,8 @@ func TestOddRequestsAreAccepted(t *testing.T) {
 			c.echoed(row.name)
 			c.leave()
 		}
-		s.counted(server.Opened, len(rows))
-		s.counted(server.Refused, 0)
+		s.counted("opened", len(rows))
+		s.counted("rejected", 0)
 	})
 }
 
@@ -147,10 +147,10 @@ func TestBadRequestsAreRefused(t *testing.T) {
 				if r.StatusCode != row.status || r.Header.Get(name) != value || !r.Close || body == "" {
 					t.Errorf("answered %s %v %q, want %d %s", r.Status, r.Header, body, row.status, row.header)
 				}
-				s.log.one(t, "WARN handshake refused", fmt.Sprintf("status=%d", row.status), "conn=0x")
+				s.log.one(t, "WARN handshake rejected", fmt.Sprintf("status=%d", row.status), "conn=0x")
 				bystander.echoed("hello")
-				s.counted(server.Refused, 1)
-				s.counted(server.Opened, 1)
+				s.counted("rejected", 1)
+				s.counted("opened", 1)
 				if n := s.Stats().Open; n != 1 {
 					t.Errorf("%d connections are open", n)
 				}
@@ -170,7 +170,7 @@ func TestNothingIsHeardBehindARefusedRequest(t *testing.T) {
 		if r, _ := c.response(); r.StatusCode != http.StatusMethodNotAllowed {
 			t.Error(r.Status)
 		}
-		s.counted(server.Refused, 1)
+		s.counted("rejected", 1)
 	})
 }
 
@@ -198,9 +198,9 @@ func TestPeersThatLeaveBeforeTheirRequestIsThere(t *testing.T) {
 		bystander := s.open()
 		for i, row := range rows {
 			c := s.dial()
-			s.counted(server.Accepted, 2+i)
+			s.counted("accepted", 2+i)
 			row.leave(c)
-			s.counted(server.Aborted, 1+i)
+			s.counted("aborted", 1+i)
 			bystander.echoed("hello")
 		}
 		if lines := s.log.all(); len(lines) > 0 {
@@ -240,8 +240,8 @@ func TestARequestMustArriveInTime(t *testing.T) {
 				if r, body := c.response(); r.StatusCode != http.StatusRequestTimeout || body == "" {
 					t.Errorf("answered %s %q", r.Status, body)
 				}
-				s.counted(server.Refused, 1)
-				s.log.one(t, "WARN handshake refused", "status=408")
+				s.counted("rejected", 1)
+				s.log.one(t, "WARN handshake rejected", "status=408")
 				bystander.echoed("hello")
 			})
 		})
@@ -298,7 +298,7 @@ func TestUpgradeRefuses(t *testing.T) {
 			if r.StatusCode != row.status || r.Header.Get(name) != value || body != row.body {
 				t.Errorf("%s: answered %s %v %q", row.path, r.Status, r.Header, body)
 			}
-			s.counted(server.Refused, i+1)
+			s.counted("rejected", i+1)
 			eventually(t, "the refusal of "+row.path+" is logged", func() bool {
 				return strings.Contains(strings.Join(s.log.all(), "\n"), row.logged)
 			})

@@ -389,10 +389,10 @@ func (run *interopRun) check(t *testing.T) {
 	interopCompare(t, "Message was given", s.given, run.talk.given)
 	interopCompare(t, "faults:", s.faults, nil)
 	stats := s.Stats()
-	if got, want := stats.Count(server.MessagesOut), uint64(len(run.saws)*len(want.Received)); got != want {
+	if got, want := count(stats, "messages_out"), uint64(len(run.saws)*len(want.Received)); got != want {
 		t.Errorf("the server sent %d messages, not %d", got, want)
 	}
-	if n := stats.Count(server.Undelivered) + stats.Count(server.BytesUndelivered); n != 0 {
+	if n := count(stats, "undelivered") + count(stats, "bytes_undelivered"); n != 0 {
 		t.Errorf("%d messages and bytes were not delivered", n)
 	}
 }
@@ -468,7 +468,7 @@ func interopListen(t *testing.T, client *interopClient, tables netpoll.Tables, t
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	var err error
-	if s.Server, err = server.Listen("127.0.0.1:0", handler, options); err != nil {
+	if s.Server, err = server.Listen([]string{"127.0.0.1:0"}, handler, options); err != nil {
 		t.Fatal(err)
 	}
 	finished := make(chan struct{})

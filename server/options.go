@@ -3,41 +3,31 @@ package server
 import (
 	"fmt"
 	"log/slog"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/outbox"
+	"github.com/seed-134acfd0/lull/tuning/cgroup"
 )
 
-// Options tune a server. The zero value is the default of each. A negative
+// Options tune a server. The zero value of each is its default. A negative
 // timeout turns it off.
 type Options struct {
-	// Reactors is the number of reactors; by default one for each processor
-	// that Go may use, and with private tables as many as MaxConns needs.
+	// Reactors is the number of reactors; by default one for each processor that
+	// Go may use, and with private tables as many as MaxConns needs.
 	Reactors int
-	// Tables chooses the reactors' descriptor tables. Auto means Private unless
+	// Tables chooses the reactors' descriptor tables. Auto means Private, unless
 	// Handler's functions run on the reactors (Inline), where they may open
-	// files; with Inline, Private is for handlers that do not.
+	// files, or the system does not allow it. With Inline, Private is for
+	// handlers that open nothing.
 	Tables netpoll.Tables
 	// Mode says where Handler's functions run: Workers by default.
 	Mode Mode
 	// Workers is how many of them may run at once in mode Workers; by default
 	// 16 for each processor.
 	Workers int
-	// QueueMessages and QueueBytes are how many messages a connection's handler
-	// may have before it; by default 64 and 16 KiB, and always one.
-	QueueMessages, QueueBytes int
-	// MaxQueued is how many bytes of messages may wait for handlers in the
-	// whole server; 64 MiB by default. Beyond it each connection may still have
-	// one.
-	MaxQueued int
-	// WhenFull says what happens to a connection with so many: Pause by
-	// default.
-	WhenFull WhenFull
 
 	// MaxConns is the most connections at once; by default what descriptors
 	// allow. A request beyond it is answered 503.
@@ -49,41 +39,66 @@ type Options struct {
 	// MaxMessage is the largest message accepted, in bytes; 64 KiB by default.
 	// A larger one closes its connection with 1009.
 	MaxMessage int64
-	// MaxOutbox and MaxOutboxMessages are how much a connection may be owed,
-	// beyond what its socket buffers; by default 64 KiB and 1,024 messages. A
-	// single message is let through whatever its size.
-	MaxOutbox, MaxOutboxMessages int
-	// MaxOwed is how many bytes all connections together may be owed; by
-	// default an eighth of the machine's memory. A broadcast counts once for
-	// each connection, though its bytes are shared.
-	MaxOwed int
-	// WhenSlow says what happens to a message for which there is no room;
-	// CloseSlow by default.
-	WhenSlow WhenSlow
-	// MaxPartial is how many bytes of incomplete messages and requests the
-	// whole server holds; 256 MiB by default. A connection that needs more is
-	// closed with 1013.
+	// MaxPartial is how many bytes of incomplete messages the whole server
+	// holds, and eight times how many of incomplete requests; 256 MiB by
+	// default. Beyond it, the connection that holds most is closed with 1013.
 	MaxPartial int
-	// MaxPublished is how many bytes of broadcasts may be on their way to the
-	// slowest reactor before Broadcast returns ErrSlow; 8 MiB by default.
-	MaxPublished int
 
-	// HandshakeTimeout is the time for a request head to arrive; 10 s.
+	// MaxInbox and MaxInboxMessages are how much may wait for a connection's
+	// handler, in bytes and messages; by default 16 KiB and 64, and always one.
+	MaxInbox, MaxInboxMessages int
+	// MaxInboxTotal is how many bytes may wait for the handlers of all
+	// connections; 64 MiB by default. The less of it is left, the less may one
+	// connection have: a sixteenth of it. Beyond it no messages are read.
+	MaxInboxTotal int
+	// InboxPolicy says what happens to a connection whose inbox is full;
+	// InboxPause by default.
+	InboxPolicy InboxPolicy
+
+	// MaxOutbox and MaxOutboxMessages are how much may wait for a peer, in bytes
+	// and messages, beyond what its socket buffers; by default 64 KiB and 1,024.
+	// While at most half of that waits, a message is let through whatever its size.
+	MaxOutbox, MaxOutboxMessages int
+	// MaxOutboxTotal is how many bytes may wait for all peers; by default an
+	// eighth of the memory that the machine and its control groups allow. A
+	// broadcast counts once for each connection, though its bytes are shared.
+	MaxOutboxTotal int
+	// OutboxPolicy says what happens to a message for which there is no room;
+	// OutboxClose by default.
+	OutboxPolicy OutboxPolicy
+
+	// MaxBroadcast is how many bytes of broadcasts, and 512 for each, may be on
+	// their way to the slowest reactor before Broadcast returns ErrBackpressure;
+	// 8 MiB by default. Connections that broadcast (Conn.Broadcast) are slowed
+	// down at half of MaxOutbox.
+	MaxBroadcast int
+
+	// HandshakeTimeout is the time for a request head to arrive, and for
+	// Handler.Upgrade; 10 s.
 	HandshakeTimeout time.Duration
-	// IdleTimeout is how long a peer may be silent; 10 minutes. After half of
-	// it the peer is pinged.
+	// MessageTimeout is the time for a message to arrive, from its first byte to
+	// its last; one minute. A connection that takes longer is closed with 1008.
+	MessageTimeout time.Duration
+	// WriteTimeout is how long a peer may take nothing of what waits for it; one
+	// minute.
+	WriteTimeout time.Duration
+	// IdleTimeout is how long a peer may be silent; 10 minutes. After half of it
+	// the peer is pinged.
 	IdleTimeout time.Duration
 	// CloseTimeout is the time for a peer to answer a Close frame and to take
-	// what it is still owed; 5 s.
+	// what still waits for it; 5 s.
 	CloseTimeout time.Duration
-	// Grace is how long Run waits for connections to end after its context
-	// has; 10 s. Handlers that still run then get as long again, and at least
-	// a second.
+	// Grace is how long Run waits for connections to end after its context has;
+	// 10 s. Handlers that still run then get as long again, and at least a
+	// second.
 	Grace time.Duration
 
-	// StallAfter is how long a reactor may take for a turn before it is logged
-	// and counted as a stall, with what held it; 200 ms.
+	// StallAfter is how long a reactor may take for a turn of its loop before it
+	// is logged and counted as a stall, with what held it; 200 ms.
 	StallAfter time.Duration
+	// CallTimeout is how long a call of a handler on a worker may take before it
+	// is logged and counted (Stats.Stuck); 10 s.
+	CallTimeout time.Duration
 
 	// Log receives what an operator should know; by default slog.Default().
 	Log *slog.Logger
@@ -104,113 +119,147 @@ const (
 	Serial
 )
 
-// WhenFull says what happens to a connection that sends faster than its
+// InboxPolicy says what happens to a connection that sends faster than its
 // handler works. Inline has no need of it: what is not handled is not read.
-type WhenFull uint8
+type InboxPolicy uint8
 
 const (
-	// Pause does not read from the connection until its queue is half empty.
-	// TCP makes the peer wait, nothing is lost, and nobody is closed. Its pings
-	// wait too, behind its messages; so it is not closed for silence either.
-	Pause WhenFull = iota + 1
-	// DropMessage drops the message and counts it.
-	DropMessage
-	// CloseConn closes the connection with 1013.
-	CloseConn
+	// InboxPause does not read from the connection until its inbox is half
+	// empty. TCP makes the peer wait, nothing is lost, and nobody is closed. Its
+	// pings wait too, behind its messages, and it is not closed for silence.
+	InboxPause InboxPolicy = iota + 1
+	// InboxDrop drops the message and counts it.
+	InboxDrop
+	// InboxClose closes the connection with 1013.
+	InboxClose
 )
 
 var (
-	modeNames     = [...]string{Workers: "workers", Inline: "inline", Serial: "serial"}
-	whenFullNames = [...]string{Pause: "pause", DropMessage: "drop", CloseConn: "close"}
+	modes         = [...]string{Workers: "workers", Inline: "inline", Serial: "serial"}
+	inboxPolicies = [...]string{InboxPause: "pause", InboxDrop: "drop", InboxClose: "close"}
 )
 
-func (m Mode) String() string     { return modeNames[m] }
-func (w WhenFull) String() string { return whenFullNames[w] }
+func (m Mode) String() string        { return nameOf(m, modes[:]) }
+func (p InboxPolicy) String() string { return nameOf(p, inboxPolicies[:]) }
 
 // MarshalText returns the name.
 func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
 // UnmarshalText accepts "workers", "inline" and "serial".
-func (m *Mode) UnmarshalText(text []byte) error {
-	return byName(m, text, modeNames[:], "handlers run in mode")
-}
+func (m *Mode) UnmarshalText(text []byte) error { return byName(m, text, modes[:], "a mode") }
 
 // MarshalText returns the name.
-func (w WhenFull) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+func (p InboxPolicy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText accepts "pause", "drop" and "close".
-func (w *WhenFull) UnmarshalText(text []byte) error {
-	return byName(w, text, whenFullNames[:], "a full queue can")
+func (p *InboxPolicy) UnmarshalText(text []byte) error {
+	return byName(p, text, inboxPolicies[:], "an inbox policy")
+}
+
+// nameOf is the name of a value, empty for zero and for what does not exist.
+func nameOf[T ~uint8](value T, names []string) string {
+	if int(value) < len(names) {
+		return names[value]
+	}
+	return ""
 }
 
 // byName sets a value to the one whose name is text. Names begin at 1.
 func byName[T ~uint8](value *T, text []byte, names []string, what string) error {
 	i := slices.Index(names, string(text))
 	if i <= 0 {
-		return fmt.Errorf("server: %s %s, not %q", what, strings.Join(names[1:], ", "), text)
+		return fmt.Errorf("server: %s is one of %s, not %q", what, strings.Join(names[1:], ", "), text)
 	}
 	*value = T(i)
 	return nil
 }
 
-// descriptorsKept is how many descriptors of a table are left to everything
-// that is not a connection.
-const descriptorsKept = 64
-
-// slotsMax is how many connections one reactor can have: a Conn's number has
-// 22 bits for the slot and 10 for the reactor.
+// slotsMax is how many connections one reactor can have, and reactorsMax how
+// many reactors there can be: a Conn's number has 22 bits for the slot and 10 for
+// the reactor.
 const (
 	slotsMax    = 1 << 22
 	reactorsMax = 1 << 10
 )
 
-// withDefaults fills in what o leaves open and checks the rest. listeners is
-// how many descriptors each table needs for them.
+// withDefaults fills in what o leaves open and checks the rest. listeners is how
+// many descriptors each table needs for them.
 func (o Options) withDefaults(listeners int) (Options, error) {
 	set(&o.Backlog, 65535)
 	set(&o.MaxMessage, 64<<10)
+	set(&o.MaxPartial, 256<<20)
+	set(&o.MaxInbox, 16<<10)
+	set(&o.MaxInboxMessages, 64)
+	set(&o.MaxInboxTotal, 64<<20)
+	set(&o.InboxPolicy, InboxPause)
 	set(&o.MaxOutbox, 64<<10)
 	set(&o.MaxOutboxMessages, 1<<10)
-	set(&o.WhenSlow, CloseSlow)
-	set(&o.MaxPartial, 256<<20)
-	set(&o.MaxPublished, 8<<20)
+	set(&o.OutboxPolicy, OutboxClose)
+	set(&o.MaxBroadcast, 8<<20)
 	set(&o.Mode, Workers)
 	set(&o.Workers, 16*netpoll.Processors())
-	set(&o.QueueMessages, 64)
-	set(&o.QueueBytes, 16<<10)
-	set(&o.MaxQueued, 64<<20)
-	set(&o.WhenFull, Pause)
 	if o.Mode == Serial {
 		o.Workers = 1
 	}
 	set(&o.HandshakeTimeout, 10*time.Second)
+	set(&o.MessageTimeout, time.Minute)
+	set(&o.WriteTimeout, time.Minute)
 	set(&o.IdleTimeout, 10*time.Minute)
 	set(&o.CloseTimeout, 5*time.Second)
 	set(&o.Grace, 10*time.Second)
 	set(&o.StallAfter, 200*time.Millisecond)
+	set(&o.CallTimeout, 10*time.Second)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	if o.MaxOwed == 0 {
-		o.MaxOwed = memory() / 8
+	if o.MaxOutboxTotal == 0 {
+		o.MaxOutboxTotal = memory() / 8
 	}
-	if o.Reactors < 0 || o.MaxConns < 0 || o.MaxMessage < 0 || o.MaxOutbox < 0 || o.MaxOutboxMessages < 0 || o.MaxOwed < 0 || o.MaxPartial < 0 || o.MaxPublished < 0 ||
-		o.Workers < 0 || o.QueueMessages < 0 || o.QueueBytes < 0 || o.MaxQueued < 0 {
-		return o, fmt.Errorf("server: Options: Reactors, Workers and limits must not be negative")
+	for name, n := range o.limits() {
+		if n < 0 {
+			return o, fmt.Errorf("server: Options: %s must not be negative", name)
+		}
 	}
-	if o.MaxOutbox > messageBytes/2 || o.MaxOutboxMessages > debtsMessages/2 {
-		return o, fmt.Errorf("server: Options: MaxOutbox can be at most %d, MaxOutboxMessages %d", messageBytes/2, debtsMessages/2)
+	if o.MaxOutbox > outbox.BytesMax/2 || o.MaxOutboxMessages > outbox.MessagesMax/2 {
+		return o, fmt.Errorf("server: Options: MaxOutbox can be at most %d, MaxOutboxMessages %d", outbox.BytesMax/2, outbox.MessagesMax/2)
 	}
-	if o.Mode > Serial || o.WhenFull > CloseConn || o.WhenSlow > Latest {
-		return o, fmt.Errorf("server: Options: no such Mode, WhenFull or WhenSlow")
+	if o.Mode > Serial || o.InboxPolicy > InboxClose || o.OutboxPolicy > OutboxLatest {
+		return o, fmt.Errorf("server: Options: no such Mode, InboxPolicy or OutboxPolicy")
 	}
+	return o.withReactors(listeners)
+}
 
-	table, err := tableRoom(listeners)
-	if err != nil {
-		return o, err
+// limits are the numbers that must not be negative.
+func (o *Options) limits() map[string]int64 {
+	return map[string]int64{
+		"Reactors": int64(o.Reactors), "Workers": int64(o.Workers), "MaxConns": int64(o.MaxConns), "Backlog": int64(o.Backlog),
+		"MaxMessage": o.MaxMessage, "MaxPartial": int64(o.MaxPartial),
+		"MaxInbox": int64(o.MaxInbox), "MaxInboxMessages": int64(o.MaxInboxMessages), "MaxInboxTotal": int64(o.MaxInboxTotal),
+		"MaxOutbox": int64(o.MaxOutbox), "MaxOutboxMessages": int64(o.MaxOutboxMessages), "MaxOutboxTotal": int64(o.MaxOutboxTotal),
+		"MaxBroadcast": int64(o.MaxBroadcast),
 	}
-	o.chooseReactors(table)
-	room := o.room(table)
+}
+
+// withReactors settles how many reactors there are, what Auto tables mean, and
+// how many connections they have room for.
+func (o Options) withReactors(listeners int) (Options, error) {
+	table, err := netpoll.DescriptorLimit()
+	if err != nil {
+		return o, fmt.Errorf("server: %w", err)
+	}
+	if o.Tables == netpoll.Auto {
+		o.Tables = netpoll.Private
+		if err := netpoll.PrivateTables(); o.Mode == Inline {
+			o.Tables = netpoll.Shared
+		} else if err != nil {
+			o.Tables = netpoll.Shared
+			o.Log.Warn("reactors share one descriptor table, because the system does not allow private ones", "error", err)
+		}
+	}
+	if o.Reactors == 0 {
+		o.Reactors = min(reactorsMax, netpoll.ReactorsFor(o.Tables, table, o.MaxConns, listeners, netpoll.Processors()))
+	}
+	room := min(netpoll.Room(o.Tables, table, o.Reactors, listeners), o.Reactors*slotsMax)
 	set(&o.MaxConns, room)
 	switch {
 	case o.Reactors > reactorsMax || room <= 0:
@@ -222,56 +271,29 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	return o, nil
 }
 
-// tableRoom is how many descriptors a table has for connections and reactors.
-func tableRoom(listeners int) (int, error) {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, fmt.Errorf("server: read RLIMIT_NOFILE: %w", err)
-	}
-	return int(min(limit.Cur, math.MaxInt32)) - descriptorsKept - listeners, nil
-}
-
-// memory is the machine's, in bytes.
+// memory is how much the machine and its control groups allow, in bytes.
 func memory() int {
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return 1 << 30
+	if n, ok := cgroup.MemoryLimit("/"); ok {
+		return int(n)
 	}
-	return int(info.Totalram) * int(info.Unit)
-}
-
-// chooseReactors settles how many reactors there are and, with it, what Auto
-// tables mean.
-func (o *Options) chooseReactors(table int) {
-	if o.Tables == netpoll.Auto {
-		if o.Tables = netpoll.Private; o.Mode == Inline {
-			o.Tables = netpoll.Shared
-		}
-	}
-	if o.Reactors != 0 {
-		return
-	}
-	o.Reactors = netpoll.Processors()
-	for o.Tables == netpoll.Private && o.room(table) < o.MaxConns && o.Reactors < reactorsMax {
-		o.Reactors++
-	}
-}
-
-// room is how many connections the reactors can have. Each table holds an
-// eventfd for every reactor, and an epoll set for each that uses it.
-func (o *Options) room(table int) int {
-	if o.Tables == netpoll.Private {
-		return o.Reactors * min(table-o.Reactors-1, slotsMax)
-	}
-	return min(table-2*o.Reactors, o.Reactors*slotsMax)
+	return 1 << 30
 }
 
 // slots is how many slots one reactor gets: its table's share, or all, because
-// connections spread evenly while they come and not while they leave. Some
-// more than MaxConns let those beyond it be told so.
-func (o *Options) slots(table int) int {
-	const beyond = 256
-	return min(o.MaxConns+beyond, table, slotsMax)
+// connections spread evenly while they come and not while they leave. There are
+// more than MaxConns, so that connections beyond it can be told.
+func (o *Options) slots(listeners int) (int, error) {
+	const beyond, kept = 256, 32
+	table, err := netpoll.DescriptorLimit()
+	if err != nil {
+		return 0, fmt.Errorf("server: %w", err)
+	}
+	room := netpoll.Room(o.Tables, table, o.Reactors, listeners)
+	if o.Tables == netpoll.Private {
+		room /= o.Reactors
+	}
+	// Half of the descriptors that Room keeps for other things will do.
+	return min(o.MaxConns+beyond, room+kept, slotsMax), nil
 }
 
 func set[T comparable](field *T, value T) {

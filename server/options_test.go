@@ -15,16 +15,16 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := tableRoom(1)
+	table, err := netpoll.DescriptorLimit()
 	if err != nil {
 		t.Fatal(err)
 	}
 	procs := netpoll.Processors()
 	want := Options{
-		Reactors: procs, Tables: netpoll.Private, MaxConns: procs * (table - procs - 1), Backlog: 65535,
-		Mode: Workers, Workers: 16 * procs, QueueMessages: 64, QueueBytes: 16 << 10, MaxQueued: 64 << 20, WhenFull: Pause,
-		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxOutboxMessages: 1024, MaxOwed: memory() / 8, WhenSlow: CloseSlow, MaxPartial: 256 << 20, MaxPublished: 8 << 20,
-		HandshakeTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second, StallAfter: 200 * time.Millisecond,
+		Reactors: procs, Tables: netpoll.Private, MaxConns: netpoll.Room(netpoll.Private, table, procs, 1), Backlog: 65535,
+		Mode: Workers, Workers: 16 * procs, MaxInboxMessages: 64, MaxInbox: 16 << 10, MaxInboxTotal: 64 << 20, InboxPolicy: InboxPause,
+		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxOutboxMessages: 1024, MaxOutboxTotal: memory() / 8, OutboxPolicy: OutboxClose, MaxPartial: 256 << 20, MaxBroadcast: 8 << 20,
+		HandshakeTimeout: 10 * time.Second, MessageTimeout: time.Minute, WriteTimeout: time.Minute, CallTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second, StallAfter: 200 * time.Millisecond,
 		Log: slog.Default(),
 	}
 	if o != want {
@@ -35,9 +35,9 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 func TestOptionsThatAreSetStay(t *testing.T) {
 	want := Options{
 		Reactors: 3, Tables: netpoll.Shared, MaxConns: 77, Backlog: 5,
-		Mode: Workers, Workers: 8, QueueMessages: 9, QueueBytes: 10, MaxQueued: 11, WhenFull: CloseConn,
-		MaxMessage: 1, MaxOutbox: 2, MaxOutboxMessages: 12, MaxOwed: 13, WhenSlow: Latest, MaxPartial: 3, MaxPublished: 4,
-		HandshakeTimeout: -1, IdleTimeout: 6, CloseTimeout: -7, Grace: 8, StallAfter: 9,
+		Mode: Workers, Workers: 8, MaxInboxMessages: 9, MaxInbox: 10, MaxInboxTotal: 11, InboxPolicy: InboxClose,
+		MaxMessage: 1, MaxOutbox: 2, MaxOutboxMessages: 12, MaxOutboxTotal: 13, OutboxPolicy: OutboxLatest, MaxPartial: 3, MaxBroadcast: 4,
+		HandshakeTimeout: -1, MessageTimeout: 10, WriteTimeout: 11, CallTimeout: 12, IdleTimeout: 6, CloseTimeout: -7, Grace: 8, StallAfter: 9,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	if o, err := want.withDefaults(1); o != want || err != nil {
@@ -57,15 +57,15 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		{"negative outboxes", Options{MaxOutbox: -1}, "negative"},
 		{"negative outbox messages", Options{MaxOutboxMessages: -1}, "negative"},
 		{"too many outbox messages", Options{MaxOutboxMessages: 1 << 30}, "at most"},
-		{"negative debts", Options{MaxOwed: -1}, "negative"},
-		{"no such policy", Options{WhenSlow: 9}, "no such"},
+		{"negative debts", Options{MaxOutboxTotal: -1}, "negative"},
+		{"no such policy", Options{OutboxPolicy: 9}, "no such"},
 		{"no such mode", Options{Mode: 9}, "no such"},
 		{"negative incomplete messages", Options{MaxPartial: -1}, "negative"},
 		{"negative workers", Options{Workers: -1}, "negative"},
-		{"negative queues", Options{QueueMessages: -1}, "negative"},
-		{"queues of negative bytes", Options{QueueBytes: -1}, "negative"},
-		{"negative queues in all", Options{MaxQueued: -1}, "negative"},
-		{"negative broadcasts", Options{MaxPublished: -1}, "negative"},
+		{"negative queues", Options{MaxInboxMessages: -1}, "negative"},
+		{"queues of negative bytes", Options{MaxInbox: -1}, "negative"},
+		{"negative queues in all", Options{MaxInboxTotal: -1}, "negative"},
+		{"negative broadcasts", Options{MaxBroadcast: -1}, "negative"},
 		{"too many reactors", Options{Mode: Inline, Reactors: reactorsMax + 1}, "1025 reactors with shared descriptor tables have no room"},
 		{"too many reactors for their tables", Options{Tables: netpoll.Private, Reactors: 1 << 30}, "no room"},
 		{"more connections than descriptors", Options{Reactors: 1, MaxConns: 1 << 31}, "use private tables and more reactors"},
@@ -76,73 +76,8 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		if o, err := row.o.withDefaults(1); err == nil || !strings.Contains(err.Error(), row.words) || !strings.HasPrefix(err.Error(), "server: ") {
 			t.Errorf("%s: %+v, %v, want %q", row.name, o, err, row.words)
 		}
-		if s, err := Listen("127.0.0.1:0", Handler{}, row.o); s != nil || err == nil {
+		if s, err := Listen([]string{"127.0.0.1:0"}, Handler{}, row.o); s != nil || err == nil {
 			t.Errorf("%s: Listen returned %v, %v", row.name, s, err)
-		}
-	}
-}
-
-// How many connections reactors have room for, given a table's descriptors.
-func TestRoom(t *testing.T) {
-	rows := []struct {
-		tables          netpoll.Tables
-		reactors, table int
-		want            int
-	}{
-		{netpoll.Shared, 1, 1000, 998}, // an epoll set and an eventfd
-		{netpoll.Shared, 4, 1000, 992},
-		{netpoll.Shared, 500, 1000, 0},
-		{netpoll.Shared, 1, 1 << 30, slotsMax},
-		{netpoll.Shared, 3, 1 << 30, 3 * slotsMax},
-		{netpoll.Private, 1, 1000, 998},
-		{netpoll.Private, 4, 1000, 4 * 995}, // an epoll set and four eventfds in each
-		{netpoll.Private, 999, 1000, 0},
-		{netpoll.Private, 2, 1 << 30, 2 * slotsMax},
-	}
-	for _, row := range rows {
-		o := Options{Tables: row.tables, Reactors: row.reactors}
-		if got := o.room(row.table); got != row.want {
-			t.Errorf("%d %v tables of %d: room for %d, want %d", row.reactors, row.tables, row.table, got, row.want)
-		}
-	}
-}
-
-func TestReactorsAreAsManyAsConnectionsNeed(t *testing.T) {
-	const table = 1000
-	procs := netpoll.Processors()
-	rows := []struct {
-		o    Options
-		want int
-	}{
-		{Options{Mode: Inline}, procs},
-		{Options{Mode: Inline, MaxConns: 10 * table}, procs}, // which will be refused
-		{Options{Reactors: 5}, 5},
-		{Options{Tables: netpoll.Private}, procs},
-		{Options{Tables: netpoll.Private, Reactors: 1, MaxConns: 10 * table}, 1},
-		{Options{Tables: netpoll.Private, MaxConns: procs * (table - procs - 1)}, procs},
-		{Options{Tables: netpoll.Private, MaxConns: procs*(table-procs-1) + 1}, procs + 1},
-		{Options{Tables: netpoll.Private, MaxConns: 100 * (table - 101)}, max(procs, 100)},
-		{Options{Tables: netpoll.Private, MaxConns: 1 << 40}, reactorsMax},
-	}
-	for _, row := range rows {
-		o := row.o
-		o.chooseReactors(table)
-		if o.Reactors != row.want || o.Tables == netpoll.Auto {
-			t.Errorf("%+v has %d reactors and %v tables, want %d", row.o, o.Reactors, o.Tables, row.want)
-		}
-	}
-}
-
-func TestSlots(t *testing.T) {
-	for _, row := range []struct{ conns, table, want int }{
-		{1, 1000, 257}, // those beyond MaxConns are told so
-		{900, 1000, 1000},
-		{3000, 1000, 1000}, // the rest is other reactors'
-		{1 << 30, 1 << 30, slotsMax},
-	} {
-		o := Options{MaxConns: row.conns}
-		if got := o.slots(row.table); got != row.want {
-			t.Errorf("%d connections and %d descriptors make %d slots, want %d", row.conns, row.table, got, row.want)
 		}
 	}
 }
@@ -155,7 +90,7 @@ func TestIDsHoldSlotReactorAndGeneration(t *testing.T) {
 	for _, token := range []netpoll.Token{{Slot: 0, Gen: 1}, {Slot: slotsMax - 1, Gen: 1<<32 - 1}, {Slot: 12345, Gen: 1 << 31}} {
 		for _, index := range []int{0, 1, reactorsMax - 1} {
 			c := Conn{server: s, id: uint64(token.Gen)<<32 | uint64(index)<<22 | uint64(token.Slot)}
-			if r, got := c.address(); r != s.reactors[index] || got != token {
+			if r, got := c.reactor(), tokenOf(c.id); r != s.reactors[index] || got != token {
 				t.Errorf("%v of reactor %d became %v of %d", token, index, got, r.index)
 			}
 		}
@@ -163,12 +98,12 @@ func TestIDsHoldSlotReactorAndGeneration(t *testing.T) {
 }
 
 func TestTheErrorsOfOptionsNameTheirNumbers(t *testing.T) {
-	table, err := tableRoom(1)
+	table, err := netpoll.DescriptorLimit()
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = Options{Mode: Inline, Reactors: 2, MaxConns: table}.withDefaults(1)
-	want := fmt.Sprintf("2 reactors with shared descriptor tables %d connections, not %d", table-4, table)
+	want := fmt.Sprintf("2 reactors with shared descriptor tables %d connections, not %d", netpoll.Room(netpoll.Shared, table, 2, 1), table)
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
@@ -188,16 +123,16 @@ func TestModesHaveNames(t *testing.T) {
 			t.Errorf("%q became %v, %v", text, got, err)
 		}
 	}
-	for _, want := range []WhenFull{Pause, DropMessage, CloseConn} {
+	for _, want := range []InboxPolicy{InboxPause, InboxDrop, InboxClose} {
 		text, _ := want.MarshalText()
-		var got WhenFull
+		var got InboxPolicy
 		if err := got.UnmarshalText(text); got != want || err != nil {
 			t.Errorf("%q became %v, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"", "fibers"} {
 		var m Mode
-		var w WhenFull
+		var w InboxPolicy
 		if m.UnmarshalText([]byte(text)) == nil || w.UnmarshalText([]byte(text)) == nil {
 			t.Errorf("%q became %v and %v", text, m, w)
 		}

@@ -23,7 +23,7 @@ func bare(t testing.TB, h Handler, o Options) *reactor {
 	o.Reactors = 1
 	o.Mode = cmp.Or(o.Mode, Inline)
 	o.Log = slog.New(slog.DiscardHandler)
-	s, err := Listen("127.0.0.1:0", h, o)
+	s, err := Listen([]string{"127.0.0.1:0"}, h, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,19 +39,14 @@ func bare(t testing.TB, h Handler, o Options) *reactor {
 	return r
 }
 
-// round is one turn of reactor.run that does not wait.
+// round is one turn of the loop that does not wait.
 func (r *reactor) round(t testing.TB) {
 	events, err := r.poller.Wait(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range events {
-		r.event(&events[i])
-	}
-	r.readMail()
-	r.fanOut()
-	r.sweep()
-	r.slots.Reclaim()
+	r.turn(events)
+	r.endTurn()
 }
 
 // join gives r a connection in a state, and returns its peer's socket.
@@ -63,13 +58,13 @@ func (r *reactor) join(t testing.TB, s state) (c *conn, peer int) {
 	}
 	t.Cleanup(func() { unix.Close(pair[1]) })
 	c = r.slots.Take(pair[0])
-	c.state = s
-	c.whenSlow = r.server.options.WhenSlow
-	c.heard = r.log.end()
-	c.seen = r.tick
-	if s == stateOpen || s == stateClosing {
-		r.server.open.Add(1)
+	if s.admitted() {
+		r.server.gate.Enter()
 	}
+	c.state = s
+	c.policy = r.server.options.OutboxPolicy
+	c.heard = r.log.End()
+	c.seen = r.tick
 	r.poll(c)
 	return c, pair[1]
 }
@@ -99,8 +94,8 @@ func TestAnIdleConnectionIsASlotOf32Bytes(t *testing.T) {
 	if got := hears(t, peer, make([]byte, 100)); string(got) != "\x81\x05hello" {
 		t.Errorf("answered %q", got)
 	}
-	if c.extra != 0 || r.extras.held != 0 {
-		t.Errorf("an idle connection has an extra and holds %d bytes", r.extras.held)
+	if c.side != 0 || r.sides.held != [accounts]int{} {
+		t.Errorf("an idle connection has a side and holds %d bytes", r.sides.held)
 	}
 }
 
@@ -158,7 +153,7 @@ func TestAPassDoesNotAllocateForAConnection(t *testing.T) {
 			if err := r.server.Broadcast(frame.Text, payload); err != nil {
 				t.Fatal(err)
 			}
-			for r.round(t); r.log.busy(); {
+			for r.round(t); r.log.Busy(); {
 				r.round(t)
 			}
 			for _, p := range peers {
@@ -181,7 +176,7 @@ func TestASweepDoesNotAllocate(t *testing.T) {
 	}
 	n := testing.AllocsPerRun(1000, func() {
 		r.tick++
-		r.sweep()
+		r.look()
 	})
 	if n != 0 {
 		t.Errorf("%v allocations for a sweep", n)
@@ -222,7 +217,7 @@ func TestAPassIsSliced(t *testing.T) {
 		if sent > passSends {
 			t.Errorf("turn %d: %d sends", turn, sent)
 		}
-		if turn > 2 && !r.log.busy() {
+		if turn > 2 && !r.log.Busy() {
 			break
 		}
 	}
@@ -230,7 +225,7 @@ func TestAPassIsSliced(t *testing.T) {
 	if heard[one] != 2*passSends || heard[two] != 2*passSends || heard[one+two] != conns-2*passSends {
 		t.Errorf("heard %v", heard)
 	}
-	if n := r.server.published.Load(); n != 0 {
+	if n := r.server.throttle.InFlight(); n != 0 {
 		t.Errorf("%d bytes are on their way", n)
 	}
 }
@@ -256,7 +251,7 @@ func TestNeighbouringMessagesLeaveTogether(t *testing.T) {
 	if got := hears(t, peerB, buf); string(got) != "\x81\x013\x81\x015\x81\x016" {
 		t.Errorf("b heard %q", got)
 	}
-	if n := r.count[MessagesOut]; n != 6 {
+	if n := r.counts.MessagesOut; n != 6 {
 		t.Errorf("%d messages out", n)
 	}
 }
@@ -270,7 +265,7 @@ func TestNothingIsSentBehindAClose(t *testing.T) {
 	for _, err := range []error{
 		behind.Send(frame.Binary, large),
 		r.server.Broadcast(frame.Binary, make([]byte, 1000)),
-		behind.SendAs(Kind{WhenSlow: DropOld}, frame.Text, []byte("behind")),
+		behind.SendAs(Kind{Policy: OutboxDropOld}, frame.Text, []byte("behind")),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -280,7 +275,7 @@ func TestNothingIsSentBehindAClose(t *testing.T) {
 	buf := make([]byte, readSize)
 	for owed := true; owed; {
 		r.round(t)
-		owed = r.owes(c) > 0
+		owed = r.owed(c) > 0
 		for {
 			n, err := netpoll.Read(peer, buf)
 			if err == io.EOF || n == 0 && err == nil {
@@ -296,7 +291,7 @@ func TestNothingIsSentBehindAClose(t *testing.T) {
 	if want := len(large) + 10 + len(last); len(heard) != want || !bytes.HasSuffix(heard, []byte(last)) {
 		t.Errorf("heard %d bytes to the end, %q, want %d", len(heard), heard[len(heard)-len(last):], want)
 	}
-	if n := r.count[Undelivered]; n != 2 {
+	if n := r.counts.Undelivered; n != 2 {
 		t.Errorf("%d messages are undelivered", n)
 	}
 }
@@ -305,7 +300,7 @@ func TestNothingIsSentBehindAClose(t *testing.T) {
 func TestAFullTableTakesNobody(t *testing.T) {
 	r := bare(t, Handler{}, Options{MaxConns: 1})
 	for !r.slots.Full() {
-		r.slots.Take(-1).state = stateGone
+		r.slots.Take(-1).state = stateEnded
 	}
 	for i := range r.slots.High() {
 		r.slots.Put(r.slots.At(i))
@@ -316,13 +311,13 @@ func TestAFullTableTakesNobody(t *testing.T) {
 	}
 	defer peer.Close()
 	for _, want := range []int{0, 1} {
-		r.accept(netpoll.Turn{Budget: 1})
-		if n := r.slots.Used(); n != want || !r.turn.More {
-			t.Errorf("%d connections, want %d; more wait: %v", n, want, r.turn.More)
+		r.accept(netpoll.Grant{Budget: 1})
+		if n := r.slots.Used(); n != want || !r.grants.result.More {
+			t.Errorf("%d connections, want %d; more wait: %v", n, want, r.grants.result.More)
 		}
 		r.slots.Reclaim()
 	}
-	r.turning = false // nobody asked
+	r.grants.granted = false // nobody asked
 }
 
 // What a connection holds while its handler works is given back.
@@ -335,15 +330,16 @@ func TestAnInboxDoesNotOutlastItsCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.round(t)
-		b := r.extra(c).inbox
+		b := r.sides.of(c).inbox
 		if got := <-handled; got != want {
 			t.Errorf("handled %q, want %q", got, want)
 		}
-		for b.calls.Load() > 0 { // until it has returned
+		for b.Calls() > 0 { // until it has returned
 			runtime.Gosched()
 		}
-		if r.check(c); c.extra != 0 || r.server.pool.bytes.Load() != 0 || r.server.pool.calls.Load() != 0 {
-			t.Errorf("an idle connection has an extra, %d bytes are queued", r.server.pool.bytes.Load())
+		r.check(c)
+		if left := r.server.pool.Stats(); c.side != 0 || left.Bytes != 0 || left.Calls != 0 {
+			t.Errorf("an idle connection has side %d, %+v is queued", c.side, left)
 		}
 	}
 }

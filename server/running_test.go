@@ -86,7 +86,7 @@ func startOn(t testing.TB, address string, h server.Handler, o server.Options) *
 	o.Reactors = cmp.Or(o.Reactors, 1)
 	o.Mode = cmp.Or(o.Mode, server.Inline)
 	o.StallAfter = cmp.Or(o.StallAfter, -1) // tests hold reactors, and machines may be slow
-	s, err := server.Listen(address, h, o)
+	s, err := server.Listen(strings.Split(address, ","), h, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,14 +109,24 @@ func startOn(t testing.TB, address string, h server.Handler, o server.Options) *
 func (r *running) address() string { return r.Addrs()[0].String() }
 
 // counted waits until a counter has reached n, and fails if it passes it.
-func (r *running) counted(c server.Counter, n int) {
+func (r *running) counted(c string, n int) {
 	r.t.Helper()
-	eventually(r.t, fmt.Sprintf("%v is %d, not %d", c, n, r.Stats().Count(c)), func() bool {
-		return r.Stats().Count(c) >= uint64(n)
+	eventually(r.t, fmt.Sprintf("%v is %d, not %d", c, n, count(r.Stats(), c)), func() bool {
+		return count(r.Stats(), c) >= uint64(n)
 	})
-	if got := r.Stats().Count(c); got != uint64(n) {
+	if got := count(r.Stats(), c); got != uint64(n) {
 		r.t.Errorf("%v is %d, want %d", c, got, n)
 	}
+}
+
+// count returns a counter by its name.
+func count(s server.Stats, name string) uint64 {
+	for n, v := range s.All() {
+		if n == name {
+			return v
+		}
+	}
+	panic("no counter " + name)
 }
 
 // logbook is a slog.Handler that keeps its lines.

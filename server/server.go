@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,11 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/fanout"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
+	"github.com/seed-134acfd0/lull/server/internal/inbox"
+	"github.com/seed-134acfd0/lull/server/internal/outbox"
 )
 
-// Server accepts connections and serves them. Listen makes one, Run runs it;
-// its other methods may be called from any goroutine between the two and
-// after.
+// Server accepts connections and serves them. Listen makes one, Run runs it; its
+// other methods may be called from any goroutine between the two and after.
 type Server struct {
 	// constant after Listen
 	handler   Handler
@@ -28,36 +30,33 @@ type Server struct {
 	listeners []netpoll.Listener
 	reactors  []*reactor
 	acceptor  *netpoll.Acceptor
-	pool      *pool // nil if handlers run on the reactors
 	threads   *netpoll.Threads
 	clock     netpoll.Clock
-	journal   *journal
-	bound     owed // of one connection
-	brake     brake
-	endings   endings
+	bound     outbox.Size // of one connection's messages
+	high, low outbox.Size // its watermarks
 
-	// atomic
-	open      atomic.Int64 // connections that are open
-	published atomic.Int64 // bytes of broadcasts on their way
-	refusals  atomic.Uint64
-	refused   [600]atomic.Uint64 // by HTTP status
-	rests     atomic.Uint64
-	stalls    atomic.Uint64
+	// for any goroutine
+	gate     *gate.Gate
+	pool     *inbox.Pool[*caller] // nil if handlers run on the reactors
+	throttle *fanout.Throttle
+	journal  *journal
+	endings  endings
+	values   values
+
+	refusals atomic.Uint64
+	pauses   atomic.Uint64
+	stalls   atomic.Uint64
+	stuck    atomic.Uint64
 }
 
-// Listen opens the listening sockets and checks what the server needs. address
-// is "host:port", or several of them separated by commas; port 0 is a free
-// port, an empty host all addresses.
-func Listen(address string, h Handler, o Options) (*Server, error) {
-	addresses := strings.Split(address, ",")
+// Listen opens the listening sockets and checks what the server needs. An address
+// is "host:port"; port 0 is a free port, an empty host all addresses.
+func Listen(addresses []string, h Handler, o Options) (*Server, error) {
 	o, err := o.withDefaults(len(addresses))
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
-	s.bound = owing(o.MaxOutboxMessages, o.MaxOutbox)
-	s.brake.free.L = &s.brake.mu
-	s.pool = newPool(s)
+	s := newServer(h, o)
 	if err := s.listen(addresses); err != nil {
 		s.close()
 		return nil, err
@@ -65,21 +64,35 @@ func Listen(address string, h Handler, o Options) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) listen(addresses []string) error {
+func newServer(h Handler, o Options) *Server {
+	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
+	s.bound = outbox.SizeOf(o.MaxOutboxMessages, o.MaxOutbox)
+	s.high, s.low = s.bound.Part(highPart), s.bound.Part(lowPart)
+	s.gate = gate.New(o.MaxConns, o.MaxInboxTotal/4)
+	s.throttle = fanout.NewThrottle(int64(o.MaxBroadcast), int64(o.MaxOutbox)/2, func() { s.tell(opRoom) })
+	if o.Mode != Inline {
+		limits := inbox.Limits{Messages: o.MaxInboxMessages, Bytes: o.MaxInbox, Total: int64(o.MaxInboxTotal)}
+		s.pool = inbox.NewPool(o.Workers, limits, s.hooks())
+	}
+	return s
+}
+
+func (s *Server) listen(addresses []string) (err error) {
+	if len(addresses) == 0 {
+		return errors.New("server: an address to listen on is needed")
+	}
 	keep := make([]int, 0, len(addresses))
 	for _, a := range addresses {
-		l, err := netpoll.Listen(strings.TrimSpace(a), s.options.Backlog)
+		l, err := netpoll.Listen(a, s.options.Backlog)
 		if err != nil {
 			return fmt.Errorf("server: %w", err)
 		}
 		s.listeners = append(s.listeners, l)
 		keep = append(keep, l.FD)
 	}
-	table, err := tableRoom(len(addresses))
-	if err != nil {
+	if s.slots, err = s.options.slots(len(addresses)); err != nil {
 		return err
 	}
-	s.slots = s.options.slots(table)
 	accepting := make([]netpoll.Accepting, s.options.Reactors)
 	for i := range accepting {
 		r, err := newReactor(s, i)
@@ -89,7 +102,7 @@ func (s *Server) listen(addresses []string) error {
 		s.reactors = append(s.reactors, r)
 		accepting[i] = r
 	}
-	if s.acceptor, err = netpoll.NewAcceptor(s.listeners, accepting, s.resting); err != nil {
+	if s.acceptor, err = netpoll.NewAcceptor(s.listeners, accepting, s.pausing); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	if s.threads, err = netpoll.NewThreads(s.options.Tables, s.options.Reactors, keep...); err != nil {
@@ -114,8 +127,8 @@ func (s *Server) Addrs() []netip.AddrPort {
 func (s *Server) Options() Options { return s.options }
 
 // Run serves until ctx ends. Then it stops accepting, sends every connection a
-// Close frame with 1001, waits up to Options.Grace for them to leave, and
-// returns nil. It can be called once.
+// Close frame with 1001, waits up to Options.Grace for them to leave, and returns
+// nil. It can be called once.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	go s.journal.run()
@@ -138,11 +151,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 
-	if s.options.StallAfter > 0 {
-		watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
-		defer unwatch()
-		go s.watch(watched)
-	}
+	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+	defer unwatch()
+	go s.watch(watched)
 	if err := s.acceptor.Start(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
@@ -174,13 +185,13 @@ func (s *Server) Run(ctx context.Context) error {
 // endPool waits for the calls of handlers that are left, the last of which are
 // those of Close.
 func (s *Server) endPool() {
-	if s.pool != nil && !s.pool.end(max(s.options.Grace, time.Second)) {
-		s.journal.add(slog.LevelError, "the server ends before its handlers", "running", s.pool.busy.Load(),
-			"never_called", s.pool.calls.Load()-s.pool.busy.Load())
+	if s.pool != nil && !s.pool.End(max(s.options.Grace, time.Second)) {
+		left := s.pool.Stats()
+		s.journal.add(slog.LevelError, "the server ends before its handlers", "running", left.Busy, "waiting", left.Calls-int64(left.Busy))
 	}
 }
 
-// tell posts an op to all reactors. Those that have ended do not mind.
+// tell posts an op to all reactors. Those that have ended do not need it.
 func (s *Server) tell(kind opKind) {
 	for _, r := range s.reactors {
 		_ = r.mail.Force(op{kind: kind}, nil)
@@ -197,9 +208,9 @@ func (s *Server) close() {
 	}
 }
 
-// resting reports that a reactor cannot accept for now.
-func (s *Server) resting(reactor int, err error) {
-	s.rests.Add(1)
+// pausing reports that a reactor cannot accept for now.
+func (s *Server) pausing(reactor int, err error) {
+	s.pauses.Add(1)
 	advice := "free memory, or accept fewer connections"
 	switch {
 	case errors.Is(err, unix.EMFILE):
@@ -212,7 +223,7 @@ func (s *Server) resting(reactor int, err error) {
 	s.journal.add(slog.LevelError, "cannot accept, trying again", "reactor", reactor, "error", err, "do", advice)
 }
 
-// panicked counts and logs a handler's panic.
+// panicked logs a handler's panic.
 func (s *Server) panicked(p any) {
 	s.journal.add(slog.LevelError, "handler panicked", "panic", p, "stack", string(debug.Stack()))
 }

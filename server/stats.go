@@ -3,199 +3,241 @@ package server
 import (
 	"errors"
 	"io"
+	"iter"
+	"reflect"
 	"sync"
-	"sync/atomic"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server/internal/histogram"
 )
 
-// Counter names something that a server counts.
-type Counter int
+// Counts is what a server has counted since Listen.
+type Counts struct {
+	Accepted uint64 `name:"accepted"` // sockets accepted
+	Opened   uint64 `name:"opened"`   // handshakes answered with 101
+	Rejected uint64 `name:"rejected"` // handshakes answered with an HTTP error
+	Aborted  uint64 `name:"aborted"`  // sockets that ended before their request was answered
+	Evicted  uint64 `name:"evicted"`  // of these and of closing ones, cut off because every slot was taken
 
-// What is counted, since Listen.
-const (
-	Accepted          Counter = iota // sockets accepted
-	Opened                           // handshakes answered with 101
-	Refused                          // handshakes answered with an HTTP error
-	Aborted                          // sockets that ended before their request did
-	ClosedClean                      // closing handshakes completed
-	ClosedGone                       // peers that left without a Close frame, or reset
-	ClosedBreach                     // breaches of the protocol, closed with 1002
-	ClosedUTF8                       // text that was not UTF-8, closed with 1007
-	ClosedTooBig                     // messages over MaxMessage, closed with 1009
-	ClosedOutbox                     // peers that did not read, closed with 1013
-	ClosedPartial                    // no memory for incomplete messages, closed with 1013
-	ClosedIdle                       // peers silent for IdleTimeout
-	ClosedQueue                      // peers that sent more than was handled, closed with 1013
-	ClosedTimeout                    // peers that did not answer our Close frame
-	ClosedPanic                      // handlers that panicked, closed with 1011
-	ClosedShutdown                   // connections cut at the server's end
-	MessagesIn                       // messages received
-	MessagesDropped                  // of these, dropped because the handler had too many before them
-	QueueBegins                      // times that a connection's handler had half of QueueMessages or QueueBytes before it
-	QueueEnds                        // times that it had at most an eighth again, or the connection closed
-	Paused                           // times that a connection was not read because its handler had too many messages
-	MessagesTaken                    // messages to be sent, each broadcast once for each connection
-	MessagesOut                      // of these, sent
-	DroppedNew                       // of these, dropped because the peer was slow
-	DroppedOld                       // of these, dropped for a newer one
-	Conflated                        // of these, dropped for a newer one of the same Kind
-	Undelivered                      // of these, owed to connections that closed
-	BroadcastMessages                // of these, broadcasts
-	BroadcastSends                   // system calls that carried them: several leave together while passes are late
-	SendsRefused                     // messages that Send did not take (ErrSlow)
-	SlowBegins                       // times that a peer became slow (Handler.Slow)
-	SlowEnds                         // times that it was so no more, or closed
-	Held                             // times that a connection was not read because it broadcast too much
-	BytesIn                          // bytes received
-	BytesOut                         // bytes sent
-	BytesUndelivered                 // bytes owed to connections when they closed
-	AcceptRests                      // times that accepting had to rest (EMFILE, ENFILE …)
-	Stalls                           // times that a reactor took longer than StallAfter for a turn
-	LinesLost                        // log lines dropped because too many came at once
-	counters
-)
+	ClosedClean          uint64 `name:"closed_clean"`           // closing handshakes completed
+	ClosedGone           uint64 `name:"closed_gone"`            // peers that left without a Close frame, or reset
+	ClosedProtocol       uint64 `name:"closed_protocol"`        // violations of the protocol, closed with 1002
+	ClosedUTF8           uint64 `name:"closed_utf8"`            // text that was not UTF-8, closed with 1007
+	ClosedTooBig         uint64 `name:"closed_too_big"`         // messages over MaxMessage, closed with 1009
+	ClosedOutbox         uint64 `name:"closed_outbox"`          // peers that did not read fast enough
+	ClosedWriteTimeout   uint64 `name:"closed_write_timeout"`   // peers that read nothing for WriteTimeout
+	ClosedPartial        uint64 `name:"closed_partial"`         // no memory for incomplete messages, closed with 1013
+	ClosedMessageTimeout uint64 `name:"closed_message_timeout"` // messages not complete in MessageTimeout, closed with 1008
+	ClosedIdle           uint64 `name:"closed_idle"`            // peers silent for IdleTimeout
+	ClosedInbox          uint64 `name:"closed_inbox"`           // peers that sent more than was handled, closed with 1013
+	ClosedCloseTimeout   uint64 `name:"closed_close_timeout"`   // peers that did not answer our Close frame
+	ClosedPanic          uint64 `name:"closed_panic"`           // handlers that panicked, closed with 1011
+	ClosedShutdown       uint64 `name:"closed_shutdown"`        // connections cut off at the server's end
 
-var counterNames = [counters]string{
-	"accepted", "opened", "refused", "aborted",
-	"closed_clean", "closed_gone", "closed_breach", "closed_utf8", "closed_too_big", "closed_outbox",
-	"closed_partial", "closed_idle", "closed_queue", "closed_timeout", "closed_panic", "closed_shutdown",
-	"messages_in", "messages_dropped", "queue_begins", "queue_ends", "paused",
-	"messages_taken", "messages_out", "dropped_new", "dropped_old", "conflated", "undelivered", "broadcast_messages", "broadcast_sends",
-	"sends_refused", "slow_begins", "slow_ends", "held",
-	"bytes_in", "bytes_out", "bytes_undelivered",
-	"accept_rests", "stalls", "lines_lost",
+	MessagesIn        uint64 `name:"messages_in"`        // messages received
+	MessagesDropped   uint64 `name:"messages_dropped"`   // of these, dropped because the inbox was full
+	MessagesDiscarded uint64 `name:"messages_discarded"` // of these, not handled because their connection had ended
+	InboxHigh         uint64 `name:"inbox_high"`         // times that an inbox became half full
+	InboxLow          uint64 `name:"inbox_low"`          // times that it was at most an eighth full again
+	ReadPauses        uint64 `name:"read_pauses"`        // times that a connection was not read because its inbox was full
+	ReadBlocks        uint64 `name:"read_blocks"`        // times that it was not read because its peer did not take the answers
+	Throttled         uint64 `name:"throttled"`          // times that it was not read because too much was broadcast, or queued in all
+
+	MessagesAccepted  uint64 `name:"messages_accepted"`  // messages to be sent, a broadcast once for each connection
+	MessagesOut       uint64 `name:"messages_out"`       // of these, sent
+	DroppedNew        uint64 `name:"dropped_new"`        // of these, dropped because the outbox was full
+	DroppedOld        uint64 `name:"dropped_old"`        // of these, dropped for a newer one
+	Conflated         uint64 `name:"conflated"`          // of these, replaced by a newer one of the same Kind
+	Undelivered       uint64 `name:"undelivered"`        // of these, not sent when their connection ended
+	BroadcastMessages uint64 `name:"broadcast_messages"` // of these, broadcasts
+	BroadcastSends    uint64 `name:"broadcast_sends"`    // system calls for broadcasts; one carries several when passes are late
+	SendsRefused      uint64 `name:"sends_refused"`      // messages that Send did not accept (ErrBackpressure)
+	OutboxHigh        uint64 `name:"outbox_high"`        // times that a peer became slow (Handler.Backpressure)
+	OutboxLow         uint64 `name:"outbox_low"`         // times that it was slow no more, or ended
+
+	BytesIn          uint64 `name:"bytes_in"`          // bytes received
+	BytesOut         uint64 `name:"bytes_out"`         // bytes sent
+	BytesUndelivered uint64 `name:"bytes_undelivered"` // bytes in outboxes when their connections ended
+
+	AcceptPauses uint64 `name:"accept_pauses"`  // times that accepting had to pause (EMFILE, ENFILE …)
+	Stalls       uint64 `name:"stalls"`         // times that a reactor took longer than StallAfter for a turn
+	CallsStuck   uint64 `name:"calls_stuck"`    // times that handlers began to take longer than CallTimeout
+	LogLinesLost uint64 `name:"log_lines_lost"` // log lines dropped because too many came at once
 }
 
-func (c Counter) String() string { return counterNames[c] }
-
-// Counters lists all counters.
-func Counters() []Counter {
-	all := make([]Counter, counters)
-	for i := range all {
-		all[i] = Counter(i)
+// All iterates over the names and values of all counters. The names are in snake
+// case and stable.
+func (c Counts) All() iter.Seq2[string, uint64] {
+	return func(yield func(string, uint64) bool) {
+		v := reflect.ValueOf(c)
+		for i := range v.NumField() {
+			if !yield(v.Type().Field(i).Tag.Get("name"), v.Field(i).Uint()) {
+				return
+			}
+		}
 	}
-	return all
 }
 
-type counts [counters]uint64
+// add adds the counts of a reactor.
+func (c *Counts) add(part *Counts) {
+	sum, other := reflect.ValueOf(c).Elem(), reflect.ValueOf(part).Elem()
+	for i := range sum.NumField() {
+		sum.Field(i).SetUint(sum.Field(i).Uint() + other.Field(i).Uint())
+	}
+}
 
-// Stats is what a server has counted. Reactors bring their part up to date
-// whenever they rest, and under load at least in each tick of 250 ms.
+// closed returns the counter for the cause of an open connection's end.
+func (c *Counts) closed(cause error) *uint64 {
+	switch cause {
+	case nil:
+		return &c.ClosedClean
+	case io.EOF:
+		return &c.ClosedGone
+	case ErrIdle:
+		return &c.ClosedIdle
+	case ErrInbox:
+		return &c.ClosedInbox
+	case ErrOutbox:
+		return &c.ClosedOutbox
+	case ErrWriteTimeout:
+		return &c.ClosedWriteTimeout
+	case ErrPartial:
+		return &c.ClosedPartial
+	case ErrMessageTimeout:
+		return &c.ClosedMessageTimeout
+	case ErrCloseTimeout:
+		return &c.ClosedCloseTimeout
+	case ErrPanic:
+		return &c.ClosedPanic
+	case ErrShutdown:
+		return &c.ClosedShutdown
+	}
+	var violation *frame.Error
+	if !errors.As(cause, &violation) {
+		return &c.ClosedGone
+	}
+	switch violation.Code {
+	case frame.InvalidPayload:
+		return &c.ClosedUTF8
+	case frame.MessageTooBig:
+		return &c.ClosedTooBig
+	}
+	return &c.ClosedProtocol
+}
+
+// Stats is what a server has now and what it has counted. Reactors bring their
+// part up to date whenever they rest, and under load in each tick of 250 ms at
+// least.
 type Stats struct {
-	Open      int64 // connections that are open now
-	Published int64 // bytes of broadcasts on their way, of at most Options.MaxPublished
-	Owed      int64 // bytes that peers have not taken, of at most Options.MaxOwed
-	Queued    int64 // bytes of messages that handlers have yet to hear
-	Calls     int64 // calls that handlers have yet to get or to return from
-	Busy      int   // handlers that run now, of at most Options.Workers
-	Waiting   int   // connections that wait for a worker
+	Counts
 
-	RefusedBy map[int]uint64 // handshakes refused, by HTTP status
+	Open       int64 // connections that are open, of at most Options.MaxConns
+	Sockets    int   // sockets, those included whose handshake is not complete or that are closing
+	SocketsMax int   // sockets that the server has room for
+
+	Outbox    int64 // bytes that peers have not taken, of at most Options.MaxOutboxTotal
+	Inbox     int64 // bytes that wait for handlers, of at most Options.MaxInboxTotal
+	Partial   int64 // bytes of incomplete messages, of at most Options.MaxPartial
+	Broadcast int64 // bytes of broadcasts on their way, of at most Options.MaxBroadcast
+
+	Calls   int64 // calls of handlers that wait or run
+	Busy    int   // handlers that run, of at most Options.Workers
+	Stuck   int   // of these, handlers that have run for longer than Options.CallTimeout
+	Waiting int   // connections that wait for a worker
+
+	RejectedBy map[int]uint64 // handshakes rejected, by HTTP status
 
 	// In microseconds.
-	TurnTime   Histogram // what reactors took for a turn
-	PassTime   Histogram // what reactors took to send a broadcast to all of theirs
-	WaitTime   Histogram // how long connections waited for a worker
-	HandleTime Histogram // what handlers took, on workers
-
-	counts counts
+	TurnTime Histogram // what reactors took for a turn of their loop
+	PassTime Histogram // what reactors took to send a broadcast to all of theirs
+	WaitTime Histogram // how long connections waited for a worker
+	CallTime Histogram // what handlers took, on workers
 }
 
-// Count returns one counter.
-func (s Stats) Count(c Counter) uint64 { return s.counts[c] }
+// Histogram counts values by their size: bucket i those below 2^i that are not
+// below 2^(i-1), the last bucket all larger ones too.
+type Histogram struct {
+	Buckets [histogram.Buckets]uint64
+	Sum     uint64
+}
+
+// Count is how many values there are.
+func (h *Histogram) Count() (n uint64) {
+	for _, b := range h.Buckets {
+		n += b
+	}
+	return n
+}
+
+func (h *Histogram) add(v uint64) {
+	h.Buckets[histogram.Bucket(v)]++
+	h.Sum += v
+}
+
+func (h *Histogram) merge(other *Histogram) {
+	for i, n := range other.Buckets {
+		h.Buckets[i] += n
+	}
+	h.Sum += other.Sum
+}
 
 // Stats returns the sum over all reactors. Any goroutine may call it.
 func (s *Server) Stats() Stats {
-	stats := Stats{Open: s.open.Load(), Published: s.published.Load(), RefusedBy: map[int]uint64{}}
-	if p := s.pool; p != nil {
-		stats.Queued, stats.Calls = p.bytes.Load(), p.calls.Load()
-		stats.Busy, stats.Waiting = int(p.busy.Load()), int(p.waiting.Load())
-		p.waitTime.addTo(&stats.WaitTime)
-		p.handleTime.addTo(&stats.HandleTime)
-		stats.counts[QueueEnds] += p.ends.Load()
-	}
-	for i := range s.refused {
-		if n := s.refused[i].Load(); n > 0 {
-			stats.RefusedBy[i] = n
-		}
+	stats := Stats{
+		Open: s.gate.Open(), SocketsMax: s.slots * len(s.reactors),
+		Broadcast: s.throttle.InFlight(), RejectedBy: s.gate.Rejected(),
 	}
 	for _, r := range s.reactors {
-		r.public.turnTime.addTo(&stats.TurnTime)
-		r.public.passTime.addTo(&stats.PassTime)
-		r.public.mu.Lock()
-		stats.Owed += int64(r.public.owing)
-		for i := range stats.counts {
-			stats.counts[i] += r.public.counts[i]
-		}
-		r.public.mu.Unlock()
+		stats.Sockets += int(r.public.used.Load())
+		r.public.turnTime.AddTo(&stats.TurnTime.Buckets, &stats.TurnTime.Sum)
+		r.public.passTime.AddTo(&stats.PassTime.Buckets, &stats.PassTime.Sum)
+		r.public.stats.addTo(&stats)
 	}
-	stats.counts[AcceptRests] += s.rests.Load()
-	stats.counts[Stalls] += s.stalls.Load()
-	stats.counts[SendsRefused] += s.refusals.Load()
-	stats.counts[LinesLost] += s.journal.lost.Load()
+	if p := s.pool; p != nil {
+		now := p.Stats()
+		stats.Inbox, stats.Calls, stats.Busy, stats.Waiting = now.Bytes, now.Calls, now.Busy, now.Waiting
+		stats.InboxHigh, stats.InboxLow = now.Highs, now.Lows
+		stats.MessagesDiscarded += now.Discarded
+		stats.Stuck = s.late()
+		p.WaitTime.AddTo(&stats.WaitTime.Buckets, &stats.WaitTime.Sum)
+		p.CallTime.AddTo(&stats.CallTime.Buckets, &stats.CallTime.Sum)
+	}
+	stats.AcceptPauses += s.pauses.Load()
+	stats.Stalls += s.stalls.Load()
+	stats.CallsStuck += s.stuck.Load()
+	stats.SendsRefused += s.refusals.Load()
+	stats.LogLinesLost += s.journal.lost.Load()
 	return stats
 }
 
-// published is the part of a reactor that others read.
-type published struct {
-	used atomic.Int64  // slots
-	turn atomic.Uint64 // odd while a turn is taken
-
-	turnTime, passTime histogram
-	census             atomic.Pointer[Census]
-
-	mu     sync.Mutex // so that what belongs together is seen together
-	counts counts     // guarded by mu
-	owing  int        // guarded by mu
+// sharedStats is a reactor's part of the Stats.
+type sharedStats struct {
+	mu      sync.Mutex // so that what belongs together is seen together
+	counts  Counts     // guarded by mu
+	owing   int        // guarded by mu
+	partial int        // guarded by mu
 }
 
-// publish lets others see the counts. While somebody looks at them the reactor
-// does not wait, unless it is about to rest for long.
+func (s *sharedStats) addTo(sum *Stats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum.Outbox += int64(s.owing)
+	sum.Partial += int64(s.partial)
+	sum.Counts.add(&s.counts)
+}
+
+// publish lets others see what the reactor has counted. While somebody looks the
+// reactor does not wait, unless it is about to rest for long.
 func (r *reactor) publish() {
-	p := &r.public
-	p.used.Store(int64(r.slots.Used()))
-	if !p.mu.TryLock() {
+	r.public.used.Store(int64(r.slots.Used()))
+	s := &r.public.stats
+	if !s.mu.TryLock() {
 		if r.slots.Used() > 0 {
 			return
 		}
-		p.mu.Lock()
+		s.mu.Lock()
 	}
-	p.counts, p.owing = r.count, r.owing
-	p.mu.Unlock()
-}
-
-// closeCounter finds the counter for the cause of a connection's end.
-func closeCounter(cause error) Counter {
-	switch cause {
-	case nil:
-		return ClosedClean
-	case io.EOF:
-		return ClosedGone
-	case ErrIdle:
-		return ClosedIdle
-	case ErrQueue:
-		return ClosedQueue
-	case ErrOutbox:
-		return ClosedOutbox
-	case ErrPartial:
-		return ClosedPartial
-	case ErrCloseTimeout:
-		return ClosedTimeout
-	case ErrPanic:
-		return ClosedPanic
-	case ErrShutdown:
-		return ClosedShutdown
-	}
-	var breach *frame.Error
-	if !errors.As(cause, &breach) {
-		return ClosedGone
-	}
-	switch breach.Code {
-	case frame.InvalidPayload:
-		return ClosedUTF8
-	case frame.MessageTooBig:
-		return ClosedTooBig
-	}
-	return ClosedBreach
+	s.counts, s.owing = r.counts, r.owing
+	s.partial = r.sides.held[accountPartial] + r.sides.held[accountRequest]
+	s.mu.Unlock()
 }

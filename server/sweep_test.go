@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func TestLimitsAreTicks(t *testing.T) {
 		want limits
 	}{
 		{"long timeouts", Options{Reactors: 1, HandshakeTimeout: 400 * time.Second, IdleTimeout: time.Hour, CloseTimeout: 300 * time.Second, MaxPartial: 100},
-			limits{handshake: 1600, idle: 14400, ping: 7200, close: 1200, lap: 20, partial: 100}},
+			limits{handshake: 1600, idle: 14400, ping: 7200, close: 1200, lap: 20, partial: 100, requests: 12}},
 		{"the shortest decides the lap", Options{Reactors: 1, HandshakeTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second},
 			limits{handshake: 40, idle: 2400, ping: 1200, close: 20, lap: 5}},
 		{"even a ping", Options{Reactors: 1, HandshakeTimeout: time.Minute, IdleTimeout: 8 * time.Second, CloseTimeout: time.Minute},
@@ -30,7 +31,7 @@ func TestLimitsAreTicks(t *testing.T) {
 			limits{handshake: 2, idle: 3, ping: 2, close: 1, lap: 1}},
 		{"none", Options{Reactors: 1, HandshakeTimeout: -1, IdleTimeout: -time.Hour, CloseTimeout: -1}, limits{lap: 20}},
 		{"reactors share what incomplete messages may hold", Options{Reactors: 4, HandshakeTimeout: -1, IdleTimeout: -1, CloseTimeout: -1, MaxPartial: 400},
-			limits{lap: 20, partial: 100}},
+			limits{lap: 20, partial: 100, requests: 12}},
 	}
 	for _, row := range rows {
 		if got := newLimits(&row.o); got != row.want {
@@ -50,14 +51,19 @@ func TestASweepSeesEverySlotInALap(t *testing.T) {
 					for range high { // which are given up when they are seen
 						r.slots.Take(-1).state = stateLinger
 					}
-					r.sweep() // no time has passed
+					r.look() // no time has passed
 					if n := r.slots.Used(); n != high {
 						t.Errorf("%d of %d slots are used before the first tick", n, high)
 					}
 					for passed := netpoll.Tick(0); passed < lap; passed += passing {
 						before := r.slots.Used()
 						r.tick += passing
-						r.sweep()
+						for r.look(); r.sweep.due > 0; r.look() {
+							writes := before
+							if before = r.slots.Used(); writes-before > pingsMax {
+								t.Errorf("%d connections are closed in a turn", writes-before)
+							}
+						}
 						share := (high*int(passing) + int(lap) - 1) / int(lap)
 						if seen := before - r.slots.Used(); seen > share {
 							t.Errorf("%d slots are seen in %d ticks of %d", seen, passing, lap)
@@ -83,10 +89,10 @@ func TestTimeouts(t *testing.T) {
 		hears  string // the beginning of what the peer hears
 		want   state
 	}{
-		{"a fresh connection", stateHead, 0, 0, l, "", stateHead},
-		{"a head just in time", stateHead, 39, 0, l, "", stateHead},
-		{"a late head", stateHead, 40, 0, l, "HTTP/1.1 408 ", stateLinger},
-		{"a head without a limit", stateHead, 1 << 31, 0, limits{}, "", stateHead},
+		{"a fresh connection", stateRequest, 0, 0, l, "", stateRequest},
+		{"a head just in time", stateRequest, 39, 0, l, "", stateRequest},
+		{"a late head", stateRequest, 40, 0, l, "HTTP/1.1 408 ", stateRejected},
+		{"a head without a limit", stateRequest, 1 << 31, 0, limits{}, "", stateRequest},
 		{"heard of just now", stateOpen, 0, 0, l, "", stateOpen},
 		{"not silent enough for a ping", stateOpen, 99, 0, l, "", stateOpen},
 		{"silent", stateOpen, 100, 0, l, "\x89\x00", stateOpen},
@@ -95,10 +101,10 @@ func TestTimeouts(t *testing.T) {
 		{"silent for too long at once", stateOpen, 1000, 0, l, "\x88\x2a\x03\xe9", stateLinger},
 		{"silence without a limit", stateOpen, 1 << 31, 0, limits{}, "", stateOpen},
 		{"no answer yet", stateClosing, 19, 0, l, "", stateClosing},
-		{"no answer", stateClosing, 20, 0, l, "", stateGone},
+		{"no answer", stateClosing, 20, 0, l, "", stateEnded},
 		{"no answer without a limit", stateClosing, 1 << 31, 0, limits{}, "", stateClosing},
 		{"not gone yet", stateLinger, 19, 0, l, "", stateLinger},
-		{"not gone", stateLinger, 20, 0, l, "", stateGone},
+		{"not gone", stateLinger, 20, 0, l, "", stateEnded},
 		{"not gone without a limit", stateLinger, 1 << 31, 0, limits{}, "", stateLinger},
 	}
 	for _, row := range rows {
@@ -111,11 +117,12 @@ func TestTimeouts(t *testing.T) {
 				c.flags |= row.flags
 				r.tick = now
 				r.check(c)
+				r.settle()
 				if c.state != row.want {
 					t.Errorf("state %d, want %d", c.state, row.want)
 				}
 				buf := make([]byte, 1000)
-				if row.want == stateGone || row.want == stateLinger && row.hears == "" {
+				if row.want == stateEnded || row.want == stateLinger && row.hears == "" {
 					return
 				}
 				heard := string(hears(t, peer, buf))
@@ -144,7 +151,7 @@ func TestWhatAPeerSendsKeepsItOpen(t *testing.T) {
 			c, peer := r.join(t, stateOpen)
 			for range 10 {
 				r.tick += 150
-				r.sweep()
+				r.look()
 				if c.flags&flagPinged == 0 {
 					t.Fatal("not pinged")
 				}
@@ -165,35 +172,124 @@ func TestWhatAPeerSendsKeepsItOpen(t *testing.T) {
 }
 
 func TestEveryCauseHasItsCounter(t *testing.T) {
+	var n Counts
 	rows := []struct {
 		cause error
-		want  Counter
+		want  *uint64
 	}{
-		{nil, ClosedClean},
-		{ErrIdle, ClosedIdle},
-		{ErrOutbox, ClosedOutbox},
-		{ErrPartial, ClosedPartial},
-		{ErrQueue, ClosedQueue},
-		{ErrCloseTimeout, ClosedTimeout},
-		{ErrPanic, ClosedPanic},
-		{ErrShutdown, ClosedShutdown},
-		{frame.ErrTooBig, ClosedTooBig},
-		{frame.ErrUTF8, ClosedUTF8},
-		{frame.ErrCloseReason, ClosedUTF8},
-		{frame.ErrCloseCode, ClosedBreach},
-		{frame.ErrNotMinimal, ClosedBreach},
-		{errors.New("a socket's"), ClosedGone},
+		{nil, &n.ClosedClean},
+		{ErrIdle, &n.ClosedIdle},
+		{ErrOutbox, &n.ClosedOutbox},
+		{ErrWriteTimeout, &n.ClosedWriteTimeout},
+		{ErrPartial, &n.ClosedPartial},
+		{ErrMessageTimeout, &n.ClosedMessageTimeout},
+		{ErrInbox, &n.ClosedInbox},
+		{ErrCloseTimeout, &n.ClosedCloseTimeout},
+		{ErrPanic, &n.ClosedPanic},
+		{ErrShutdown, &n.ClosedShutdown},
+		{frame.ErrTooBig, &n.ClosedTooBig},
+		{frame.ErrUTF8, &n.ClosedUTF8},
+		{frame.ErrCloseReason, &n.ClosedUTF8},
+		{frame.ErrCloseCode, &n.ClosedProtocol},
+		{frame.ErrNotMinimal, &n.ClosedProtocol},
+		{errors.New("a socket's"), &n.ClosedGone},
 	}
 	for _, row := range rows {
-		if got := closeCounter(row.cause); got != row.want {
-			t.Errorf("%v counts as %v, want %v", row.cause, got, row.want)
+		before := *row.want
+		if *n.closed(row.cause)++; *row.want != before+1 {
+			t.Errorf("%v has another counter", row.cause)
 		}
 	}
 	names := map[string]bool{}
-	for _, c := range Counters() {
-		names[c.String()] = true
+	for name := range n.All() {
+		names[name] = true
 	}
-	if len(names) != int(counters) || names[""] {
-		t.Errorf("%d counters have the names %v", counters, names)
+	if fields := reflect.TypeOf(n).NumField(); len(names) != fields || names[""] {
+		t.Errorf("%d counters have the names %v", fields, names)
+	}
+}
+
+// A process that was stopped, or a machine that was suspended, has silenced
+// nobody: of a gap between two turns little counts.
+func TestAGapInTimeIsNoSilence(t *testing.T) {
+	r := bare(t, Handler{}, Options{IdleTimeout: 2 * time.Second})
+	var now time.Duration
+	r.now = func() time.Duration { return now }
+	r.round(t)
+	var conns []*conn
+	for range 100 {
+		c, _ := r.join(t, stateOpen)
+		conns = append(conns, c)
+	}
+	now += 5 * time.Second
+	for range 100 { // several laps
+		r.round(t)
+	}
+	for i, c := range conns {
+		if c.state != stateOpen {
+			t.Fatalf("connection %d is in state %d", i, c.state)
+		}
+	}
+	for range 20 { // of a time that passes as it does, everything counts
+		now += netpoll.TickLength
+		for range 10 {
+			r.round(t)
+		}
+	}
+	for i, c := range conns {
+		if c.state == stateOpen {
+			t.Fatalf("connection %d is open after a real silence", i)
+		}
+	}
+}
+
+// What has arrived counts, though the poller has not told of it.
+func TestWhatHasArrivedIsReadBeforeSomebodyIsCalledSilent(t *testing.T) {
+	heard := 0
+	r := bare(t, Handler{Message: func(Conn, frame.Op, []byte) { heard++ }}, Options{IdleTimeout: 2 * time.Second})
+	talks, peer := r.join(t, stateOpen)
+	silent, _ := r.join(t, stateOpen)
+	if _, err := netpoll.Write(peer, frame.AppendMasked(nil, frame.Text, [4]byte{}, []byte("hello"))); err != nil {
+		t.Fatal(err)
+	}
+	r.tick += r.limits.idle
+	for range 10 {
+		r.look()
+	}
+	if talks.state != stateOpen || heard != 1 {
+		t.Errorf("who has said something is in state %d, and %d messages of it were heard", talks.state, heard)
+	}
+	if silent.state == stateOpen {
+		t.Error("who was silent is open")
+	}
+}
+
+// However many are due at once, a turn writes few pings.
+func TestPingsThatAreDueAtOnceTakeManyTurns(t *testing.T) {
+	const conns = 500
+	r := bare(t, Handler{}, Options{IdleTimeout: 2 * time.Second})
+	var now time.Duration
+	r.now = func() time.Duration { return now }
+	r.round(t)
+	for range conns {
+		r.join(t, stateOpen)
+	}
+	now += time.Second // half of the idle time, for all at once
+	pings, turns := 0, 0
+	for pings < conns {
+		before := r.counts.BytesOut
+		now += netpoll.TickLength / 100
+		r.round(t)
+		n := int(r.counts.BytesOut-before) / 2
+		if n > pingsMax {
+			t.Fatalf("%d pings in a turn", n)
+		}
+		pings += n
+		if turns++; turns > 100*conns {
+			t.Fatalf("%d pings in %d turns", pings, turns)
+		}
+	}
+	if turns < conns/pingsMax {
+		t.Errorf("%d pings took %d turns", pings, turns)
 	}
 }

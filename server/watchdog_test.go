@@ -44,7 +44,7 @@ func TestAStallIsNamed(t *testing.T) {
 					}
 					return false
 				})
-				if s.Stats().Count(server.Stalls) == 0 {
+				if count(s.Stats(), "stalls") == 0 {
 					t.Error("the stall is not counted")
 				}
 				unblock()

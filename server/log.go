@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -82,15 +81,15 @@ func (j *journal) summarize(alike map[string]int) {
 	}
 }
 
-// close writes what is waiting. What a handler that still runs adds later is
-// lost.
+// closeTimeout is how long the end waits for the log. A pipe that nobody reads
+// must not hold it up.
+const closeTimeout = time.Second
+
+// close writes what is waiting. Lines that are added later are lost.
 func (j *journal) close() {
 	close(j.ended)
-	<-j.written
-}
-
-// warn logs something about c.
-func (r *reactor) warn(c *conn, msg string, args ...any) {
-	id := fmt.Sprintf("%#x", r.conn(c).id)
-	r.server.journal.add(slog.LevelWarn, msg, append(args, "conn", id)...)
+	select {
+	case <-j.written:
+	case <-time.After(closeTimeout):
+	}
 }

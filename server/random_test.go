@@ -1,0 +1,692 @@
+package server
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/inbox"
+)
+
+// The random test takes the turns of a real reactor, while clients over
+// socketpairs do what clients do, system calls fail, and time jumps. Every
+// message says whose it is in every byte, so that nothing of one connection can
+// be taken for another's.
+
+// world is a reactor, its clients, and what is known about them.
+type world struct {
+	t        testing.TB
+	seed     uint64
+	rng      *rand.Rand
+	r        *reactor
+	s        *Server
+	now      time.Duration
+	faults   float64 // probability that a system call fails
+	pace     int     // how much time passes at a time, in milliseconds
+	steps    int
+	lives    []*life        // all that ever were
+	clients  []*life        // that are connected, from the client's side
+	byConn   map[Conn]*life // that Upgrade has accepted
+	sent     uint32         // broadcasts
+	handled  int            // messages
+	injected map[unix.Errno]int
+}
+
+// life is a connection, as its client and its handler see it.
+type life struct {
+	tag  uint64
+	fd   int // the client's socket
+	conn Conn
+
+	// client to server
+	wire    []byte // written to the socket as it takes it
+	open    bool   // a message is incomplete
+	opcode  frame.Op
+	body    []byte
+	wrote   uint32 // messages
+	heard   uint32 // messages that the handler was called for
+	mayLose bool   // by InboxDrop
+
+	// server to client
+	input  []byte
+	shaken bool
+	stream frame.Stream
+	direct uint32 // messages that were accepted for it
+	gotten uint32 // the number of the last direct message, from 1
+	cast   uint32 // the number of the last broadcast, from 1
+
+	accepted bool // by Upgrade
+	opened   int
+	closed   int
+	high     bool
+}
+
+// A message: whose it is, its number, its kind, and a filler that says whose it
+// is again.
+//
+//	0    4       8      9
+//	│tag │number │kind  │filler …
+func spell(tag uint64, number uint32, kind byte, size int) []byte {
+	b := make([]byte, max(size, 9))
+	binary.BigEndian.PutUint32(b, uint32(tag))
+	binary.BigEndian.PutUint32(b[4:], number)
+	b[8] = kind
+	for i := 9; i < len(b); i++ {
+		b[i] = byte(tag)*31 + byte(number)*7 + byte(i)
+	}
+	return b
+}
+
+// check returns the number and kind of a message that must be tag's.
+func (w *world) check(tag uint64, b []byte) (number uint32, kind byte) {
+	if len(b) < 9 || uint64(binary.BigEndian.Uint32(b)) != tag {
+		w.fail("connection %d got a message of another: %x", tag, b[:min(len(b), 16)])
+	}
+	number, kind = binary.BigEndian.Uint32(b[4:]), b[8]
+	want := spell(tag, number, kind, len(b))
+	for i := range b {
+		if b[i] != want[i] {
+			w.fail("byte %d of message %d of connection %d is %d, want %d", i, number, tag, b[i], want[i])
+		}
+	}
+	return number, kind
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.t.Helper()
+	w.t.Fatalf("seed %d, step %d: %s", w.seed, w.steps, fmt.Sprintf(format, args...))
+}
+
+// What a client's message asks of its handler.
+const (
+	kindSilent = iota
+	kindEcho
+	kindEchoThrice
+	kindBroadcast
+	kindClose
+	kindPanic
+	kindForward
+	kinds
+)
+
+// everybody is the tag of broadcasts.
+const everybody = 0xffff
+
+func (w *world) handler() Handler {
+	return Handler{
+		Upgrade: func(r *Request) error {
+			var tag uint64
+			if _, err := fmt.Sscanf(r.Target(), "/%d", &tag); err != nil {
+				return &Reject{Status: 404, Reason: "no such path"}
+			}
+			switch w.rng.IntN(20) {
+			case 0:
+				return &Reject{Status: 403, Reason: "not you"}
+			case 1:
+				panic("in Upgrade")
+			}
+			r.Tag = tag
+			r.Policy = OutboxPolicy(w.rng.IntN(5))
+			if w.rng.IntN(3) == 0 {
+				r.Value = tag
+			}
+			w.lives[tag].accepted = true
+			return nil
+		},
+		Open: func(c Conn) {
+			l := w.life(c)
+			if l.opened++; l.opened > 1 || l.closed > 0 {
+				w.fail("connection %d was opened %d times", l.tag, l.opened)
+			}
+			if v := c.Value(); v != nil && v != l.tag {
+				w.fail("connection %d has the value %v", l.tag, v)
+			}
+			l.conn = c
+			if w.rng.IntN(4) == 0 {
+				w.send(l)
+			}
+		},
+		Message: func(c Conn, op frame.Op, data []byte) {
+			l := w.life(c)
+			number, kind := w.check(l.tag, data)
+			if l.opened != 1 || l.closed > 0 {
+				w.fail("connection %d: a message while it is not open", l.tag)
+			}
+			if number < l.heard || number > l.heard && !l.mayLose {
+				w.fail("connection %d: message %d comes after %d", l.tag, number, l.heard)
+			}
+			l.heard = number + 1
+			w.handled++
+			switch kind {
+			case kindEcho:
+				w.send(l)
+			case kindEchoThrice:
+				for range 3 {
+					w.send(l)
+				}
+			case kindBroadcast:
+				w.broadcast(&c)
+			case kindClose:
+				_ = c.Close(frame.NormalClosure, "as asked")
+			case kindPanic:
+				panic("in Message")
+			case kindForward:
+				if o := w.anyOpen(); o != nil {
+					w.send(o)
+				}
+			}
+		},
+		Backpressure: func(c Conn, high bool) {
+			l := w.life(c)
+			if l.high == high || l.closed > 0 {
+				w.fail("connection %d: Backpressure(%v) twice, or after Close", l.tag, high)
+			}
+			l.high = high
+		},
+		Close: func(c Conn, code frame.Code, cause error) {
+			l := w.life(c)
+			if l.closed++; l.closed > 1 {
+				w.fail("connection %d was closed %d times", l.tag, l.closed)
+			}
+			if c.Send(frame.Text, []byte("late")) != ErrClosed {
+				w.fail("connection %d takes a message after Close", l.tag)
+			}
+			if w.rng.IntN(8) == 0 {
+				panic("in Close")
+			}
+		},
+	}
+}
+
+// life finds a connection by its tag, and sees that the handle is always the
+// same.
+func (w *world) life(c Conn) *life {
+	l := w.lives[c.Tag()]
+	if known, ok := w.byConn[c]; ok && known != l {
+		w.fail("a handle names connection %d and %d", known.tag, l.tag)
+	}
+	w.byConn[c] = l
+	if !l.accepted {
+		w.fail("connection %d was not accepted", l.tag)
+	}
+	return l
+}
+
+func (w *world) anyOpen() *life {
+	if len(w.clients) == 0 {
+		return nil
+	}
+	if l := w.clients[w.rng.IntN(len(w.clients))]; l.opened == 1 && l.closed == 0 {
+		return l
+	}
+	return nil
+}
+
+// send sends a connection its next direct message.
+func (w *world) send(l *life) {
+	err := l.conn.SendAs(Kind{ID: w.rng.Uint32N(3), Policy: OutboxPolicy(w.rng.IntN(5))}, frame.Binary,
+		spell(l.tag, l.direct+1, 'd', w.rng.IntN(1500)))
+	switch err {
+	case nil:
+		l.direct++
+	case ErrBackpressure, ErrClosed:
+	default:
+		w.fail("Send: %v", err)
+	}
+}
+
+func (w *world) broadcast(from *Conn) {
+	data := spell(everybody, w.sent+1, 'b', w.rng.IntN(800))
+	err := error(nil)
+	switch {
+	// On a worker Conn.Broadcast waits, which nobody but this goroutine could end.
+	case from != nil && w.s.pool == nil:
+		err = from.Broadcast(frame.Binary, data)
+	default:
+		err = w.s.BroadcastAs(Kind{Policy: OutboxPolicy(w.rng.IntN(5))}, frame.Binary, data, nil)
+	}
+	if err == nil {
+		w.sent++
+	} else if err != ErrBackpressure {
+		w.fail("Broadcast: %v", err)
+	}
+}
+
+// newWorld makes a reactor with bounds that are easily reached.
+func newWorld(t testing.TB, seed uint64) *world {
+	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), byConn: map[Conn]*life{}, injected: map[unix.Errno]int{}}
+	pick := func(n ...int) int { return n[w.rng.IntN(len(n))] }
+	o := Options{
+		Reactors: 1, Tables: netpoll.Shared, MaxConns: pick(3, 6, 12),
+		Mode:       Mode(pick(int(Inline), int(Inline), int(Workers))),
+		MaxMessage: int64(pick(1000, 4000)), MaxPartial: pick(2000, 1<<20),
+		MaxInbox: pick(600, 16<<10), MaxInboxMessages: pick(2, 64), MaxInboxTotal: pick(8000, 1<<20),
+		MaxOutbox: pick(1500, 8000), MaxOutboxMessages: pick(4, 100), MaxOutboxTotal: pick(4000, 1<<20),
+		MaxBroadcast: pick(2000, 8000, 1<<20),
+		InboxPolicy:  InboxPolicy(w.rng.IntN(4)), OutboxPolicy: OutboxPolicy(w.rng.IntN(5)),
+		HandshakeTimeout: 10 * time.Second, MessageTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second,
+		IdleTimeout: 10 * time.Second, CloseTimeout: 2 * time.Second,
+		Log: slog.New(slog.DiscardHandler),
+	}
+	s, err := Listen([]string{"127.0.0.1:0"}, w.handler(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.s, w.r = s, s.reactors[0]
+	if s.pool != nil {
+		o := &s.options
+		s.pool = inbox.NewPool(0, inbox.Limits{Messages: o.MaxInboxMessages, Bytes: o.MaxInbox, Total: int64(o.MaxInboxTotal)}, s.hooks())
+	}
+	s.slots = s.options.MaxConns + pick(0, 2, 8)
+	if w.r, err = newReactor(s, 0); err != nil {
+		t.Fatal(err)
+	}
+	s.reactors[0] = w.r
+	w.r.now = func() time.Duration { return w.now }
+	if w.r.poller, err = netpoll.NewPoller(w.r.waker); err != nil {
+		t.Fatal(err)
+	}
+	w.faults = float64(pick(0, 0, 1, 3)) / 100
+	w.pace = pick(10, 100, 1000)
+	netpoll.Fault = w.fault
+	return w
+}
+
+// fault decides whether a system call fails.
+func (w *world) fault(c netpoll.Call, _, size int) (limit int, errno unix.Errno) {
+	if w.faults == 0 || w.rng.Float64() > w.faults {
+		return size, 0
+	}
+	var failures []unix.Errno
+	switch c {
+	case netpoll.CallRead:
+		failures = []unix.Errno{unix.EAGAIN, unix.EINTR, unix.ECONNRESET, unix.ETIMEDOUT, 0}
+	case netpoll.CallWrite:
+		failures = []unix.Errno{unix.EAGAIN, unix.EINTR, unix.ECONNRESET, unix.EPIPE, unix.ENOBUFS, unix.ENOMEM, 0, 0}
+	case netpoll.CallPollAdd, netpoll.CallPollModify:
+		failures = []unix.Errno{unix.ENOSPC, unix.ENOMEM}
+	case netpoll.CallAccept:
+		failures = []unix.Errno{unix.EMFILE, unix.ENFILE, unix.EINTR, unix.ECONNABORTED}
+	}
+	errno = failures[w.rng.IntN(len(failures))]
+	w.injected[errno]++
+	if errno == 0 && size > 0 { // a short read or write
+		return w.rng.IntN(size) + 1, 0
+	}
+	return size, errno
+}
+
+// connect gives the reactor another connection.
+func (w *world) connect() {
+	if w.r.slots.Full() || len(w.clients) > w.s.options.MaxConns+1 {
+		return
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	netpoll.SetSendBuffer(pair[0], 1) // the least there is: peers are soon slow
+	l := &life{tag: uint64(len(w.lives)), fd: pair[1], mayLose: w.s.options.InboxPolicy == InboxDrop}
+	target := fmt.Sprintf("/%d", l.tag)
+	if w.rng.IntN(20) == 0 {
+		target = "/nothing here"[:w.rng.IntN(8)+1]
+	}
+	l.wire = frame.AppendRequest(nil, "x", target, frame.SampleKey)
+	w.lives, w.clients = append(w.lives, l), append(w.clients, l)
+	w.push(l)
+	w.r.adopt(pair[0])
+}
+
+// say has a client say something more.
+func (w *world) say(l *life) {
+	if len(l.wire) > 1<<16 {
+		return
+	}
+	mask := [4]byte{1, byte(w.rng.Uint32()), 3, 4}
+	switch n := w.rng.IntN(40); {
+	case n < 4 && !l.open:
+		size := w.rng.IntN(int(w.s.options.MaxMessage))
+		l.wire = frame.AppendMasked(l.wire, frame.Binary, mask, spell(l.tag, l.wrote, byte(w.rng.IntN(kinds)), size))
+		l.wrote++
+	case n < 15 && !l.open:
+		l.wire = frame.AppendMasked(l.wire, frame.Binary, mask, spell(l.tag, l.wrote, byte(w.rng.IntN(kindClose)), w.rng.IntN(60)))
+		l.wrote++
+	case n < 18 && !l.open:
+		l.open, l.opcode = true, frame.Binary
+		l.body = spell(l.tag, l.wrote, byte(w.rng.IntN(kinds)), w.rng.IntN(int(w.s.options.MaxMessage)))
+	case n < 28 && l.open:
+		part := w.rng.IntN(len(l.body) + 1)
+		piece := frame.AppendMasked(nil, l.opcode, mask, l.body[:part])
+		if l.body = l.body[part:]; len(l.body) > 0 {
+			piece[0] &^= 0x80
+		} else {
+			l.open = false
+			l.wrote++
+		}
+		l.opcode = frame.Continuation
+		l.wire = append(l.wire, piece...)
+	case n < 34:
+		l.wire = frame.AppendMasked(l.wire, frame.Ping, mask, binary.BigEndian.AppendUint32(nil, uint32(l.tag)))
+	case n < 36:
+		l.wire = frame.AppendMasked(l.wire, frame.Pong, mask, nil)
+	case n == 36:
+		l.wire = frame.AppendMasked(l.wire, frame.Close, mask, frame.AppendClosePayload(nil, 4000, "bye"))
+	case n == 37 && w.rng.IntN(4) == 0:
+		l.wire = append(l.wire, "\xff\xff\xff\xff\xff\xff"...) // reserved bits
+	case n == 38 && w.rng.IntN(4) == 0:
+		l.wire = frame.AppendMasked(l.wire, frame.Binary, mask, make([]byte, w.s.options.MaxMessage+1))
+	}
+}
+
+// push writes some of what a client has to say.
+func (w *world) push(l *life) {
+	if len(l.wire) == 0 {
+		return
+	}
+	n, err := unix.SendmsgN(l.fd, l.wire[:1+w.rng.IntN(len(l.wire))], nil, nil, unix.MSG_NOSIGNAL)
+	if err == nil {
+		l.wire = l.wire[n:]
+	}
+}
+
+// pull reads some of what a client was sent. It returns false at the end.
+func (w *world) pull(l *life) bool {
+	buf := make([]byte, 1+w.rng.IntN(8<<10))
+	n, err := unix.Read(l.fd, buf)
+	switch {
+	case err == unix.EAGAIN:
+		return true
+	case err != nil || n == 0:
+		return false
+	}
+	l.input = append(l.input, buf[:n]...)
+	if !l.shaken {
+		head, err := frame.HeadLen(l.input)
+		if err != nil {
+			w.fail("the response to connection %d: %v", l.tag, err)
+		}
+		if head == 0 || frame.CheckResponse(l.input[:head], frame.SampleKey) != nil {
+			return true // not whole yet, or rejected
+		}
+		l.shaken = true
+		l.input = l.input[head:]
+	}
+	for len(l.input) > 0 {
+		ev, n, err := clientParser.Message(&l.stream, l.input)
+		if err != nil {
+			w.fail("connection %d is sent %v", l.tag, err)
+		}
+		if n == 0 {
+			return true
+		}
+		l.input = l.input[n:]
+		w.receive(l, ev)
+	}
+	return true
+}
+
+var clientParser = frame.NewClientParser(1 << 20)
+
+func (w *world) receive(l *life, ev frame.Event) {
+	switch ev.Op {
+	case frame.Pong:
+		if uint64(binary.BigEndian.Uint32(ev.Payload)) != l.tag {
+			w.fail("connection %d is sent another's Pong", l.tag)
+		}
+	case frame.Binary:
+		tag := uint64(binary.BigEndian.Uint32(ev.Payload))
+		last := &l.gotten
+		if tag == everybody {
+			last = &l.cast
+		} else if tag != l.tag {
+			w.fail("connection %d is sent a message of %d", l.tag, tag)
+		}
+		number, _ := w.check(tag, ev.Payload)
+		if number <= *last {
+			w.fail("connection %d is sent message %d after %d", l.tag, number, *last)
+		}
+		*last = number
+	}
+}
+
+// hangUp ends a connection from the client's side.
+func (w *world) hangUp(i int) {
+	unix.Close(w.clients[i].fd)
+	w.clients[i].fd = -1
+	w.clients = append(w.clients[:i], w.clients[i+1:]...)
+}
+
+// turn takes a turn of the reactor's loop.
+func (w *world) turn() {
+	events, err := w.r.poller.Wait(0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.r.turn(events)
+	w.r.endTurn()
+	w.invariants()
+}
+
+// invariants holds after every turn.
+func (w *world) invariants() {
+	r := w.r
+	if len(r.dying) > 0 || !r.stream.Idle() {
+		w.fail("%d marked connections are left", len(r.dying))
+	}
+	owing, held, sides := 0, [accounts]int{}, 0
+	for i := range r.slots.High() {
+		c := r.slots.At(i)
+		if c == nil {
+			continue
+		}
+		if c.is(flagDying | flagMute) {
+			w.fail("a connection is marked and was not buried")
+		}
+		x := r.sides.of(c)
+		if x == nil {
+			continue
+		}
+		sides++
+		if x.conn != c {
+			w.fail("a side belongs to another connection")
+		}
+		owing += x.box.Bytes()
+		held[x.account] += x.held
+	}
+	if owing != r.owing || held != r.sides.held || sides != r.sides.pool.Used() {
+		w.fail("owing %d, held %v, sides %d; counted %d, %v, %d", r.owing, r.sides.held, r.sides.pool.Used(), owing, held, sides)
+	}
+	if most := r.limits.owed + 1<<12; owing > most {
+		w.fail("%d bytes are owed, more than %d", owing, most)
+	}
+}
+
+func (w *world) step() {
+	w.steps++
+	switch n := w.rng.IntN(100); {
+	case n < 4:
+		w.connect()
+	case n < 30:
+		if len(w.clients) > 0 {
+			w.say(w.clients[w.rng.IntN(len(w.clients))])
+		}
+	case n < 50:
+		if len(w.clients) > 0 {
+			w.push(w.clients[w.rng.IntN(len(w.clients))])
+		}
+	case n < 62:
+		if i := len(w.clients); i > 0 {
+			if i = w.rng.IntN(i); !w.pull(w.clients[i]) {
+				w.hangUp(i)
+			}
+		}
+	case n < 63:
+		if i := len(w.clients); i > 0 && w.rng.IntN(6) == 0 {
+			w.hangUp(w.rng.IntN(i))
+		}
+	case n < 64:
+		if i := len(w.clients); i > 0 && w.rng.IntN(6) == 0 {
+			_ = unix.Shutdown(w.clients[w.rng.IntN(i)].fd, unix.SHUT_WR)
+		}
+	case n < 67:
+		if l := w.anyOpen(); l != nil {
+			w.send(l)
+		}
+	case n < 69:
+		w.broadcast(nil)
+	case n < 70:
+		if l := w.anyOpen(); l != nil && w.rng.IntN(10) == 0 {
+			_ = w.s.CloseID(l.conn.ID(), 4001, "from outside")
+		}
+	case n < 71:
+		w.now += time.Duration(w.rng.IntN(w.pace)) * time.Millisecond
+	case n < 72:
+		w.r.accept(netpoll.Grant{Budget: 2}) // nobody waits, but it may fail
+		w.r.grants.granted = false
+	case n < 80:
+		if w.s.pool != nil {
+			w.s.pool.Step()
+		}
+	default:
+		w.turn()
+	}
+}
+
+// end lets everything end, and sees that nothing is left.
+func (w *world) end() {
+	netpoll.Fault = nil
+	for len(w.clients) > 0 {
+		w.hangUp(0)
+	}
+	for range 10_000 {
+		if w.s.pool != nil {
+			for w.s.pool.Step() {
+			}
+		}
+		w.turn()
+		if w.now += 300 * time.Millisecond; w.r.slots.Used() == 0 && !w.r.log.Busy() && !w.r.mail.Called() {
+			break
+		}
+	}
+	r, n := w.r, &w.r.counts
+	if r.slots.Used() != 0 || r.sides.pool.Used() != 0 || r.owing != 0 || r.sides.held != [accounts]int{} {
+		w.fail("%d slots, %d sides, %d bytes owed, %v held are left", r.slots.Used(), r.sides.pool.Used(), r.owing, r.sides.held)
+	}
+	if w.s.gate.Open() != 0 || w.s.throttle.InFlight() != 0 || w.s.values.n.Load() != 0 {
+		w.fail("%d open, %d bytes of broadcasts, %d values are left", w.s.gate.Open(), w.s.throttle.InFlight(), w.s.values.n.Load())
+	}
+	for i := range r.gauges.Len() {
+		if size := r.gauges.At(i).Load(); size != 0 {
+			w.fail("the gauge of slot %d is %d messages, %d bytes", i, size.Messages(), size.Bytes())
+		}
+	}
+	if out := n.MessagesOut + n.DroppedNew + n.DroppedOld + n.Conflated + n.Undelivered; n.MessagesAccepted != out {
+		w.fail("%d messages accepted, %d accounted for", n.MessagesAccepted, out)
+	}
+	discarded := n.MessagesDiscarded
+	if p := w.s.pool; p != nil {
+		stats := p.Stats()
+		if stats.Bytes != 0 || stats.Calls != 0 {
+			w.fail("%d bytes and %d calls wait for handlers", stats.Bytes, stats.Calls)
+		}
+		discarded += stats.Discarded
+	}
+	if n.MessagesIn != uint64(w.handled)+n.MessagesDropped+discarded {
+		w.fail("%d messages came, %d were handled, %d dropped, %d discarded", n.MessagesIn, w.handled, n.MessagesDropped, discarded)
+	}
+	for _, l := range w.lives {
+		if want := min(1, boolInt(l.accepted)); l.closed != want {
+			w.fail("connection %d, accepted: %v, was closed %d times", l.tag, l.accepted, l.closed)
+		}
+	}
+	ended := n.ClosedClean + n.ClosedGone + n.ClosedProtocol + n.ClosedUTF8 + n.ClosedTooBig + n.ClosedOutbox + n.ClosedWriteTimeout + n.ClosedPartial +
+		n.ClosedMessageTimeout + n.ClosedIdle + n.ClosedInbox + n.ClosedCloseTimeout + n.ClosedPanic + n.ClosedShutdown
+	if ended != n.Opened {
+		w.fail("%d connections were opened, %d have ended", n.Opened, ended)
+	}
+	r.close()
+	w.s.close()
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// live runs a world for so many steps.
+func live(t testing.TB, seed uint64, steps int) *world {
+	w := newWorld(t, seed)
+	defer func() {
+		netpoll.Fault = nil
+		for _, l := range w.clients {
+			unix.Close(l.fd)
+		}
+	}()
+	for range steps {
+		w.step()
+	}
+	w.end()
+	return w
+}
+
+func TestAReactorAgainstAModel(t *testing.T) {
+	steps, each := 1_000_000, 5_000
+	if testing.Short() {
+		steps = 100_000
+	}
+	var sum Counts
+	injected := map[unix.Errno]int{}
+	before := openDescriptors(t)
+	for seed := range uint64(steps / each) {
+		w := live(t, seed, each)
+		sum.add(&w.r.counts)
+		for errno, n := range w.injected {
+			injected[errno] += n
+		}
+	}
+	// Wakers are closed by the collector.
+	if after := openDescriptors(t); after > before+2*steps/each {
+		t.Errorf("%d descriptors are open, %d were before", after, before)
+	}
+	for name, n := range sum.All() {
+		t.Logf("%-24s %d", name, n)
+	}
+	t.Logf("injected: %v", injected)
+}
+
+func openDescriptors(t testing.TB) int {
+	fd, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	var names []string
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			return len(names)
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
+
+// FuzzReactor runs worlds for as long as one likes.
+func FuzzReactor(f *testing.F) {
+	for seed := range uint64(10) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) { live(t, seed, 3_000) })
+}
