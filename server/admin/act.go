@@ -13,8 +13,8 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// closeConnection begins a connection's end. 1008 tells the client that it was
-// meant, where 1001 would have it come back at once.
+// closeConnection closes a connection. It sends 1008, so that the client does not
+// come back at once, as it would after 1001.
 func (a *admin) closeConnection(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 16, 64)
 	if err != nil {
@@ -30,8 +30,8 @@ func (a *admin) closeConnection(w http.ResponseWriter, r *http.Request) {
 	}{hex(id)})
 }
 
-// broadcast sends its body to every connection and answers when all have had
-// their turn. The body may be as large as a message that clients may send.
+// broadcast sends the request's body to every connection, and answers when every
+// connection has had its turn. The body may be as large as a client's message.
 func (a *admin) broadcast(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.server.Options().MaxMessage))
 	var large *http.MaxBytesError
@@ -53,7 +53,7 @@ func (a *admin) broadcast(w http.ResponseWriter, r *http.Request) {
 	receipts := make(chan server.Receipt, 1)
 	switch err := a.server.BroadcastAs(server.Kind{}, op, data, func(t server.Receipt) { receipts <- t }); err {
 	case nil:
-	case server.ErrSlow:
+	case server.ErrBackpressure:
 		unavailable(w, "too many broadcasts are on their way")
 		return
 	default:
@@ -62,17 +62,17 @@ func (a *admin) broadcast(w http.ResponseWriter, r *http.Request) {
 	}
 	select {
 	case t := <-receipts:
-		answer(w, http.StatusOK, receipt{t.Sent, t.Owed, t.Dropped, t.Closed, t.Last})
-	case <-r.Context().Done(): // who asked has left
+		answer(w, http.StatusOK, receipt{t.Sent, t.Queued, t.Dropped, t.Closed, t.Last})
+	case <-r.Context().Done(): // the client has left
 	case <-a.ctx.Done():
-		unavailable(w, "the server is ending; not everybody may get the message")
+		unavailable(w, "the server is ending; some connections may not get the message")
 	}
 }
 
 // receipt is a server.Receipt in JSON.
 type receipt struct {
 	Sent    int       `json:"sent"`
-	Owed    int       `json:"owed"`
+	Queued  int       `json:"queued"`
 	Dropped int       `json:"dropped"`
 	Closed  int       `json:"closed"`
 	Last    time.Time `json:"last"`

@@ -16,23 +16,32 @@ import (
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
-// pages are what a browser loads; they load nothing from elsewhere.
+// pages are the files of the page. They load nothing from other sites.
 //
 //go:embed page
 var pages embed.FS
 
-// admin is what the handlers share.
+// admin is what the HTTP handlers share.
 type admin struct {
 	ctx   context.Context // of the server's Run
 	names []string
 	source
 }
 
-// New returns the handler for s. ctx is what s.Run is given: once it has ended
-// the server is not ready any more. names are those of this machine under which
-// browsers may come; its addresses and localhost need not be among them.
-func New(ctx context.Context, s *server.Server, names ...string) http.Handler {
-	a := &admin{ctx: ctx, names: names, source: newSource(s)}
+// Options are options of New. The zero value is the default.
+type Options struct {
+	// Names are the host names under which browsers may open the page. Addresses
+	// and localhost are always allowed.
+	Names []string
+	// Pprof serves profiles of the process at /debug/pprof/. Whoever can reach them
+	// can slow the process down.
+	Pprof bool
+}
+
+// New returns the HTTP handler for s. ctx is the context of s.Run: once it has
+// ended, the server is no longer ready.
+func New(ctx context.Context, s *server.Server, o Options) http.Handler {
+	a := &admin{ctx: ctx, names: o.Names, source: newSource(s)}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{a.source}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -51,13 +60,19 @@ func New(ctx context.Context, s *server.Server, names ...string) http.Handler {
 	mux.HandleFunc("DELETE /api/connections/{id}", a.closeConnection)
 	mux.HandleFunc("POST /api/broadcast", a.broadcast)
 
+	if o.Pprof {
+		profiles(mux)
+	}
+	return sealed(a.known(sameOrigin(mux)))
+}
+
+func profiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return sealed(a.known(http.NewCrossOriginProtection().Handler(mux)))
 }
 
 // scrapesMax is how many scrapes are answered at once.
@@ -67,30 +82,31 @@ func page(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, pages, "page/"+name) }
 }
 
-// NewCollector returns the metrics of s alone, for who has a registry already.
+// NewCollector returns only the metrics of s, for programs that have their own
+// registry.
 func NewCollector(s *server.Server) prometheus.Collector { return &collector{newSource(s)} }
 
-// source is where figures come from.
+// source is where the figures come from.
 type source struct {
 	server *server.Server
 	began  time.Time
-	empty  tuning.Memory // when it began
+	empty  tuning.Memory // of the process and the kernel at the start
 }
 
 func newSource(s *server.Server) source {
-	empty, _ := tuning.MemoryOf(os.Getpid()) // zero shows all there is
+	empty, _ := tuning.MemoryOf(os.Getpid()) // if it fails, all memory counts as the connections'
 	return source{server: s, began: time.Now(), empty: empty}
 }
 
-// reading is all that is known of a server at one moment.
+// reading is everything that is known of the server at one moment.
 type reading struct {
 	options server.Options
 	stats   server.Stats
 	census  server.Census
-	user    float64 // bytes of the process since it began, for each connection
-	kernel  float64 // the same of the kernel
+	user    float64 // memory of the process for each connection, in bytes
+	kernel  float64 // memory of the kernel for each connection, in bytes
 
-	// tuning.Unknown if they could not be read
+	// These are tuning.Unknown if they could not be read.
 	slab        int64 // the kernel's memory for objects, in bytes
 	descriptors int64 // of each table
 	files       int64 // open on the whole machine
@@ -112,7 +128,7 @@ func (s source) read() *reading {
 	return r
 }
 
-// workers is how many handlers may run at once; none if they run on reactors.
+// workers is how many handlers may run at once, or 0 if they run on the reactors.
 func (r *reading) workers() int {
 	if r.options.Mode == server.Inline {
 		return 0
@@ -120,9 +136,9 @@ func (r *reading) workers() int {
 	return r.options.Workers
 }
 
-// halfFull is how many connections' handlers have had half of what they may
-// have before them, and more than an eighth since.
-func (r *reading) halfFull() uint64 {
-	begins, ends := r.stats.Count(server.QueueBegins), r.stats.Count(server.QueueEnds)
-	return begins - min(begins, ends)
+// inboxHigh is how many inboxes have been half full, and more than an eighth full
+// since. The two counters are not read at the same moment.
+func (r *reading) inboxHigh() uint64 {
+	high, low := r.stats.InboxHigh, r.stats.InboxLow
+	return high - min(high, low)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// rule is one of alerts.yml.
+// rule is a rule of alerts.yml.
 type rule struct {
 	Alert       string
 	Expr        string
@@ -43,7 +43,7 @@ func rules(t *testing.T) (all []rule) {
 	return all
 }
 
-// panels returns what the dashboard asks, by the panels' titles.
+// panels returns the expressions of the dashboard by panel title.
 func panels(t *testing.T) map[string][]string {
 	t.Helper()
 	data, err := os.ReadFile("grafana.json")
@@ -81,7 +81,7 @@ func panels(t *testing.T) map[string][]string {
 
 var named = regexp.MustCompile(`\b(?:lull|go|process)_[a-z0-9_]+`)
 
-// What alerts and panels ask for is what a server shows.
+// Every metric that an alert or a panel asks for is in a scrape.
 func TestAlertsAndPanelsAskForWhatThereIs(t *testing.T) {
 	there := make(map[string]bool)
 	for series := range start(t, server.Handler{}, server.Options{}).scrape() {
@@ -96,7 +96,7 @@ func TestAlertsAndPanelsAskForWhatThereIs(t *testing.T) {
 		}
 		for _, name := range names {
 			if asked[name] = true; !there[name] {
-				t.Errorf("%s asks for %s, which there is not", where, name)
+				t.Errorf("%s asks for %s, which is not in a scrape", where, name)
 			}
 		}
 	}
@@ -108,10 +108,10 @@ func TestAlertsAndPanelsAskForWhatThereIs(t *testing.T) {
 			check(title, e)
 		}
 	}
-	// Nor is the way in which a message can be lost without anybody's asking.
+	// There is an alert or a panel for each way in which a message can be lost.
 	for _, name := range []string{
-		"lull_messages_dropped_total", "lull_messages_undelivered_total", "lull_connections_closed_total", "lull_handshakes_refused_total",
-		"lull_accept_rests_total", "lull_reactor_stalls_total", "lull_queue_begins_total", "lull_slow_connections",
+		"lull_messages_dropped_total", "lull_messages_undelivered_total", "lull_connections_closed_total", "lull_handshakes_rejected_total", "lull_messages_discarded_total", "lull_sockets_evicted_total",
+		"lull_accept_pauses_total", "lull_reactor_stalls_total", "lull_inbox_high_total", "lull_slow_connections", "lull_sockets", "lull_workers_stuck",
 	} {
 		if !asked[name] {
 			t.Errorf("nothing asks for %s", name)
@@ -129,12 +129,12 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 			reasons = append(reasons, r.Labels["because"])
 		}
 	}
-	if want := []string{"queues", "workers", "slow-peers", "memory", "reactors"}; !slices.Equal(reasons, want) {
+	if want := []string{"inboxes", "workers", "slow-peers", "memory", "reactors"}; !slices.Equal(reasons, want) {
 		t.Errorf("scale out because of %v, not %v", reasons, want)
 	}
 }
 
-// What the annotations name in passing is there as well.
+// Every metric that an annotation mentions is in a scrape.
 func TestAnnotationsNameWhatThereIs(t *testing.T) {
 	shown := start(t, server.Handler{}, server.Options{}).scrape()
 	families := make(map[string]bool)

@@ -18,14 +18,14 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// connections is what /api/connections and, in part, /api/status say.
+// connections is the answer of /api/connections, and part of that of /api/status.
 type connections struct {
-	Slowest []struct {
+	Largest []struct {
 		ID       string
 		Remote   string
-		Messages int     `json:"owed_messages"`
-		Bytes    int     `json:"owed_bytes"`
-		For      float64 `json:"owed_for_seconds"`
+		Messages int     `json:"outbox_messages"`
+		Bytes    int     `json:"outbox_bytes"`
+		For      float64 `json:"waiting_seconds"`
 		Kernel   int     `json:"kernel_bytes"`
 	}
 	Causes []struct {
@@ -33,18 +33,18 @@ type connections struct {
 		Count int
 	}
 	Endings []struct {
-		Time  time.Time
-		ID    string
-		Code  uint16
-		Cause string
-		Owed  int `json:"owed_bytes"`
+		Time   time.Time
+		ID     string
+		Code   uint16
+		Cause  string
+		Outbox int `json:"outbox_bytes"`
 	}
 }
 
-// receipt is what /api/broadcast says.
+// receipt is the answer of /api/broadcast.
 type receipt struct {
-	Sent, Owed, Dropped, Closed int
-	Last                        time.Time
+	Sent, Queued, Dropped, Closed int
+	Last                          time.Time
 }
 
 func TestWhatIsWrongIsSaid(t *testing.T) {
@@ -66,9 +66,9 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		{"PUT", "/api/connections/0000000100000000", "", "", 405, ""},
 		{"POST", "/debug/pprof/", "", "", 405, ""},
 
-		{"GET", "/api/connections?slowest=many", "", "", 400, "number"},
-		{"GET", "/api/connections?slowest=-1", "", "", 400, "number"},
-		{"GET", "/api/connections?slowest=99999999999999999999", "", "", 400, "number"},
+		{"GET", "/api/connections?largest=many", "", "", 400, "number"},
+		{"GET", "/api/connections?largest=-1", "", "", 400, "number"},
+		{"GET", "/api/connections?largest=99999999999999999999", "", "", 400, "number"},
 
 		{"DELETE", "/api/connections/me", "", "", 400, "hexadecimal"},
 		{"DELETE", "/api/connections/-1", "", "", 400, "hexadecimal"},
@@ -76,9 +76,9 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		{"DELETE", "/api/connections/00000000000000001", "", "", 404, "no such"},
 		{"DELETE", "/api/connections/10000000000000000", "", "", 400, "hexadecimal"},
 		{"DELETE", "/api/connections/0", "", "", 404, "no such"},                // the first slot, free
-		{"DELETE", "/api/connections/0000000100000000", "", "", 404, "no such"}, // the first connection there would be
+		{"DELETE", "/api/connections/0000000100000000", "", "", 404, "no such"}, // the first connection would have it
 		{"DELETE", "/api/connections/00000001003fffff", "", "", 404, "no such"}, // the last slot
-		{"DELETE", "/api/connections/00000001ffffffff", "", "", 404, "no such"}, // the last reactor there can be
+		{"DELETE", "/api/connections/00000001ffffffff", "", "", 404, "no such"}, // the last reactor that there can be
 		{"DELETE", "/api/connections/", "", "", 404, ""},
 
 		{"POST", "/api/broadcast", "text/plain; charset=utf-8", "\xff", 400, "UTF-8"},
@@ -93,7 +93,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 			t.Errorf("%s %s %.20q: %d %.100s, want %d %s", row.method, row.path, row.body, answer.StatusCode, body, row.code, row.says)
 		}
 	}
-	if n := s.Stats().Count(server.MessagesTaken); n != 0 {
+	if n := count(s.Stats(), "messages_accepted"); n != 0 {
 		t.Errorf("%d messages were sent", n)
 	}
 }
@@ -103,7 +103,7 @@ func TestStatusTellsTheTruth(t *testing.T) {
 	for range 3 {
 		say(t, s.open(), "hello")
 	}
-	s.counted(server.MessagesIn, 3)
+	s.counted("messages_in", 3)
 	var status struct {
 		Addresses   []string
 		Uptime      float64 `json:"uptime_seconds"`
@@ -111,7 +111,7 @@ func TestStatusTellsTheTruth(t *testing.T) {
 		Setup       struct{ Mode, Tables string }
 		Connections struct{ Open, Limit int }
 		Workers     struct{ Limit int }
-		Owed        struct {
+		Outbox      struct {
 			Limit int `json:"limit_bytes"`
 		}
 		Times map[string]struct {
@@ -127,20 +127,20 @@ func TestStatusTellsTheTruth(t *testing.T) {
 		t.Errorf("%+v", status)
 	}
 	if status.Addresses[0] != s.Addrs()[0].String() || status.Setup.Mode != "workers" || status.Setup.Tables != "private" ||
-		status.Workers.Limit != o.Workers || status.Owed.Limit != o.MaxOwed {
+		status.Workers.Limit != o.Workers || status.Outbox.Limit != o.MaxOutboxTotal {
 		t.Errorf("%+v", status)
 	}
-	for _, c := range server.Counters() {
-		if n, ok := status.Counters[c.String()]; !ok {
+	for _, c := range counters() {
+		if n, ok := status.Counters[c]; !ok {
 			t.Errorf("%v is missing", c)
-		} else if c == server.MessagesIn && n != 3 {
+		} else if c == "messages_in" && n != 3 {
 			t.Errorf("%v is %d", c, n)
 		}
 	}
 	if turn := status.Times["reactor_turn"]; len(turn.Buckets) == 0 || turn.P99 <= 0 {
 		t.Errorf("reactors' turns: %+v", turn)
 	}
-	if status.Slowest == nil || status.Causes == nil {
+	if status.Largest == nil || status.Causes == nil {
 		t.Error("lists that are empty are null")
 	}
 	s.open()
@@ -151,16 +151,16 @@ func TestStatusTellsTheTruth(t *testing.T) {
 	}
 }
 
-func TestTheSlowestAreNamedAndCanBeClosed(t *testing.T) {
-	s := start(t, server.Handler{}, server.Options{WhenSlow: server.DropNew})
+func TestTheLargestOutboxesAreListedAndTheirConnectionsCanBeClosed(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{OutboxPolicy: server.OutboxDropNew})
 	deaf, other := s.openDeaf(), s.openDeaf()
 	s.fill()
 	var now connections
-	eventually(t, "both are named", func() bool {
-		s.json("/api/connections?slowest=20", &now)
-		return len(now.Slowest) == 2
+	eventually(t, "both are listed", func() bool {
+		s.json("/api/connections?largest=20", &now)
+		return len(now.Largest) == 2
 	})
-	for _, p := range now.Slowest {
+	for _, p := range now.Largest {
 		if p.Messages == 0 || p.Bytes < (p.Messages-1)*(4<<10) || p.Kernel == 0 || len(p.ID) != 16 {
 			t.Errorf("%+v", p)
 		}
@@ -168,20 +168,20 @@ func TestTheSlowestAreNamedAndCanBeClosed(t *testing.T) {
 			t.Errorf("%s is nobody", p.Remote)
 		}
 	}
-	if now.Slowest[0].Bytes < now.Slowest[1].Bytes {
-		t.Errorf("not the slowest first: %+v", now.Slowest)
+	if now.Largest[0].Bytes < now.Largest[1].Bytes {
+		t.Errorf("not the largest first: %+v", now.Largest)
 	}
 	var fewer connections
-	s.json("/api/connections?slowest=1", &fewer)
-	if len(fewer.Slowest) != 1 {
-		t.Errorf("asked for one: %+v", fewer.Slowest)
+	s.json("/api/connections?largest=1", &fewer)
+	if len(fewer.Largest) != 1 {
+		t.Errorf("asked for one: %+v", fewer.Largest)
 	}
 
-	id := now.Slowest[0].ID
+	id := now.Largest[0].ID
 	if r, body := s.do(s.request("DELETE", "/api/connections/"+id, "")); r.StatusCode != http.StatusAccepted || !strings.Contains(body, id) {
 		t.Fatalf("%s %s", r.Status, body)
 	}
-	s.counted(server.ClosedTimeout, 1) // it does not read the Close frame either
+	s.counted("closed_close_timeout", 1) // it does not read the Close frame either
 	if r, body := s.do(s.request("DELETE", "/api/connections/"+id, "")); r.StatusCode != http.StatusNotFound {
 		t.Errorf("once more: %s %s", r.Status, body)
 	}
@@ -189,7 +189,7 @@ func TestTheSlowestAreNamedAndCanBeClosed(t *testing.T) {
 	if len(now.Endings) != 1 || len(now.Causes) != 1 || now.Causes[0].Count != 1 {
 		t.Fatalf("%+v", now)
 	}
-	if e := now.Endings[0]; e.ID != id || e.Cause != server.ErrCloseTimeout.Error() || e.Cause != now.Causes[0].Cause || e.Owed == 0 {
+	if e := now.Endings[0]; e.ID != id || e.Cause != server.ErrCloseTimeout.Error() || e.Cause != now.Causes[0].Cause || e.Outbox == 0 {
 		t.Errorf("%+v", e)
 	}
 }
@@ -227,7 +227,7 @@ func TestEverybodyGetsABroadcast(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &got); err != nil || answer.StatusCode != http.StatusOK {
 			t.Fatalf("%s %s %v", answer.Status, body, err)
 		}
-		if got.Sent != len(all) || got.Owed+got.Dropped+got.Closed != 0 || time.Since(got.Last).Abs() > patience {
+		if got.Sent != len(all) || got.Queued+got.Dropped+got.Closed != 0 || time.Since(got.Last).Abs() > patience {
 			t.Errorf("%+v", got)
 		}
 		for _, c := range all {
@@ -238,26 +238,26 @@ func TestEverybodyGetsABroadcast(t *testing.T) {
 	}
 }
 
-func TestAReceiptTellsOfSlowPeers(t *testing.T) {
-	s := start(t, server.Handler{}, server.Options{WhenSlow: server.DropNew})
+func TestAReceiptCountsPeersThatDoNotRead(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{OutboxPolicy: server.OutboxDropNew})
 	s.openDeaf()
 	s.fill()
 	s.open()
 	_, body := s.do(s.request("POST", "/api/broadcast", strings.Repeat("x", 4<<10)))
 	var got receipt
-	if err := json.Unmarshal([]byte(body), &got); err != nil || got.Sent != 1 || got.Owed+got.Dropped != 1 {
+	if err := json.Unmarshal([]byte(body), &got); err != nil || got.Sent != 1 || got.Queued+got.Dropped != 1 {
 		t.Errorf("%s %v", body, err)
 	}
 }
 
-// While a reactor is held, one broadcast is on its way and no more may be.
+// While a reactor is blocked, one broadcast is on its way and no more may be.
 func TestTooManyBroadcastsAreRefused(t *testing.T) {
 	g := newGate()
-	s := start(t, server.Handler{Message: g.message}, server.Options{Mode: server.Inline, MaxPublished: 1})
-	say(t, s.open(), "hold it")
+	s := start(t, server.Handler{Message: g.message}, server.Options{Mode: server.Inline, MaxBroadcast: 1})
+	say(t, s.open(), "block it")
 	g.reached(t)
 	first := s.begin(s.request("POST", "/api/broadcast", "first"))
-	eventually(t, "the first is on its way", func() bool { return s.Stats().Published > 0 })
+	eventually(t, "the first is on its way", func() bool { return s.Stats().Broadcast > 0 })
 	r, body := s.do(s.request("POST", "/api/broadcast", "second"))
 	if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
 		t.Errorf("%s %v %s", r.Status, r.Header, body)
@@ -269,14 +269,14 @@ func TestTooManyBroadcastsAreRefused(t *testing.T) {
 	}
 }
 
-// Nobody waits for a receipt that a server at its end may never give.
-func TestABroadcastDoesNotOutliveTheServer(t *testing.T) {
+// Nobody waits for a receipt that an ending server may never give.
+func TestABroadcastsAnswerDoesNotWaitForAServerThatEnds(t *testing.T) {
 	g := newGate()
 	s := start(t, server.Handler{Message: g.message}, server.Options{Mode: server.Inline})
-	say(t, s.open(), "hold it")
+	say(t, s.open(), "block it")
 	g.reached(t)
 	first := s.begin(s.request("POST", "/api/broadcast", "first"))
-	eventually(t, "it is on its way", func() bool { return s.Stats().Published > 0 })
+	eventually(t, "it is on its way", func() bool { return s.Stats().Broadcast > 0 })
 	s.end()
 	if a := <-first; a.code != http.StatusServiceUnavailable {
 		t.Errorf("while it ends: %d %s", a.code, a.body)
@@ -290,7 +290,7 @@ func TestABroadcastDoesNotOutliveTheServer(t *testing.T) {
 	}
 }
 
-// A body that ends too soon sends nothing.
+// An incomplete body is not sent.
 func TestHalfABodyIsNotBroadcast(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	c := s.open()
@@ -330,14 +330,14 @@ func TestProfilesAreThere(t *testing.T) {
 func TestEndingsSayWhy(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	s.open().Close()
-	s.counted(server.ClosedGone, 1)
+	s.counted("closed_gone", 1)
 	s.open().Close()
-	s.counted(server.ClosedGone, 2)
+	s.counted("closed_gone", 2)
 	polite := s.open()
 	if err := wsutil.WriteClientMessage(polite, ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, "")); err != nil {
 		t.Fatal(err)
 	}
-	s.counted(server.ClosedClean, 1)
+	s.counted("closed_clean", 1)
 	var now connections
 	s.json("/api/connections", &now)
 	if len(now.Causes) != 2 || now.Causes[0].Count != 2 || !strings.HasPrefix(now.Causes[0].Cause, "gone") || now.Causes[1].Cause != "clean" {

@@ -15,19 +15,19 @@ import (
 	"time"
 )
 
-// browser is a Chromium that is told what to do over two pipes, in messages of
-// JSON that end with a zero byte (the Chrome DevTools Protocol). It ends when
-// the pipes do: with this process, even if that is killed.
+// browser is a Chromium that gets its commands over two pipes, as JSON messages that
+// end with a zero byte (the Chrome DevTools Protocol). It ends when the pipes are
+// closed, so at the latest with this process, even if that is killed.
 type browser struct {
 	t        testing.TB
 	commands *os.File
 	answers  *bufio.Reader
-	session  string // the page's
+	session  string // of the page
 	asked    int
 	faults   []string // exceptions, and what the page's policy forbids
 }
 
-// browserPatience is far more than a test of the page takes.
+// browserPatience is much longer than a test of the page takes.
 const browserPatience = 2 * time.Minute
 
 func startBrowser(t *testing.T, url string) *browser {
@@ -59,7 +59,7 @@ func startBrowser(t *testing.T, url string) *browser {
 	theirAnswers.Close()
 	t.Cleanup(func() {
 		commands.Close()
-		_ = cmd.Wait() // it is killed, or has ended with the pipe
+		_ = cmd.Wait() // an error means only that it was killed
 		answers.Close()
 		if t.Failed() {
 			t.Logf("the browser printed:\n%s", stderr.String())
@@ -147,15 +147,15 @@ func (b *browser) eval(script string, v any) {
 	}
 }
 
-// texts are those of the elements that a selector finds.
+// texts are the texts of the elements that a selector finds.
 func (b *browser) texts(selector string) (all []string) {
 	b.t.Helper()
-	quoted, _ := json.Marshal(selector) // a string can be
+	quoted, _ := json.Marshal(selector) // a string can always be encoded
 	b.eval("[...document.querySelectorAll("+string(quoted)+")].map(e => e.textContent)", &all)
 	return all
 }
 
-// picture takes one and keeps it with the test's artifacts.
+// picture takes a screenshot and keeps it with the test's artifacts.
 func (b *browser) picture(t *testing.T, name string) {
 	t.Helper()
 	var png struct{ Data string }

@@ -1,20 +1,21 @@
-// Package admin shows a running server to a person and to a monitoring system,
-// and lets the person act. New makes an http.Handler of
+// Package admin shows a running server to people and to a monitoring system, and
+// lets an operator act on it. New returns an http.Handler with
 //
-//	/                      a page that shows what goes on
-//	/metrics               for Prometheus; alerts.yml and grafana.json are made for it
-//	/healthz               200 while every reactor gets on
-//	/readyz                200 while another connection would be taken
-//	/api/status            all that the page shows, as JSON
-//	/api/connections       the slowest peers, and why the last connections ended
-//	/api/connections/{id}  DELETE closes one
-//	/api/broadcast         POST sends a message to everybody
-//	/debug/pprof/          profiles of the process
+//	/                      a page that shows the server's load
+//	/metrics               metrics for Prometheus; alerts.yml and grafana.json use them
+//	/healthz               200 while no reactor is blocked
+//	/readyz                200 while the server can take another connection
+//	/api/status            everything that the page shows, as JSON
+//	/api/connections       the largest outboxes, and why the last connections ended
+//	/api/connections/{id}  DELETE closes a connection
+//	/api/broadcast         POST sends a message to every connection
+//	/debug/pprof/          profiles of the process, if Options.Pprof is set
 //
-// Nobody is asked who he is, so it belongs on a loopback address, or behind
-// something that asks. All that is shown is what the server has counted anyway:
-// no reactor is asked for anything, and a look costs the connections nothing.
+// There is no authentication. The handler belongs on a loopback address, or behind
+// a proxy that authenticates. Requests that a browser makes for pages of other
+// sites are rejected, except for /metrics, /healthz and /readyz. Showing the server
+// costs its connections nothing, because it shows only what is counted anyway.
 //
-// It imports net/http/pprof, which also registers its pages with
+// The package imports net/http/pprof, which also registers its pages with
 // http.DefaultServeMux.
 package admin

@@ -8,27 +8,27 @@ import (
 	"strings"
 )
 
-// known turns away who came by a name that is not this machine's. A page from
-// elsewhere can have its own name point to 127.0.0.1 after it was loaded (DNS
-// rebinding); its requests then come from this machine's browser and go to
-// their own origin, but their Host is still that name. An address is nobody's to
-// point elsewhere.
+// known rejects requests whose Host is not a name of this server. An attacker's
+// page can make its own name point to 127.0.0.1 after it was loaded (DNS
+// rebinding). Its requests then reach this server and are same-origin for the
+// browser, but their Host is still the attacker's name. This cannot be done with
+// an address, so addresses are allowed.
 //
-// Together with http.CrossOriginProtection, which compares Origin with Host, no
-// page but this package's own can close connections or broadcast.
+// Together with sameOrigin this means: only this package's own page can read
+// anything here, run profiles, close connections or broadcast.
 func (a *admin) known(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !a.knows(r.Host) && !slices.Contains(public, r.URL.Path) {
 			http.Error(w, "use this server's address, or localhost: "+
-				"under another name a page from elsewhere could pretend to be this one", http.StatusForbidden)
+				"under an unknown name, a page of another site could pretend to be this one", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// public are the paths for programs that come by any name. What is there tells
-// nothing of anybody.
+// public are the paths for programs. They may be requested under any name, because
+// they reveal nothing about anybody.
 var public = []string{"/metrics", "/healthz", "/readyz"}
 
 func (a *admin) knows(host string) bool {
@@ -37,17 +37,38 @@ func (a *admin) knows(host string) bool {
 		return true
 	}
 	ours := func(n string) bool { return strings.EqualFold(n, name) }
-	return ours("localhost") || slices.ContainsFunc(a.names, ours)
+	return name != "" && (ours("localhost") || slices.ContainsFunc(a.names, ours))
 }
 
-// policy lets the page load its own files and ask its own API, and nothing
-// else. Text cannot become HTML (trusted-types), and no page can frame it to
-// borrow clicks.
+// sameOrigin rejects requests that a browser makes for a page of another site. That
+// page could not read the answer, but the request would still have an effect: a
+// profile takes processor time, a broadcast reaches everybody. Programs send no
+// Sec-Fetch-Site, and a browser sends "none" if the user has typed the address.
+// Old browsers send only Origin, with requests that change something;
+// http.CrossOriginProtection compares it with Host.
+func sameOrigin(next http.Handler) http.Handler {
+	next = http.NewCrossOriginProtection().Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Header.Get("Sec-Fetch-Site") {
+		case "", "none", "same-origin":
+		default:
+			if !slices.Contains(public, r.URL.Path) {
+				http.Error(w, "this request comes from a page of another site; open the address yourself", http.StatusForbidden)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// policy lets the page load its own files and call its own API, and nothing else.
+// Text cannot become HTML (trusted-types), and no other page can show this one in
+// a frame to steal clicks.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
-// sealed gives all answers the headers that keep browsers from doing more with
-// them than showing them.
+// sealed adds the headers that keep browsers from doing anything with an answer
+// other than showing it.
 func sealed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

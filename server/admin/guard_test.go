@@ -10,8 +10,8 @@ import (
 	"github.com/seed-134acfd0/lull/server/admin"
 )
 
-// A page from elsewhere must not act here, whether the browser says where it is
-// from or its name has been pointed here (DNS rebinding).
+// A page of another site must not act on the server, whether the browser names that
+// site or the site's own name points to this server (DNS rebinding).
 func TestForeignPagesAreTurnedAway(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	own := strings.TrimPrefix(s.url, "http://")
@@ -23,12 +23,12 @@ func TestForeignPagesAreTurnedAway(t *testing.T) {
 		{"curl", "POST", "/api/broadcast", own, nil, 200},
 		{"the page itself", "POST", "/api/broadcast", own, http.Header{"Origin": {s.url}, "Sec-Fetch-Site": {"same-origin"}}, 200},
 		{"the page in an old browser", "POST", "/api/broadcast", own, http.Header{"Origin": {s.url}}, 200},
-		{"a form elsewhere", "POST", "/api/broadcast", own, http.Header{"Origin": {"http://evil.test"}, "Sec-Fetch-Site": {"cross-site"}}, 403},
+		{"a form of another site", "POST", "/api/broadcast", own, http.Header{"Origin": {"http://evil.test"}, "Sec-Fetch-Site": {"cross-site"}}, 403},
 		{"the same in an old browser", "POST", "/api/broadcast", own, http.Header{"Origin": {"http://evil.test"}}, 403},
 		{"a sandboxed frame", "POST", "/api/broadcast", own, http.Header{"Origin": {"null"}}, 403},
 		{"another port of this machine", "POST", "/api/broadcast", own, http.Header{"Origin": {"http://127.0.0.1:1"}, "Sec-Fetch-Site": {"same-site"}}, 403},
-		{"a script elsewhere", "DELETE", "/api/connections/0000000100000000", own, http.Header{"Sec-Fetch-Site": {"cross-site"}}, 403},
-		{"a name pointed here", "POST", "/api/broadcast", "evil.test:6060", http.Header{"Origin": {"http://evil.test:6060"}, "Sec-Fetch-Site": {"same-origin"}}, 403},
+		{"a script of another site", "DELETE", "/api/connections/0000000100000000", own, http.Header{"Sec-Fetch-Site": {"cross-site"}}, 403},
+		{"a name that points to this server", "POST", "/api/broadcast", "evil.test:6060", http.Header{"Origin": {"http://evil.test:6060"}, "Sec-Fetch-Site": {"same-origin"}}, 403},
 		{"the same, to look", "GET", "/api/status", "evil.test:6060", nil, 403},
 		{"the same, for profiles", "GET", "/debug/pprof/heap", "evil.test", nil, 403},
 		{"the same, for the page", "GET", "/", "evil.test", nil, 403},
@@ -55,7 +55,56 @@ func TestForeignPagesAreTurnedAway(t *testing.T) {
 	}
 }
 
-// The page may load its own files and nothing else, and nobody may frame it.
+// A page of another site must not even read, because a request may be expensive.
+func TestForeignPagesCannotLook(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{})
+	codes := map[string]int{"": 200, "none": 200, "same-origin": 200, "same-site": 403, "cross-site": 403, "something new": 403}
+	for _, path := range []string{"/", "/page.js", "/api/status", "/api/connections", "/debug/pprof/", "/debug/pprof/profile?seconds=1", "/debug/pprof/trace?seconds=0.01"} {
+		for site, want := range codes {
+			if want == 200 && strings.Contains(path, "profile?") && site != "none" {
+				continue // it takes a second
+			}
+			if code := s.from(site, path); code != want {
+				t.Errorf("%s, %q: %d, want %d", path, site, code, want)
+			}
+		}
+	}
+	for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
+		for site := range codes {
+			if code := s.from(site, path); code != 200 {
+				t.Errorf("%s, %q: %d", path, site, code)
+			}
+		}
+	}
+}
+
+// from gets a path as a browser does for a page of that site.
+func (s *site) from(site, path string) (code int) {
+	s.t.Helper()
+	r := s.request("GET", path, "")
+	if site != "" {
+		r.Header.Set("Sec-Fetch-Site", site)
+	}
+	answer, _ := s.do(r)
+	return answer.StatusCode
+}
+
+func TestProfilesAreServedOnlyIfAskedFor(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{})
+	web := httptest.NewServer(admin.New(t.Context(), s.Server, admin.Options{}))
+	defer web.Close()
+	s.url = web.URL
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile", "/debug/pprof/cmdline", "/debug/pprof/trace", "/debug/pprof/symbol"} {
+		if code, _ := s.get(path); code != http.StatusNotFound {
+			t.Errorf("%s: %d", path, code)
+		}
+	}
+	if code, _ := s.get("/api/status"); code != http.StatusOK {
+		t.Errorf("the status: %d", code)
+	}
+}
+
+// The page may load only its own files, and no other page may show it in a frame.
 func TestThePageIsSealed(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	for _, path := range []string{"/", "/page.css", "/page.js", "/api/status", "/metrics", "/nothing"} {
@@ -77,11 +126,11 @@ func TestThePageIsSealed(t *testing.T) {
 	}
 }
 
-// Below a path of somebody else's the page's links still lead to its own.
+// The links of the page are right even if a program mounts it below another path.
 func TestItCanBeMountedBelowAPath(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	mux := http.NewServeMux()
-	mux.Handle("/lull/", http.StripPrefix("/lull", admin.New(t.Context(), s.Server)))
+	mux.Handle("/lull/", http.StripPrefix("/lull", admin.New(t.Context(), s.Server, admin.Options{Pprof: true})))
 	web := httptest.NewServer(mux)
 	defer web.Close()
 	s.url = web.URL

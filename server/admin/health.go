@@ -3,10 +3,12 @@ package admin
 import (
 	"fmt"
 	"net/http"
+
+	"github.com/seed-134acfd0/lull/server"
 )
 
-// health says whether the server gets on. If a reactor is busy it takes
-// Options.StallAfter to see that it is stuck.
+// health says whether every reactor makes progress. A reactor that is blocked is
+// noticed after Options.StallAfter.
 func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
 	if n := a.server.Stalled(); n > 0 {
 		reactors := a.server.Options().Reactors
@@ -17,24 +19,29 @@ func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// readiness says whether another connection would be taken.
+// readiness says whether the server can take another connection.
 func (a *admin) readiness(w http.ResponseWriter, _ *http.Request) {
-	if why := a.notReady(a.server.Stats().Open); why != "" {
+	stats := a.server.Stats()
+	if why := a.notReady(&stats); why != "" {
 		http.Error(w, why, http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ready")
 }
 
-// notReady says why another connection would not be taken; it is empty if it
-// would.
-func (a *admin) notReady(open int64) string {
-	most := int64(a.server.Options().MaxConns)
+// notReady says why the server cannot take another connection. It is empty if it
+// can.
+func (a *admin) notReady(now *server.Stats) string {
+	o := a.server.Options()
 	switch {
 	case a.ctx.Err() != nil:
 		return "the server is ending"
-	case open >= most:
-		return fmt.Sprintf("the server is full: %d of %d connections", open, most)
+	case now.Open >= int64(o.MaxConns):
+		return fmt.Sprintf("the server is full: %d of %d connections", now.Open, o.MaxConns)
+	case now.Sockets >= now.SocketsMax:
+		return fmt.Sprintf("the server is full: %d of %d sockets, of which %d are open connections", now.Sockets, now.SocketsMax, now.Open)
+	case o.Mode != server.Inline && now.Stuck >= o.Workers:
+		return fmt.Sprintf("every worker is in a call that takes longer than %v; the log shows one of them", o.CallTimeout)
 	}
 	return ""
 }

@@ -1,6 +1,8 @@
 package admin_test
 
 import (
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -9,7 +11,7 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-func TestAServerThatGetsOnIsHealthyAndReady(t *testing.T) {
+func TestANewServerIsHealthyAndReady(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, body := s.get(path); code != http.StatusOK {
@@ -27,7 +29,7 @@ func TestAStalledReactorIsNotHealthy(t *testing.T) {
 		t.Errorf("while it stalls: %d %s", code, body)
 	}
 	if code, body := s.get("/readyz"); code != http.StatusOK {
-		t.Errorf("it is ready all the same, but says %d %s", code, body)
+		t.Errorf("it should be ready nevertheless, but says %d %s", code, body)
 	}
 	g.open()
 	eventually(t, "it is healthy again", func() bool {
@@ -53,14 +55,82 @@ func TestAFullServerIsNotReady(t *testing.T) {
 	})
 }
 
+// Clients whose request was rejected and that do not leave use up the sockets,
+// though no connection is open. The server evicts them after a second, so the
+// test sends more of them until it sees that all sockets are in use.
+func TestAServerWithoutFreeSocketsIsNotReady(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{MaxConns: 1, CloseTimeout: patience})
+	most := s.Stats().SocketsMax
+	want := fmt.Sprintf("%d of %[1]d sockets", most)
+	var rejected []net.Conn
+	leave := func() {
+		for _, c := range rejected {
+			c.Close()
+		}
+	}
+	defer leave()
+	eventually(t, "it says that it is full", func() bool {
+		for range most / 2 {
+			c, err := net.Dial("tcp", s.Addrs()[0].String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			rejected = append(rejected, c)
+			_, _ = c.Write([]byte("GET / HTTP/1.1\r\n\r\n")) // fails if it is evicted already
+		}
+		code, body := s.get("/readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, want)
+	})
+	leave()
+	eventually(t, "it is ready again", func() bool {
+		code, _ := s.get("/readyz")
+		return code == http.StatusOK
+	})
+	s.shows("lull_sockets", 0)
+}
+
+func TestAServerWhoseWorkersAreAllStuckIsNotReady(t *testing.T) {
+	g := newGate()
+	s := start(t, server.Handler{Message: g.message}, server.Options{
+		Workers: 2, CallTimeout: 50 * time.Millisecond,
+		StallAfter: 100 * time.Millisecond, // the watchdog that counts stuck calls looks twice in it
+	})
+	say(t, s.open(), "hello")
+	g.reached(t)
+	s.shows("lull_workers_stuck", 1)
+	s.counted("calls_stuck", 1)
+	if code, body := s.get("/readyz"); code != http.StatusOK {
+		t.Errorf("with a worker that is not stuck: %d %s", code, body)
+	}
+	say(t, s.open(), "hello")
+	g.reached(t)
+	s.shows("lull_workers_stuck", 2)
+	if code, body := s.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "every worker") || !strings.Contains(body, "50ms") {
+		t.Errorf("with all workers stuck: %d %s", code, body)
+	}
+	var status struct {
+		NotReady string `json:"not_ready"`
+		Workers  struct{ Stuck int }
+	}
+	s.json("/api/status", &status)
+	if status.Workers.Stuck != 2 || !strings.Contains(status.NotReady, "every worker") {
+		t.Errorf("%+v", status)
+	}
+	g.open()
+	eventually(t, "it is ready again", func() bool {
+		code, _ := s.get("/readyz")
+		return code == http.StatusOK
+	})
+}
+
 func TestAnEndingServerIsNotReady(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{Grace: patience})
-	s.open() // which it waits for
+	s.open() // the server waits for it
 	s.end()
 	if code, body := s.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "ending") {
 		t.Errorf("%d %s", code, body)
 	}
 	if code, body := s.get("/healthz"); code != http.StatusOK {
-		t.Errorf("it gets on all the same, but says %d %s", code, body)
+		t.Errorf("it should be healthy nevertheless, but says %d %s", code, body)
 	}
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -11,12 +12,12 @@ import (
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
-// metric is the name and meaning of one, or of that part of it which a label
-// tells from the others.
+// metric is a row of /metrics: a metric, or the part of a metric that has one
+// label value.
 type metric struct {
-	name         string // without the lull_ before it
-	label, value string // or empty
-	help         string // rows with the same name have the same
+	name         string // without the prefix lull_
+	label, value string // empty if the metric has no label
+	help         string // the same in all rows with the same name
 }
 
 func (m *metric) desc() *prometheus.Desc {
@@ -28,74 +29,84 @@ func (m *metric) desc() *prometheus.Desc {
 }
 
 const (
-	closedHelp  = "Connections that have ended, by why they did."
-	droppedHelp = "Messages dropped: for a slow peer as its policy says, or of a peer whose handler had too many before it (queue)."
+	closedHelp  = "Connections that have ended, by reason."
+	droppedHelp = "Messages dropped: because the connection's inbox was full (inbox), or because its outbox was full, by outbox policy."
 )
 
-// counted has a row for each counter of a server but Refused, which is told by
-// its status.
+// counted has a row for each counter of the server except Rejected, which is
+// shown by HTTP status.
 var counted = []struct {
-	counter server.Counter
+	counter string // its name in server.Counts
 	metric
 }{
-	{server.Accepted, metric{"accepted_total", "", "", "Sockets accepted."}},
-	{server.Opened, metric{"connections_opened_total", "", "", "Handshakes answered with 101."}},
-	{server.Aborted, metric{"handshakes_aborted_total", "", "", "Sockets that ended before their request did."}},
+	{"accepted", metric{"accepted_total", "", "", "Sockets accepted."}},
+	{"opened", metric{"connections_opened_total", "", "", "Handshakes answered with 101."}},
+	{"aborted", metric{"handshakes_aborted_total", "", "", "Sockets that ended before their request was answered."}},
+	{"evicted", metric{"sockets_evicted_total", "", "", "Sockets that were handshaking or closing and were cut off because all sockets were in use."}},
 
-	{server.ClosedClean, metric{"connections_closed_total", "reason", "clean", closedHelp}},
-	{server.ClosedGone, metric{"connections_closed_total", "reason", "gone", closedHelp}},
-	{server.ClosedBreach, metric{"connections_closed_total", "reason", "breach", closedHelp}},
-	{server.ClosedUTF8, metric{"connections_closed_total", "reason", "utf8", closedHelp}},
-	{server.ClosedTooBig, metric{"connections_closed_total", "reason", "too_big", closedHelp}},
-	{server.ClosedOutbox, metric{"connections_closed_total", "reason", "outbox", closedHelp}},
-	{server.ClosedPartial, metric{"connections_closed_total", "reason", "partial", closedHelp}},
-	{server.ClosedIdle, metric{"connections_closed_total", "reason", "idle", closedHelp}},
-	{server.ClosedQueue, metric{"connections_closed_total", "reason", "queue", closedHelp}},
-	{server.ClosedTimeout, metric{"connections_closed_total", "reason", "timeout", closedHelp}},
-	{server.ClosedPanic, metric{"connections_closed_total", "reason", "panic", closedHelp}},
-	{server.ClosedShutdown, metric{"connections_closed_total", "reason", "shutdown", closedHelp}},
+	{"closed_clean", metric{"connections_closed_total", "reason", "clean", closedHelp}},
+	{"closed_gone", metric{"connections_closed_total", "reason", "gone", closedHelp}},
+	{"closed_protocol", metric{"connections_closed_total", "reason", "protocol", closedHelp}},
+	{"closed_utf8", metric{"connections_closed_total", "reason", "utf8", closedHelp}},
+	{"closed_too_big", metric{"connections_closed_total", "reason", "too_big", closedHelp}},
+	{"closed_outbox", metric{"connections_closed_total", "reason", "outbox", closedHelp}},
+	{"closed_write_timeout", metric{"connections_closed_total", "reason", "write_timeout", closedHelp}},
+	{"closed_partial", metric{"connections_closed_total", "reason", "partial", closedHelp}},
+	{"closed_message_timeout", metric{"connections_closed_total", "reason", "message_timeout", closedHelp}},
+	{"closed_idle", metric{"connections_closed_total", "reason", "idle", closedHelp}},
+	{"closed_inbox", metric{"connections_closed_total", "reason", "inbox", closedHelp}},
+	{"closed_close_timeout", metric{"connections_closed_total", "reason", "close_timeout", closedHelp}},
+	{"closed_panic", metric{"connections_closed_total", "reason", "panic", closedHelp}},
+	{"closed_shutdown", metric{"connections_closed_total", "reason", "shutdown", closedHelp}},
 
-	{server.MessagesIn, metric{"messages_received_total", "", "", "Messages received."}},
-	{server.QueueBegins, metric{"queue_begins_total", "", "", "Times that a connection's handler had half of what it may have before it."}},
-	{server.QueueEnds, metric{"queue_ends_total", "", "", "Times that it had at most an eighth again, or its connection closed."}},
-	{server.Paused, metric{"paused_total", "", "", "Times that a connection was not read because its handler had too many messages before it."}},
-	{server.MessagesTaken, metric{"messages_taken_total", "", "", "Messages to be sent, a broadcast once for each connection."}},
-	{server.MessagesOut, metric{"messages_sent_total", "", "", "Messages sent, a broadcast once for each connection."}},
-	{server.Undelivered, metric{"messages_undelivered_total", "", "", "Messages owed to connections that closed."}},
+	{"messages_in", metric{"messages_received_total", "", "", "Messages received."}},
+	{"messages_discarded", metric{"messages_discarded_total", "", "", "Messages received and not handled, because their connection had ended."}},
+	{"inbox_high", metric{"inbox_high_total", "", "", "Times that an inbox became half full."}},
+	{"inbox_low", metric{"inbox_low_total", "", "", "Times that an inbox that had been half full was at most an eighth full again, or its connection ended."}},
+	{"read_pauses", metric{"read_pauses_total", "", "", "Times that a connection was not read because its inbox was full."}},
+	{"read_blocks", metric{"read_blocks_total", "", "", "Times that a connection was not read because its peer did not read the answers."}},
+	{"throttled", metric{"throttled_total", "", "", "Times that a connection was not read because too much was broadcast, or waited in all inboxes."}},
 
-	{server.MessagesDropped, metric{"messages_dropped_total", "policy", "queue", droppedHelp}},
-	{server.DroppedNew, metric{"messages_dropped_total", "policy", "drop-new", droppedHelp}},
-	{server.DroppedOld, metric{"messages_dropped_total", "policy", "drop-old", droppedHelp}},
-	{server.Conflated, metric{"messages_dropped_total", "policy", "latest", droppedHelp}},
+	{"messages_accepted", metric{"messages_accepted_total", "", "", "Messages accepted for sending, a broadcast once for each connection."}},
+	{"messages_out", metric{"messages_sent_total", "", "", "Messages sent, a broadcast once for each connection."}},
+	{"undelivered", metric{"messages_undelivered_total", "", "", "Messages in outboxes when their connections ended."}},
 
-	{server.BroadcastMessages, metric{"broadcast_messages_total", "", "", "Messages of broadcasts, once for each connection. Divided by lull_broadcast_sends_total: how many left together."}},
-	{server.BroadcastSends, metric{"broadcast_sends_total", "", "", "System calls that carried them."}},
-	{server.SendsRefused, metric{"sends_refused_total", "", "", "Messages that Send did not take, because too much was on its way."}},
-	{server.SlowBegins, metric{"slow_begins_total", "", "", "Times that a peer became slow: it was owed half of what it may be."}},
-	{server.SlowEnds, metric{"slow_ends_total", "", "", "Times that it was owed at most an eighth again, or closed."}},
-	{server.Held, metric{"held_total", "", "", "Times that a connection was not read because it broadcast too much."}},
-	{server.BytesIn, metric{"bytes_received_total", "", "", "Bytes received."}},
-	{server.BytesOut, metric{"bytes_sent_total", "", "", "Bytes sent."}},
-	{server.BytesUndelivered, metric{"bytes_undelivered_total", "", "", "Bytes owed to connections when they closed."}},
-	{server.AcceptRests, metric{"accept_rests_total", "", "", "Times that accepting had to rest, for want of descriptors or memory."}},
-	{server.Stalls, metric{"reactor_stalls_total", "", "", "Times that a reactor took too long for a turn."}},
-	{server.LinesLost, metric{"log_lines_lost_total", "", "", "Log lines dropped because too many came at once."}},
+	{"messages_dropped", metric{"messages_dropped_total", "policy", "inbox", droppedHelp}},
+	{"dropped_new", metric{"messages_dropped_total", "policy", "drop-new", droppedHelp}},
+	{"dropped_old", metric{"messages_dropped_total", "policy", "drop-old", droppedHelp}},
+	{"conflated", metric{"messages_dropped_total", "policy", "latest", droppedHelp}},
+
+	{"broadcast_messages", metric{"broadcast_messages_total", "", "", "Broadcast messages sent, once for each connection. Divided by lull_broadcast_sends_total: how many left in one system call."}},
+	{"broadcast_sends", metric{"broadcast_sends_total", "", "", "System calls that sent broadcasts."}},
+	{"sends_refused", metric{"sends_refused_total", "", "", "Messages that Send or Broadcast refused with ErrBackpressure."}},
+	{"outbox_high", metric{"outbox_high_total", "", "", "Times that a peer became slow: its outbox was half full, or a send was refused."}},
+	{"outbox_low", metric{"outbox_low_total", "", "", "Times that a slow peer's outbox was at most an eighth full again, or its connection ended."}},
+
+	{"bytes_in", metric{"bytes_received_total", "", "", "Bytes received."}},
+	{"bytes_out", metric{"bytes_sent_total", "", "", "Bytes sent."}},
+	{"bytes_undelivered", metric{"bytes_undelivered_total", "", "", "Bytes in outboxes when their connections ended."}},
+
+	{"accept_pauses", metric{"accept_pauses_total", "", "", "Times that the server stopped accepting for a moment because descriptors or memory had run out."}},
+	{"stalls", metric{"reactor_stalls_total", "", "", "Times that a reactor took too long for a turn of its loop."}},
+	{"calls_stuck", metric{"calls_stuck_total", "", "", "Times that a handler on a worker took longer than CallTimeout."}},
+	{"log_lines_lost", metric{"log_lines_lost_total", "", "", "Log lines dropped because too many came at once."}},
 }
 
-// statusKnown are the statuses with which the server refuses by itself. They
-// are shown from the beginning, so that a rate knows where they came from.
+// statusKnown are the statuses with which the server itself rejects handshakes.
+// They are shown from the start at zero, so that rate() sees the first rejection.
 var statusKnown = []int{
 	http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusRequestTimeout,
 	http.StatusUpgradeRequired, http.StatusRequestHeaderFieldsTooLarge, http.StatusInternalServerError,
 	http.StatusServiceUnavailable, http.StatusHTTPVersionNotSupported,
 }
 
-var refused = prometheus.NewDesc("lull_handshakes_refused_total",
-	"Handshakes answered with an HTTP error, by its status.", []string{"status"}, nil)
+var rejected = prometheus.NewDesc("lull_handshakes_rejected_total",
+	"Handshakes answered with an HTTP error, by HTTP status.", []string{"status"}, nil)
 
-const connectionsHelp = "Connections now. Those that are not open were counted in passing, some seconds ago."
+const connectionsHelp = "Connections, by state. The numbers of handshaking and closing ones are some seconds old."
 
-// measured are the metrics that rise and fall. What is not known is not shown.
+// measured are the metrics that can rise and fall. A value that is not known is
+// not shown.
 var measured = []struct {
 	metric
 	of func(*reading) float64
@@ -103,34 +114,39 @@ var measured = []struct {
 	{metric{"connections", "state", "handshaking", connectionsHelp}, func(r *reading) float64 { return float64(r.census.Handshaking) }},
 	{metric{"connections", "state", "open", connectionsHelp}, func(r *reading) float64 { return float64(r.stats.Open) }},
 	{metric{"connections", "state", "closing", connectionsHelp}, func(r *reading) float64 { return float64(r.census.Closing) }},
-	{metric{"connections_limit", "", "", "Most connections that may be open; the next is answered 503."}, func(r *reading) float64 { return float64(r.options.MaxConns) }},
+	{metric{"connections_limit", "", "", "Maximum number of open connections. A request beyond it is answered 503."}, func(r *reading) float64 { return float64(r.options.MaxConns) }},
+	{metric{"sockets", "", "", "Sockets in use, including those that are handshaking or closing."}, func(r *reading) float64 { return float64(r.stats.Sockets) }},
+	{metric{"sockets_limit", "", "", "Maximum number of sockets."}, func(r *reading) float64 { return float64(r.stats.SocketsMax) }},
 
-	{metric{"paused_connections", "", "", "Connections that are not read until their handlers have got on."}, func(r *reading) float64 { return float64(r.census.Paused) }},
-	{metric{"held_connections", "", "", "Connections that are not read until their broadcasts have been sent."}, func(r *reading) float64 { return float64(r.census.Held) }},
-	{metric{"slow_connections", "", "", "Connections whose peers are owed half of what they may be."}, func(r *reading) float64 { return float64(r.census.Slow) }},
+	{metric{"paused_connections", "", "", "Connections that are not read until their inbox has room or their peer has read the answers."}, func(r *reading) float64 { return float64(r.census.Paused) }},
+	{metric{"throttled_connections", "", "", "Connections that are not read until broadcasts have been sent."}, func(r *reading) float64 { return float64(r.census.Throttled) }},
+	{metric{"slow_connections", "", "", "Connections whose outbox is above the high watermark."}, func(r *reading) float64 { return float64(r.census.Slow) }},
 
-	{metric{"owed_bytes", "", "", "Bytes that peers have not taken, beyond what their sockets buffer."}, func(r *reading) float64 { return float64(r.stats.Owed) }},
-	{metric{"owed_limit_bytes", "", "", "Most bytes that all peers together may be owed."}, func(r *reading) float64 { return float64(r.options.MaxOwed) }},
-	{metric{"queued_bytes", "", "", "Bytes of messages that handlers have yet to hear."}, func(r *reading) float64 { return float64(r.stats.Queued) }},
-	{metric{"queued_limit_bytes", "", "", "Most bytes that may wait for handlers; beyond it each connection may have one message."}, func(r *reading) float64 { return float64(r.options.MaxQueued) }},
-	{metric{"queued_calls", "", "", "Calls that handlers have yet to get or to return from."}, func(r *reading) float64 { return float64(r.stats.Calls) }},
-	{metric{"published_bytes", "", "", "Bytes of broadcasts on their way."}, func(r *reading) float64 { return float64(r.stats.Published) }},
-	{metric{"published_limit_bytes", "", "", "Most bytes of broadcasts on their way."}, func(r *reading) float64 { return float64(r.options.MaxPublished) }},
+	{metric{"outbox_bytes", "", "", "Bytes in all outboxes, which peers have not read, beyond what their sockets buffer."}, func(r *reading) float64 { return float64(r.stats.Outbox) }},
+	{metric{"outbox_limit_bytes", "", "", "Maximum number of bytes in all outboxes."}, func(r *reading) float64 { return float64(r.options.MaxOutboxTotal) }},
+	{metric{"inbox_bytes", "", "", "Bytes in all inboxes, which wait for handlers."}, func(r *reading) float64 { return float64(r.stats.Inbox) }},
+	{metric{"inbox_limit_bytes", "", "", "Maximum number of bytes in all inboxes."}, func(r *reading) float64 { return float64(r.options.MaxInboxTotal) }},
+	{metric{"partial_bytes", "", "", "Bytes of incomplete messages and requests."}, func(r *reading) float64 { return float64(r.stats.Partial) }},
+	{metric{"partial_limit_bytes", "", "", "Maximum number of bytes of incomplete messages."}, func(r *reading) float64 { return float64(r.options.MaxPartial) }},
+	{metric{"broadcast_bytes", "", "", "Bytes of broadcasts on their way."}, func(r *reading) float64 { return float64(r.stats.Broadcast) }},
+	{metric{"broadcast_limit_bytes", "", "", "Maximum number of bytes of broadcasts on their way."}, func(r *reading) float64 { return float64(r.options.MaxBroadcast) }},
 
-	{metric{"workers_busy", "", "", "Handlers that run now."}, func(r *reading) float64 { return float64(r.stats.Busy) }},
-	{metric{"workers_limit", "", "", "Handlers that may run at once; 0 if they run on the reactors."}, func(r *reading) float64 { return float64(r.workers()) }},
+	{metric{"handler_calls", "", "", "Handler calls that wait or run."}, func(r *reading) float64 { return float64(r.stats.Calls) }},
+	{metric{"workers_busy", "", "", "Workers that run a handler."}, func(r *reading) float64 { return float64(r.stats.Busy) }},
+	{metric{"workers_stuck", "", "", "Workers whose handler has run for longer than CallTimeout."}, func(r *reading) float64 { return float64(r.stats.Stuck) }},
+	{metric{"workers_limit", "", "", "Maximum number of handlers that run at once. 0 if handlers run on the reactors."}, func(r *reading) float64 { return float64(r.workers()) }},
 	{metric{"workers_waiting_connections", "", "", "Connections that wait for a worker."}, func(r *reading) float64 { return float64(r.stats.Waiting) }},
-	{metric{"reactors", "", "", "Reactors."}, func(r *reading) float64 { return float64(r.options.Reactors) }},
+	{metric{"reactors", "", "", "Number of reactors."}, func(r *reading) float64 { return float64(r.options.Reactors) }},
 
-	{metric{"connection_user_bytes", "", "", "The process's memory since the beginning, divided by the open connections."}, func(r *reading) float64 { return r.user }},
-	{metric{"connection_kernel_bytes", "", "", "The machine's kernel memory for objects (slab) since the beginning, divided by the open connections."}, func(r *reading) float64 { return r.kernel }},
-	{metric{"kernel_slab_bytes", "", "", "The machine's kernel memory for objects, sockets among them."}, func(r *reading) float64 { return orNaN(r.slab) }},
-	{metric{"descriptors_limit", "", "", "RLIMIT_NOFILE: descriptors that each table may have."}, func(r *reading) float64 { return orNaN(r.descriptors) }},
-	{metric{"machine_files_open", "", "", "Files open on the whole machine, sockets among them."}, func(r *reading) float64 { return orNaN(r.files) }},
-	{metric{"machine_files_limit", "", "", "fs.file-max: most files open on the whole machine."}, func(r *reading) float64 { return orNaN(r.filesMax) }},
+	{metric{"connection_user_bytes", "", "", "Growth of the process's memory since the start, divided by the open connections."}, func(r *reading) float64 { return r.user }},
+	{metric{"connection_kernel_bytes", "", "", "Growth of the machine's kernel memory for objects (slab) since the start, divided by the open connections."}, func(r *reading) float64 { return r.kernel }},
+	{metric{"kernel_slab_bytes", "", "", "The machine's kernel memory for objects (slab), including sockets."}, func(r *reading) float64 { return orNaN(r.slab) }},
+	{metric{"descriptors_limit", "", "", "RLIMIT_NOFILE: maximum number of descriptors in each table."}, func(r *reading) float64 { return orNaN(r.descriptors) }},
+	{metric{"machine_files_open", "", "", "Files open on the whole machine, including sockets."}, func(r *reading) float64 { return orNaN(r.files) }},
+	{metric{"machine_files_limit", "", "", "fs.file-max: maximum number of files open on the whole machine."}, func(r *reading) float64 { return orNaN(r.filesMax) }},
 }
 
-// orNaN is NaN for what could not be read.
+// orNaN is n, or NaN if it could not be read.
 func orNaN(n int64) float64 {
 	if n == tuning.Unknown {
 		return math.NaN()
@@ -139,38 +155,38 @@ func orNaN(n int64) float64 {
 }
 
 var setup = prometheus.NewDesc("lull_setup_info",
-	"How the server was set up; always 1.", []string{"mode", "tables", "when_full", "when_slow"}, nil)
+	"The server's options. The value is always 1.", []string{"mode", "tables", "inbox_policy", "outbox_policy"}, nil)
 
 // spread are the metrics that are distributions.
 //
-// The last two are snapshots: how many connections are owed how much now. The
-// text format has no histogram that may fall, and gauges must not have a bucket's
-// label (le), so they are histograms all the same. Prometheus takes them, and
-// histogram_quantile(0.99, lull_connection_owed_bytes_bucket) is right. What
-// would be wrong is rate(): it would take each fall for a restart.
+// The last two are snapshots: how many connections have how much in their outbox
+// or inbox now. The text format has no histogram that may fall, and a gauge must
+// not have a bucket's label (le), so they are shown as histograms. Prometheus
+// accepts that, and histogram_quantile(0.99, lull_connection_outbox_bytes_bucket)
+// is right. rate() would be wrong: it would take each fall for a restart.
 var spread = []struct {
 	metric
 	of   func(*reading) *server.Histogram
 	unit unit
 }{
-	{metric{"reactor_turn_seconds", "", "", "What reactors took for a turn."}, func(r *reading) *server.Histogram { return &r.stats.TurnTime }, times},
-	{metric{"broadcast_pass_seconds", "", "", "What reactors took to send a broadcast to all of theirs."}, func(r *reading) *server.Histogram { return &r.stats.PassTime }, times},
-	{metric{"handler_wait_seconds", "", "", "How long connections waited for a worker."}, func(r *reading) *server.Histogram { return &r.stats.WaitTime }, times},
-	{metric{"handler_seconds", "", "", "What handlers took, on workers."}, func(r *reading) *server.Histogram { return &r.stats.HandleTime }, times},
-	{metric{"connection_owed_bytes", "", "", "Bytes owed to each connection that is owed any, now. A snapshot: without rate()."}, func(r *reading) *server.Histogram { return &r.census.Owed }, sizes},
-	{metric{"connection_queued_calls", "", "", "Calls before each handler that has any, now. A snapshot: without rate()."}, func(r *reading) *server.Histogram { return &r.census.Queued }, calls},
+	{metric{"reactor_turn_seconds", "", "", "How long a reactor took for a turn of its loop."}, func(r *reading) *server.Histogram { return &r.stats.TurnTime }, times},
+	{metric{"broadcast_pass_seconds", "", "", "How long a reactor took to send a broadcast to all its connections."}, func(r *reading) *server.Histogram { return &r.stats.PassTime }, times},
+	{metric{"handler_wait_seconds", "", "", "How long a connection waited for a worker."}, func(r *reading) *server.Histogram { return &r.stats.WaitTime }, times},
+	{metric{"handler_seconds", "", "", "How long a handler took on a worker."}, func(r *reading) *server.Histogram { return &r.stats.CallTime }, times},
+	{metric{"connection_outbox_bytes", "", "", "Bytes in each outbox that is not empty now. This is a snapshot; do not use rate()."}, func(r *reading) *server.Histogram { return &r.census.Outbox }, sizes},
+	{metric{"connection_inbox_calls", "", "", "Calls in each inbox that is not empty now. This is a snapshot; do not use rate()."}, func(r *reading) *server.Histogram { return &r.census.Inbox }, calls},
 }
 
-// unit says how a server's histogram becomes one in base units.
+// unit says how a histogram of the server is converted to base units.
 type unit struct {
-	from, to int     // buckets that are shown
-	per      float64 // how many of the histogram's units are one
-	gap      float64 // between a bucket's end and the largest value in it
+	from, to int     // the first and the last bucket that are shown
+	per      float64 // how many of the histogram's units make one base unit
+	gap      float64 // the distance from a bucket's end to the largest value in it
 }
 
-// Bucket i holds values below 2^i. Whole numbers below that are at most one
-// less; times were cut to whole microseconds, so they come as close as they
-// like.
+// Bucket i holds values below 2^i. The largest whole number below 2^i is 2^i-1, so
+// sizes and calls have a gap of 1. Times were cut to whole microseconds: the real
+// times come arbitrarily close to 2^i, so they have no gap.
 var (
 	times = unit{from: 4, to: 26, per: 1e6} // 16 µs to a minute
 	sizes = unit{from: 8, to: 30, per: 1, gap: 1}
@@ -190,11 +206,11 @@ func (u unit) metric(desc *prometheus.Desc, h *server.Histogram) prometheus.Metr
 	return prometheus.MustNewConstHistogram(desc, n, float64(h.Sum)/u.per, below)
 }
 
-// collector reads a server once for each scrape.
+// collector reads the server once for each scrape.
 type collector struct{ source }
 
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	out <- refused
+	out <- rejected
 	out <- setup
 	for i := range counted {
 		out <- counted[i].desc()
@@ -209,12 +225,13 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	r := c.read()
+	counts := maps.Collect(r.stats.All())
 	for i := range counted {
 		row := &counted[i]
-		out <- prometheus.MustNewConstMetric(row.desc(), prometheus.CounterValue, float64(r.stats.Count(row.counter)))
+		out <- prometheus.MustNewConstMetric(row.desc(), prometheus.CounterValue, float64(counts[row.counter]))
 	}
-	for status, n := range r.refusedBy() {
-		out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), strconv.Itoa(status))
+	for status, n := range r.rejectedBy() {
+		out <- prometheus.MustNewConstMetric(rejected, prometheus.CounterValue, float64(n), strconv.Itoa(status))
 	}
 	for i := range measured {
 		row := &measured[i]
@@ -228,17 +245,17 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	o := &r.options
 	out <- prometheus.MustNewConstMetric(setup, prometheus.GaugeValue, 1,
-		o.Mode.String(), o.Tables.String(), o.WhenFull.String(), o.WhenSlow.String())
+		o.Mode.String(), o.Tables.String(), o.InboxPolicy.String(), o.OutboxPolicy.String())
 }
 
-// refusedBy is what was refused by each status, those that are known first at
-// zero.
-func (r *reading) refusedBy() map[int]uint64 {
+// rejectedBy is the number of rejected handshakes by status. It has all of
+// statusKnown, if need be with zero.
+func (r *reading) rejectedBy() map[int]uint64 {
 	all := make(map[int]uint64, len(statusKnown))
 	for _, status := range statusKnown {
 		all[status] = 0
 	}
-	for status, n := range r.stats.RefusedBy {
+	for status, n := range r.stats.RejectedBy {
 		all[status] = n
 	}
 	return all

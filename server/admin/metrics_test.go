@@ -28,13 +28,13 @@ func TestMetricsAreAsPrometheusLikesThem(t *testing.T) {
 	}
 }
 
-// Whoever adds a counter to the server gives it a name here.
+// Every counter of the server has a row in metrics.go.
 func TestNoCounterIsForgotten(t *testing.T) {
 	scrape := start(t, server.Handler{}, server.Options{}).scrape()
-	taken := make(map[string]server.Counter)
-	for _, c := range server.Counters() {
-		if c == server.Refused {
-			continue // by status, below
+	taken := make(map[string]string)
+	for _, c := range counters() {
+		if c == "rejected" {
+			continue // it is shown by status, see below
 		}
 		series, ok := admin.SeriesOf(c)
 		if !ok {
@@ -49,8 +49,8 @@ func TestNoCounterIsForgotten(t *testing.T) {
 		}
 		taken[series] = c
 	}
-	if n, ok := scrape[`lull_handshakes_refused_total{status="503"}`]; !ok || n != 0 {
-		t.Errorf("refusals are not shown from the beginning")
+	if n, ok := scrape[`lull_handshakes_rejected_total{status="503"}`]; !ok || n != 0 {
+		t.Errorf("rejections are not shown from the start")
 	}
 }
 
@@ -98,10 +98,12 @@ func TestMetricsTellTheTruth(t *testing.T) {
 		`lull_connections{state="handshaking"}`:          1,
 		`lull_connections{state="closing"}`:              0,
 		`lull_connections_limit`:                         50,
+		`lull_sockets`:                                   conns + 1,
+		`lull_sockets_limit`:                             float64(s.Stats().SocketsMax),
 		`lull_accepted_total`:                            conns + 4,
 		`lull_connections_opened_total`:                  conns + 1,
-		`lull_handshakes_refused_total{status="403"}`:    1,
-		`lull_handshakes_refused_total{status="503"}`:    0,
+		`lull_handshakes_rejected_total{status="403"}`:   1,
+		`lull_handshakes_rejected_total{status="503"}`:   0,
 		`lull_handshakes_aborted_total`:                  1,
 		`lull_connections_closed_total{reason="clean"}`:  1,
 		`lull_connections_closed_total{reason="gone"}`:   0,
@@ -109,14 +111,17 @@ func TestMetricsTellTheTruth(t *testing.T) {
 		`lull_messages_sent_total`:                       conns,
 		`lull_workers_limit`:                             float64(s.Options().Workers),
 		`lull_reactors`:                                  2,
-		`lull_owed_bytes`:                                0,
-		`lull_owed_limit_bytes`:                          float64(s.Options().MaxOwed),
-		`lull_queued_limit_bytes`:                        float64(s.Options().MaxQueued),
-		`lull_published_limit_bytes`:                     float64(s.Options().MaxPublished),
-		`lull_handler_seconds_count`:                     s.scrape()[`lull_handler_seconds_count`], // the next test's
-		`lull_queued_calls`:                              0,
+		`lull_outbox_bytes`:                              0,
+		`lull_outbox_limit_bytes`:                        float64(s.Options().MaxOutboxTotal),
+		`lull_inbox_limit_bytes`:                         float64(s.Options().MaxInboxTotal),
+		`lull_broadcast_limit_bytes`:                     float64(s.Options().MaxBroadcast),
+		`lull_handler_seconds_count`:                     s.scrape()[`lull_handler_seconds_count`], // any; the next test checks it
+		`lull_handler_calls`:                             0,
+		`lull_partial_bytes`:                             0,
+		`lull_partial_limit_bytes`:                       float64(s.Options().MaxPartial),
+		`lull_workers_stuck`:                             0,
 		`lull_messages_dropped_total{policy="drop-old"}`: 0,
-		`lull_setup_info{mode="workers",tables="private",when_full="pause",when_slow="close"}`: 1,
+		`lull_setup_info{inbox_policy="pause",mode="workers",outbox_policy="close",tables="private"}`: 1,
 	} {
 		s.shows(series, want)
 	}
@@ -136,8 +141,8 @@ func TestMetricsTellTheTruth(t *testing.T) {
 	}
 }
 
-// A handler is held for a while; what it took stands in seconds, and in the
-// buckets from there on.
+// A handler blocks for a while. Its time is shown in seconds, and in all buckets
+// from that time on.
 func TestTimesAreInSeconds(t *testing.T) {
 	g := newGate()
 	s := start(t, server.Handler{Message: g.message}, server.Options{Workers: 1})
@@ -145,16 +150,16 @@ func TestTimesAreInSeconds(t *testing.T) {
 	c := s.open()
 	say(t, c, "hello")
 	g.reached(t)
-	held := time.Now()
+	blocked := time.Now()
 	<-time.After(20 * time.Millisecond)
-	least := time.Since(held).Seconds()
+	least := time.Since(blocked).Seconds()
 	g.open()
 	const quick = 3
 	for range quick {
 		say(t, c, "hello")
 		g.reached(t)
 	}
-	s.shows("lull_queued_calls", 0)
+	s.shows("lull_handler_calls", 0)
 	most := time.Since(before).Seconds()
 
 	scrape := s.scrape()
@@ -180,50 +185,50 @@ func TestTimesAreInSeconds(t *testing.T) {
 	}
 }
 
-// What is owed to peers that do not read is shown by connection and in all.
-func TestSlowPeersShow(t *testing.T) {
-	s := start(t, server.Handler{}, server.Options{WhenSlow: server.DropNew, MaxOutbox: 16 << 10})
+// The outboxes of peers that do not read are shown by connection and in all.
+func TestOutboxesShow(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{OutboxPolicy: server.OutboxDropNew, MaxOutbox: 16 << 10})
 	s.openDeaf()
 	s.openDeaf()
 	s.fill()
 	s.shows("lull_slow_connections", 2)
-	s.shows("lull_connection_owed_bytes_count", 2)
-	s.shows("lull_connection_owed_bytes_sum", float64(s.Stats().Owed))
+	s.shows("lull_connection_outbox_bytes_count", 2)
+	s.shows("lull_connection_outbox_bytes_sum", float64(s.Stats().Outbox))
 	scrape := s.scrape()
-	if n := scrape["lull_slow_begins_total"] - scrape["lull_slow_ends_total"]; n != 2 {
+	if n := scrape["lull_outbox_high_total"] - scrape["lull_outbox_low_total"]; n != 2 {
 		t.Errorf("%v are slow", n)
 	}
-	if n := scrape[`lull_connection_owed_bytes_bucket{le="32767"}`]; n != 2 {
-		t.Errorf("%v are owed less than twice of what they may", n)
+	if n := scrape[`lull_connection_outbox_bytes_bucket{le="32767"}`]; n != 2 {
+		t.Errorf("%v outboxes are smaller than twice MaxOutbox", n)
 	}
-	if n := scrape[`lull_connection_owed_bytes_bucket{le="255"}`]; n != 0 {
-		t.Errorf("%v are owed next to nothing", n)
+	if n := scrape[`lull_connection_outbox_bytes_bucket{le="255"}`]; n != 0 {
+		t.Errorf("%v outboxes have next to nothing", n)
 	}
 	if n := scrape[`lull_messages_dropped_total{policy="drop-new"}`]; n < 2 {
 		t.Errorf("%v were dropped", n)
 	}
 }
 
-// The sign to scale out comes before the first message is lost.
-func TestAHalfFullQueueShowsBeforeAnythingIsDropped(t *testing.T) {
+// The metrics show the overload before the first message is lost.
+func TestAHalfFullInboxShowsBeforeAnythingIsDropped(t *testing.T) {
 	g := newGate()
 	defer g.open()
-	s := start(t, server.Handler{Message: g.message}, server.Options{Workers: 1, QueueMessages: 8, WhenFull: server.DropMessage})
+	s := start(t, server.Handler{Message: g.message}, server.Options{Workers: 1, MaxInboxMessages: 8, InboxPolicy: server.InboxDrop})
 	c := s.open()
 	say(t, c, "the first")
 	g.reached(t)
 	for range 4 {
 		say(t, c, "another")
 	}
-	s.shows("lull_queue_begins_total", 1)
-	s.shows("lull_queue_ends_total", 0)
+	s.shows("lull_inbox_high_total", 1)
+	s.shows("lull_inbox_low_total", 0)
 	s.shows("lull_workers_busy", 1)
-	s.shows(`lull_messages_dropped_total{policy="queue"}`, 0)
+	s.shows(`lull_messages_dropped_total{policy="inbox"}`, 0)
 	for range 20 {
 		say(t, c, "too many")
 	}
 	s.shows("lull_messages_received_total", 25)
-	if n := s.scrape()[`lull_messages_dropped_total{policy="queue"}`]; n == 0 {
+	if n := s.scrape()[`lull_messages_dropped_total{policy="inbox"}`]; n == 0 {
 		t.Error("nothing was dropped, so there was no time before it")
 	}
 }

@@ -32,7 +32,7 @@ func (b *browser) shows(selector, text string) {
 }
 
 func TestInteropPage(t *testing.T) {
-	s := start(t, server.Handler{}, server.Options{WhenSlow: server.DropNew, MaxConns: 100})
+	s := start(t, server.Handler{}, server.Options{OutboxPolicy: server.OutboxDropNew, MaxConns: 100})
 	deaf := []string{s.openDeaf().LocalAddr().String(), s.openDeaf().LocalAddr().String()}
 	s.fill()
 	for range 5 {
@@ -46,43 +46,43 @@ func TestInteropPage(t *testing.T) {
 	b := startBrowser(t, s.url)
 
 	b.shows("#open .value", "7")
-	b.shows("#open .note", "of 100; 0 arriving, 0 leaving")
-	b.shows("#opened .note", "8 since the beginning, 0 refused")
-	b.shows("#closed .note", "1 since the beginning")
+	b.shows("#open .note", "of 100; 0 handshaking, 0 closing")
+	b.shows("#opened .note", "8 since the start, 0 rejected")
+	b.shows("#closed .note", "1 since the start")
 	b.shows("#received .note", "5 in all")
-	b.shows("#owed .note", "2 slow")
+	b.shows("#outbox .note", "2 slow peers")
 	b.shows("#workers .value", fmt.Sprintf("0 of %d", s.Options().Workers))
-	b.shows("#lost .note", "0 closed for slowness")
+	b.shows("#lost .note", "0 connections closed for overload")
 	b.shows("#where", s.Addrs()[0].String())
 	b.shows("#state", "under pressure")
 	b.shows("#endings", "clean1")
-	if warn := b.texts(".warn h3"); !slices.Contains(warn, "Owed to peers") {
+	if warn := b.texts(".warn h3"); !slices.Contains(warn, "Outboxes") {
 		t.Errorf("warns of %q", warn)
 	}
 
 	census := s.Census()
-	slowest := census.Slowest[0]
-	if ids := b.texts("#slowest .id"); len(ids) != 2 || ids[0] != fmt.Sprintf("%016x", slowest.ID) {
-		t.Errorf("the slowest are %q, not %x", ids, slowest.ID)
+	largest := census.Largest[0]
+	if ids := b.texts("#largest .id"); len(ids) != 2 || ids[0] != fmt.Sprintf("%016x", largest.ID) {
+		t.Errorf("the largest outboxes are %q, not %x", ids, largest.ID)
 	}
-	if remotes := b.texts("#slowest td:nth-child(2)"); remotes[0] != slowest.Remote.String() || !slices.Contains(deaf, remotes[0]) {
-		t.Errorf("the slowest are at %q, not %v", remotes, slowest.Remote)
+	if remotes := b.texts("#largest td:nth-child(2)"); remotes[0] != largest.Remote.String() || !slices.Contains(deaf, remotes[0]) {
+		t.Errorf("the largest outboxes are at %q, not %v", remotes, largest.Remote)
 	}
 	look(t, b)
 
 	// The first click asks, the second closes.
-	button := fmt.Sprintf(`document.querySelector('[data-id="%016x"] button').click()`, slowest.ID)
+	button := fmt.Sprintf(`document.querySelector('[data-id="%016x"] button').click()`, largest.ID)
 	b.eval(button, nil)
-	b.shows("#slowest button.sure", "really?")
+	b.shows("#largest button.sure", "really?")
 	if n := s.Stats().Open; n != 7 {
 		t.Errorf("%d are open after one click", n)
 	}
 	b.eval(button, nil)
-	s.counted(server.ClosedTimeout, 1) // it does not read the Close frame either
+	s.counted("closed_close_timeout", 1) // it does not read the Close frame either
 	b.shows("#open .value", "6")
 	b.shows("#endings", server.ErrCloseTimeout.Error())
-	b.shows("#slowest .id", "") // one is left
-	if id := b.texts("#slowest .id")[0]; id == fmt.Sprintf("%016x", slowest.ID) {
+	b.shows("#largest .id", "") // one row is left
+	if id := b.texts("#largest .id")[0]; id == fmt.Sprintf("%016x", largest.ID) {
 		t.Errorf("%s is still shown", id)
 	}
 
@@ -91,7 +91,7 @@ func TestInteropPage(t *testing.T) {
 	if html != "TypeError" {
 		t.Errorf("HTML in a page that has none to take: %s", html)
 	}
-	b.faults = slices.DeleteFunc(b.faults, func(fault string) bool { return strings.Contains(fault, "TrustedHTML") }) // that
+	b.faults = slices.DeleteFunc(b.faults, func(fault string) bool { return strings.Contains(fault, "TrustedHTML") }) // the test caused that one
 	if len(b.faults) > 0 {
 		t.Errorf("faults: %q", b.faults)
 	}
@@ -101,7 +101,7 @@ func TestInteropPage(t *testing.T) {
 	b.picture(t, "unreachable.png")
 }
 
-// look lays the page out for screens and phones, in light and dark.
+// look checks the layout on screens and phones, in light and dark.
 func look(t *testing.T, b *browser) {
 	t.Helper()
 	for _, width := range []int{1280, 360} {
@@ -109,7 +109,7 @@ func look(t *testing.T, b *browser) {
 		for _, scheme := range []string{"light", "dark"} {
 			b.tell("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 			var laid struct {
-				Wide int    // of what there is
+				Wide int    // the width of the content
 				Back string // the background
 			}
 			b.eval(`({ wide: document.documentElement.scrollWidth, back: getComputedStyle(document.body).backgroundColor })`, &laid)

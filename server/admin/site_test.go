@@ -7,9 +7,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,7 +27,7 @@ import (
 	"github.com/seed-134acfd0/lull/server/admin"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for something that must happen.
 const patience = 30 * time.Second
 
 // eventually waits until ok is true.
@@ -38,17 +40,17 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// site is a running server and its admin's address.
+// site is a running server and its admin address.
 type site struct {
 	*server.Server
 	t    testing.TB
 	web  *httptest.Server
 	url  string
-	end  func()       // what ends the server, without waiting
-	stop func() error // that, and what Run returned
+	end  func()       // makes the server end, and does not wait for it
+	stop func() error // makes the server end, and returns what Run returned
 }
 
-// start runs a server with one reactor, and looks at its connections often.
+// start runs a server, with one reactor unless o says otherwise.
 func start(t testing.TB, h server.Handler, o server.Options) *site {
 	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)
@@ -56,7 +58,7 @@ func start(t testing.TB, h server.Handler, o server.Options) *site {
 	o.StallAfter = cmp.Or(o.StallAfter, -1) // machines may be slow
 	o.CloseTimeout = cmp.Or(o.CloseTimeout, time.Second)
 	o.Grace = cmp.Or(o.Grace, time.Second)
-	s, err := server.Listen("127.0.0.1:0", h, o)
+	s, err := server.Listen([]string{"127.0.0.1:0"}, h, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +69,7 @@ func start(t testing.TB, h server.Handler, o server.Options) *site {
 		cancel()
 		return <-ended
 	})
-	web := httptest.NewServer(admin.New(ctx, s, "lull.test"))
+	web := httptest.NewServer(admin.New(ctx, s, admin.Options{Names: []string{"lull.test", ""}, Pprof: true}))
 	t.Cleanup(func() {
 		web.Close()
 		if err := stop(); err != nil {
@@ -97,8 +99,7 @@ func (s *site) open() net.Conn {
 	return conn
 }
 
-// openDeaf opens a connection that nobody reads, with buffers that little fits
-// into.
+// openDeaf opens a connection that nobody reads, with small buffers.
 func (s *site) openDeaf() net.Conn {
 	s.t.Helper()
 	small := func(_, _ string, raw syscall.RawConn) (err error) {
@@ -116,28 +117,42 @@ func (s *site) openDeaf() net.Conn {
 	return conn
 }
 
-// fill broadcasts until the sockets of those that do not read take no more, not
-// even with the patience of a few acknowledgements.
+// fill broadcasts until the sockets of connections that nobody reads have taken
+// nothing for a while.
 func (s *site) fill() {
 	s.t.Helper()
 	const settled = 300 * time.Millisecond
 	taken, since := uint64(0), time.Now()
 	eventually(s.t, "sockets take no more", func() bool {
-		if err := s.Broadcast(frame.Binary, make([]byte, 4<<10)); err != nil && err != server.ErrSlow {
+		if err := s.Broadcast(frame.Binary, make([]byte, 4<<10)); err != nil && err != server.ErrBackpressure {
 			s.t.Fatal(err)
 		}
-		if n := s.Stats().Count(server.BytesOut); n != taken {
+		if n := count(s.Stats(), "bytes_out"); n != taken {
 			taken, since = n, time.Now()
 		}
-		return s.Stats().Owed > 0 && time.Since(since) > settled
+		return s.Stats().Outbox > 0 && time.Since(since) > settled
 	})
-	eventually(s.t, "broadcasts have been seen to", func() bool { return s.Stats().Published == 0 })
+	eventually(s.t, "no broadcast is on its way", func() bool { return s.Stats().Broadcast == 0 })
 }
 
 // counted waits until a counter has reached n.
-func (s *site) counted(c server.Counter, n uint64) {
+func (s *site) counted(c string, n uint64) {
 	s.t.Helper()
-	eventually(s.t, c.String()+" is "+strconv.FormatUint(n, 10), func() bool { return s.Stats().Count(c) >= n })
+	eventually(s.t, c+" is "+strconv.FormatUint(n, 10), func() bool { return count(s.Stats(), c) >= n })
+}
+
+// count is the value of a counter.
+func count(stats server.Stats, name string) uint64 {
+	n, ok := maps.Collect(stats.All())[name]
+	if !ok {
+		panic("there is no counter " + name)
+	}
+	return n
+}
+
+// counters are the names of all counters.
+func counters() []string {
+	return slices.Collect(maps.Keys(maps.Collect(server.Counts{}.All())))
 }
 
 // do sends a request and returns its answer.
@@ -160,13 +175,13 @@ func roundTrip(r *http.Request) (*http.Response, string, error) {
 	return answer, string(body), err
 }
 
-// answered is an answer that was waited for elsewhere.
+// answered is an answer to a request of begin.
 type answered struct {
 	code int
 	body string
 }
 
-// begin sends a request whose answer will come later.
+// begin sends a request and does not wait for the answer.
 func (s *site) begin(r *http.Request) <-chan answered {
 	later := make(chan answered, 1)
 	go func() {
@@ -251,9 +266,9 @@ func say(t testing.TB, conn net.Conn, text string) {
 	}
 }
 
-// gate is a handler that waits until it is opened.
+// gate is a handler that blocks until the gate is opened.
 type gate struct {
-	entered chan struct{} // a value for each that has come to it
+	entered chan struct{} // gets a value from each call
 	opened  chan struct{}
 }
 
@@ -266,7 +281,7 @@ func (g gate) message(server.Conn, frame.Op, []byte) {
 
 func (g gate) open() { close(g.opened) }
 
-// reached waits until somebody waits at the gate.
+// reached waits until a call has come to the gate.
 func (g gate) reached(t testing.TB) {
 	t.Helper()
 	select {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -14,44 +15,48 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// slowestShown is how many of the slowest peers are shown unless more are asked
-// for.
-const slowestShown = 10
+// largestShown is how many of the largest outboxes are shown if the request does
+// not say how many.
+const largestShown = 10
 
-// status is all that the page shows. Units stand last in its names.
+// status is everything that the page shows. Units stand last in its names.
 type status struct {
 	Addresses []netip.AddrPort `json:"addresses"`
 	Uptime    float64          `json:"uptime_seconds"`
-	NotReady  string           `json:"not_ready"` // why; empty while it is
+	NotReady  string           `json:"not_ready"` // why it is not; empty while it is
 	Setup     struct {
-		Mode     string `json:"mode"`
-		WhenFull string `json:"when_full"`
-		WhenSlow string `json:"when_slow"`
-		Tables   string `json:"tables"`
-		Reactors int    `json:"reactors"`
-		Outbox   int    `json:"outbox_bytes"`   // that a connection may be owed
-		Queue    int    `json:"queue_messages"` // that its handler may have before it
+		Mode         string `json:"mode"`
+		InboxPolicy  string `json:"inbox_policy"`
+		OutboxPolicy string `json:"outbox_policy"`
+		Tables       string `json:"tables"`
+		Reactors     int    `json:"reactors"`
+		MaxInbox     int    `json:"max_inbox_messages"` // of a connection
+		MaxOutbox    int    `json:"max_outbox_bytes"`   // of a connection
 	} `json:"setup"`
 
 	Connections struct {
-		Open        int64  `json:"open"`
-		Limit       int    `json:"limit"`
-		Handshaking int    `json:"handshaking"`
-		Closing     int    `json:"closing"`
-		Paused      int    `json:"paused"`    // not read until their handlers have got on
-		HalfFull    uint64 `json:"half_full"` // whose handlers have half of what they may have
-		Held        int    `json:"held"`      // not read until their broadcasts have been sent
-		Slow        int    `json:"slow"`      // whose peers are owed half of what they may be
+		Open         int64  `json:"open"`
+		Limit        int    `json:"limit"`
+		Sockets      int    `json:"sockets"` // in use, including handshaking and closing ones
+		SocketsLimit int    `json:"sockets_limit"`
+		Handshaking  int    `json:"handshaking"`
+		Closing      int    `json:"closing"`
+		InboxHigh    uint64 `json:"inbox_high"` // their inbox has been half full, and more than an eighth full since
+		Paused       int    `json:"paused"`     // not read until their inbox has room or their peer has read the answers
+		Throttled    int    `json:"throttled"`  // not read until broadcasts have been sent
+		Slow         int    `json:"slow"`       // their outbox is above the high watermark
 	} `json:"connections"`
 	Memory struct {
 		User   float64 `json:"user_bytes_per_connection"`
 		Kernel float64 `json:"kernel_bytes_per_connection"`
 	} `json:"memory"`
-	Owed      level `json:"owed"`      // to peers
-	Queued    level `json:"queued"`    // before handlers
-	Published level `json:"published"` // broadcasts on their way
+	Inbox     level `json:"inbox"`     // messages that wait for handlers
+	Outbox    level `json:"outbox"`    // messages that wait for peers
+	Partial   level `json:"partial"`   // incomplete messages and requests
+	Broadcast level `json:"broadcast"` // broadcasts on their way
 	Workers   struct {
 		Busy    int `json:"busy"`
+		Stuck   int `json:"stuck"` // of these, in a call that takes longer than CallTimeout
 		Limit   int `json:"limit"` // 0 if handlers run on the reactors
 		Waiting int `json:"waiting_connections"`
 	} `json:"workers"`
@@ -62,10 +67,10 @@ type status struct {
 		Handle took `json:"handler"`
 	} `json:"times"`
 
-	Counters map[string]uint64 `json:"counters"` // since the beginning
-	Refused  map[int]uint64    `json:"refused"`  // of these, by HTTP status
-	Slowest  []slowPeer        `json:"slowest"`
-	Causes   []cause           `json:"causes"` // of the last thousand endings
+	Counters map[string]uint64 `json:"counters"` // since the start
+	Rejected map[int]uint64    `json:"rejected"` // handshakes, by HTTP status
+	Largest  []peerOutbox      `json:"largest"`  // outboxes
+	Causes   []cause           `json:"causes"`   // of the last thousand endings
 }
 
 // level is how full something is.
@@ -74,10 +79,10 @@ type level struct {
 	Limit int   `json:"limit_bytes"`
 }
 
-// took is how long something took: bucket i counts the times below 2^i
-// microseconds that are not in one before it.
+// took is how long something took, since the start. Bucket i counts the times
+// below 2^i microseconds that are in no bucket before it.
 type took struct {
-	Median  float64  `json:"median_seconds"` // as much or less; since the beginning
+	Median  float64  `json:"median_seconds"` // at most
 	P99     float64  `json:"p99_seconds"`
 	Buckets []uint64 `json:"buckets"`
 }
@@ -90,8 +95,8 @@ func tookOf(h *server.Histogram) took {
 	return took{quantile(h, 0.5), quantile(h, 0.99), h.Buckets[:last]}
 }
 
-// quantile is the end of the bucket in which that share of all times is
-// reached, in seconds.
+// quantile is the end, in seconds, of the first bucket up to which that share of
+// all times is counted.
 func quantile(h *server.Histogram, share float64) float64 {
 	all := float64(h.Count())
 	var n uint64
@@ -108,29 +113,30 @@ func (a *admin) status() *status {
 	s := &status{
 		Addresses: a.server.Addrs(),
 		Uptime:    time.Since(a.began).Seconds(),
-		NotReady:  a.notReady(r.stats.Open),
-		Owed:      level{r.stats.Owed, r.options.MaxOwed},
-		Queued:    level{r.stats.Queued, r.options.MaxQueued},
-		Published: level{r.stats.Published, r.options.MaxPublished},
+		NotReady:  a.notReady(&r.stats),
+		Inbox:     level{r.stats.Inbox, r.options.MaxInboxTotal},
+		Outbox:    level{r.stats.Outbox, r.options.MaxOutboxTotal},
+		Partial:   level{r.stats.Partial, r.options.MaxPartial},
+		Broadcast: level{r.stats.Broadcast, r.options.MaxBroadcast},
 		Counters:  make(map[string]uint64),
-		Refused:   r.stats.RefusedBy,
-		Slowest:   slowest(&r.census, slowestShown),
+		Rejected:  r.stats.RejectedBy,
+		Largest:   largest(&r.census, largestShown),
 		Causes:    causes(a.server.Endings()),
 	}
 	o := &r.options
 	u := &s.Setup
-	u.Mode, u.WhenFull, u.WhenSlow, u.Tables = o.Mode.String(), o.WhenFull.String(), o.WhenSlow.String(), o.Tables.String()
-	u.Reactors, u.Outbox, u.Queue = o.Reactors, o.MaxOutbox, o.QueueMessages
+	u.Mode, u.InboxPolicy, u.OutboxPolicy, u.Tables = o.Mode.String(), o.InboxPolicy.String(), o.OutboxPolicy.String(), o.Tables.String()
+	u.Reactors, u.MaxInbox, u.MaxOutbox = o.Reactors, o.MaxInboxMessages, o.MaxOutbox
 	c := &s.Connections
 	c.Open, c.Limit, c.Handshaking, c.Closing = r.stats.Open, o.MaxConns, r.census.Handshaking, r.census.Closing
-	c.Paused, c.HalfFull, c.Held, c.Slow = r.census.Paused, r.halfFull(), r.census.Held, r.census.Slow
+	c.Sockets, c.SocketsLimit = r.stats.Sockets, r.stats.SocketsMax
+	c.InboxHigh, c.Paused, c.Throttled, c.Slow = r.inboxHigh(), r.census.Paused, r.census.Throttled, r.census.Slow
 	s.Memory.User, s.Memory.Kernel = r.user, r.kernel
-	s.Workers.Busy, s.Workers.Limit, s.Workers.Waiting = r.stats.Busy, r.workers(), r.stats.Waiting
+	w := &s.Workers
+	w.Busy, w.Stuck, w.Limit, w.Waiting = r.stats.Busy, r.stats.Stuck, r.workers(), r.stats.Waiting
 	s.Times.Turn, s.Times.Pass = tookOf(&r.stats.TurnTime), tookOf(&r.stats.PassTime)
-	s.Times.Wait, s.Times.Handle = tookOf(&r.stats.WaitTime), tookOf(&r.stats.HandleTime)
-	for _, c := range server.Counters() {
-		s.Counters[c.String()] = r.stats.Count(c)
-	}
+	s.Times.Wait, s.Times.Handle = tookOf(&r.stats.WaitTime), tookOf(&r.stats.CallTime)
+	maps.Insert(s.Counters, r.stats.All())
 	return s
 }
 
@@ -138,48 +144,48 @@ func (a *admin) showStatus(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, a.status())
 }
 
-// slowPeer is a server.SlowPeer in JSON.
-type slowPeer struct {
+// peerOutbox is a server.PeerOutbox in JSON.
+type peerOutbox struct {
 	ID       string         `json:"id"`
 	Tag      uint64         `json:"tag"`
 	Remote   netip.AddrPort `json:"remote"`
-	Messages int            `json:"owed_messages"`
-	Bytes    int            `json:"owed_bytes"`
-	For      float64        `json:"owed_for_seconds"`
-	Kernel   int            `json:"kernel_bytes"` // sent, and not acknowledged
+	Messages int            `json:"outbox_messages"`
+	Bytes    int            `json:"outbox_bytes"`
+	For      float64        `json:"waiting_seconds"` // since the outbox was last empty
+	Kernel   int            `json:"kernel_bytes"`    // in the socket, not acknowledged by the peer
 }
 
-func slowest(c *server.Census, n int) []slowPeer {
-	peers := make([]slowPeer, min(n, len(c.Slowest)))
+func largest(c *server.Census, n int) []peerOutbox {
+	peers := make([]peerOutbox, min(n, len(c.Largest)))
 	for i := range peers {
-		p := &c.Slowest[i]
-		peers[i] = slowPeer{hex(p.ID), p.Tag, p.Remote, p.Messages, p.Bytes, p.For.Seconds(), p.Kernel}
+		p := &c.Largest[i]
+		peers[i] = peerOutbox{hex(p.ID), p.Tag, p.Remote, p.Messages, p.Bytes, p.For.Seconds(), p.Kernel}
 	}
 	return peers
 }
 
-// hex is how an ID is written and read: 64 bits are more than numbers in
-// JavaScript have.
+// hex is how an ID is written and read. It is text because a number in JavaScript
+// cannot hold 64 bits.
 func hex(id uint64) string { return fmt.Sprintf("%016x", id) }
 
 // ending is a server.Ending in JSON.
 type ending struct {
-	Time  time.Time `json:"time"`
-	ID    string    `json:"id"`
-	Tag   uint64    `json:"tag"`
-	Code  uint16    `json:"code"`
-	Cause string    `json:"cause"`
-	Owed  int       `json:"owed_bytes"`
+	Time   time.Time `json:"time"`
+	ID     string    `json:"id"`
+	Tag    uint64    `json:"tag"`
+	Code   uint16    `json:"code"`
+	Cause  string    `json:"cause"`
+	Outbox int       `json:"outbox_bytes"` // that the peer had not read
 }
 
-// cause is how many connections ended for it.
+// cause is how many connections ended for one cause.
 type cause struct {
 	Cause string `json:"cause"`
 	Count int    `json:"count"`
 }
 
-// causeOf says why a connection ended, of which the server says nothing if all
-// is well, and io.EOF if its peer just left.
+// causeOf says why a connection ended. The server gives no cause after a complete
+// closing handshake, and io.EOF if the peer left without a Close frame.
 func causeOf(e *server.Ending) string {
 	switch e.Cause {
 	case "":
@@ -206,14 +212,14 @@ func causes(endings []server.Ending) []cause {
 	return all
 }
 
-// showConnections tells of those connections that there is something to tell
-// of: of millions that are silent there is not.
+// showConnections lists the connections with the largest outboxes and the last
+// connections that ended. A list of millions of silent ones would help nobody.
 func (a *admin) showConnections(w http.ResponseWriter, r *http.Request) {
-	n := slowestShown
-	if text := r.FormValue("slowest"); text != "" {
+	n := largestShown
+	if text := r.FormValue("largest"); text != "" {
 		var err error
 		if n, err = strconv.Atoi(text); err != nil || n < 0 {
-			http.Error(w, "slowest must be a number of connections", http.StatusBadRequest)
+			http.Error(w, "largest must be a number of connections", http.StatusBadRequest)
 			return
 		}
 	}
@@ -221,17 +227,17 @@ func (a *admin) showConnections(w http.ResponseWriter, r *http.Request) {
 	endings := make([]ending, len(last))
 	for i := range last {
 		e := &last[i]
-		endings[i] = ending{e.Time, hex(e.ID), e.Tag, e.Code, causeOf(e), e.Owed}
+		endings[i] = ending{e.Time, hex(e.ID), e.Tag, e.Code, causeOf(e), e.Outbox}
 	}
 	answer(w, http.StatusOK, struct {
-		Slowest []slowPeer `json:"slowest"`
-		Causes  []cause    `json:"causes"`
-		Endings []ending   `json:"endings"`
-	}{slowest(&census, n), causes(last), endings})
+		Largest []peerOutbox `json:"largest"`
+		Causes  []cause      `json:"causes"`
+		Endings []ending     `json:"endings"`
+	}{largest(&census, n), causes(last), endings})
 }
 
 func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // an error means that nobody listens any more
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client has gone
 }

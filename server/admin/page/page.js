@@ -1,15 +1,15 @@
-// The page asks for api/status once a second and shows it. What comes from the
-// server is put in as text, never as HTML.
+// The page asks for api/status once a second and shows it. It inserts what the
+// server says as text, never as HTML.
 "use strict";
 
-const every = 1000;     // ms between two questions
+const every = 1000;     // ms between two requests
 const patience = 5000;  // ms that an answer may take
-const kept = 120;       // answers that are remembered: what the lines show
-const span = 10;        // answers over which times are taken together
+const kept = 120;       // answers that are kept, and that the lines show
+const span = 10;        // answers whose times make one percentile
 
-const answers = [];     // the last, oldest first
+const answers = [];     // the last ones, the oldest first
 
-// Numbers for people.
+// Numbers as text.
 const count = n => Math.round(n).toLocaleString("en");
 const few = n => n < 10 && n % 1 ? n.toFixed(1) : count(n);
 const scaled = (n, step, units) => {
@@ -23,10 +23,11 @@ const share = (part, all) => all > 0 ? part / all : 0;
 const percent = x => x > 0 && x < 0.01 ? "<1 %" : `${Math.round(100 * x)} %`;
 const full = level => share(level.bytes, level.limit_bytes);
 
-// before is the answer that came n answers before the one at index i.
+// before is the answer n places before the one at index i, or the first.
 const before = (i, n) => answers[Math.max(0, i - n)];
 
-// rate is how fast counters rose up to the answer at index i, a second.
+// rate is how much counters rose per second between the answer before i and that
+// at index i.
 const rate = (i, ...names) => {
   const now = answers[i], then = before(i, 1);
   const passed = now.uptime_seconds - then.uptime_seconds;
@@ -35,7 +36,7 @@ const rate = (i, ...names) => {
 };
 const total = (s, ...names) => names.reduce((n, name) => n + s.counters[name], 0);
 
-// p99 is what 99 % of the times up to the answer at index i did not exceed;
+// p99 is the 99th percentile of the times in the last answers up to index i, or
 // undefined if there were none.
 const p99 = (i, name) => {
   const now = answers[i].times[name].buckets;
@@ -51,59 +52,65 @@ const p99 = (i, name) => {
 };
 const time = t => t === undefined ? "–" : `≤ ${seconds(t)}`;
 
-const closed = ["closed_clean", "closed_gone", "closed_breach", "closed_utf8", "closed_too_big", "closed_outbox",
-  "closed_partial", "closed_idle", "closed_queue", "closed_timeout", "closed_panic", "closed_shutdown"];
-const dropped = ["messages_dropped", "dropped_new", "dropped_old", "conflated", "undelivered"];
-const late = ["closed_outbox", "closed_queue"];
+const closed = ["closed_clean", "closed_gone", "closed_protocol", "closed_utf8", "closed_too_big", "closed_outbox",
+  "closed_write_timeout", "closed_partial", "closed_message_timeout", "closed_idle", "closed_inbox", "closed_close_timeout",
+  "closed_panic", "closed_shutdown"];
+const lost = ["messages_dropped", "messages_discarded", "dropped_new", "dropped_old", "conflated", "undelivered"];
+const overload = ["closed_outbox", "closed_write_timeout", "closed_inbox", "closed_partial"];
 
-// Each tile: what it shows of the answer s at index i, the number that its line
-// draws, and when it warns. The bounds are those of alerts.yml.
+// A tile shows a value and a note from the answer s at index i, and draws a line.
+// It turns amber while warn is true. The bounds are those of alerts.yml.
 const load = [
   { id: "open", title: "Connections", value: s => count(s.connections.open), line: s => s.connections.open,
-    note: s => `of ${count(s.connections.limit)}; ${count(s.connections.handshaking)} arriving, ${count(s.connections.closing)} leaving`,
-    warn: s => share(s.connections.open, s.connections.limit) > 0.85 },
+    note: s => `of ${count(s.connections.limit)}; ${count(s.connections.handshaking)} handshaking, ${count(s.connections.closing)} closing; ` +
+      `${percent(share(s.connections.sockets, s.connections.sockets_limit))} of ${count(s.connections.sockets_limit)} sockets`,
+    warn: (s, i) => share(s.connections.open, s.connections.limit) > 0.85 ||
+      share(s.connections.sockets, s.connections.sockets_limit) > 0.85 || rate(i, "evicted") > 0 },
   { id: "opened", title: "Opened", value: (s, i) => `${few(rate(i, "opened"))}/s`, line: (s, i) => rate(i, "opened"),
-    note: s => `${count(s.counters.opened)} since the beginning, ${count(s.counters.refused)} refused` },
+    note: s => `${count(s.counters.opened)} since the start, ${count(s.counters.rejected)} rejected` },
   { id: "closed", title: "Closed", value: (s, i) => `${few(rate(i, ...closed))}/s`, line: (s, i) => rate(i, ...closed),
-    note: s => `${count(total(s, ...closed))} since the beginning` },
+    note: s => `${count(total(s, ...closed))} since the start` },
   { id: "received", title: "Messages received", value: (s, i) => `${few(rate(i, "messages_in"))}/s`, line: (s, i) => rate(i, "messages_in"),
     note: (s, i) => `${bytes(rate(i, "bytes_in"))}/s; ${count(s.counters.messages_in)} in all` },
   { id: "sent", title: "Messages sent", value: (s, i) => `${few(rate(i, "messages_out"))}/s`, line: (s, i) => rate(i, "messages_out"),
     note: (s, i) => `${bytes(rate(i, "bytes_out"))}/s; ${count(s.counters.messages_out)} in all` },
-  { id: "memory", title: "Memory a connection", value: s => bytes(s.memory.user_bytes_per_connection + s.memory.kernel_bytes_per_connection),
+  { id: "memory", title: "Memory per connection", value: s => bytes(s.memory.user_bytes_per_connection + s.memory.kernel_bytes_per_connection),
     line: s => s.memory.user_bytes_per_connection + s.memory.kernel_bytes_per_connection,
     note: s => `${bytes(s.memory.user_bytes_per_connection)} in the process, ${bytes(s.memory.kernel_bytes_per_connection)} in the kernel` +
-      (s.connections.open < 1000 ? "; with so few it is mostly other things" : "") },
+      (s.connections.open < 1000 ? "; with so few connections, most of it is for other things" : "") },
 ];
 
 const pressure = [
-  { id: "owed", title: "Owed to peers", value: s => bytes(s.owed.bytes), line: s => s.owed.bytes,
-    note: s => `${percent(full(s.owed))} of ${bytes(s.owed.limit_bytes)}; ${count(s.connections.slow)} slow`,
-    warn: s => full(s.owed) > 0.5 || share(s.connections.slow, s.connections.open) > 0.01 },
-  { id: "queued", title: "Waiting for handlers", value: s => bytes(s.queued.bytes), line: s => s.queued.bytes,
-    note: s => `${percent(full(s.queued))} of ${bytes(s.queued.limit_bytes)}; ${count(s.connections.half_full)} half full, ${count(s.connections.paused)} paused`,
-    warn: s => full(s.queued) > 0.5 || share(s.connections.half_full, s.connections.open) > 0.01 },
-  { id: "published", title: "Broadcasts on their way", value: s => bytes(s.published.bytes), line: s => s.published.bytes,
-    note: s => `${percent(full(s.published))} of ${bytes(s.published.limit_bytes)}; ${count(s.connections.held)} held`,
-    warn: s => full(s.published) > 0.5 },
+  { id: "inbox", title: "Inboxes", value: s => bytes(s.inbox.bytes), line: s => s.inbox.bytes,
+    note: s => `${percent(full(s.inbox))} of ${bytes(s.inbox.limit_bytes)}; ${count(s.connections.inbox_high)} half full, ${count(s.connections.paused)} paused`,
+    warn: s => full(s.inbox) > 0.5 || share(s.connections.inbox_high, s.connections.open) > 0.01 },
+  { id: "outbox", title: "Outboxes", value: s => bytes(s.outbox.bytes), line: s => s.outbox.bytes,
+    note: s => `${percent(full(s.outbox))} of ${bytes(s.outbox.limit_bytes)}; ${count(s.connections.slow)} slow peers`,
+    warn: s => full(s.outbox) > 0.5 || share(s.connections.slow, s.connections.open) > 0.01 },
+  { id: "broadcast", title: "Broadcasts on their way", value: s => bytes(s.broadcast.bytes), line: s => s.broadcast.bytes,
+    note: s => `${percent(full(s.broadcast))} of ${bytes(s.broadcast.limit_bytes)}; ${count(s.connections.throttled)} throttled`,
+    warn: s => full(s.broadcast) > 0.5 },
+  { id: "partial", title: "Incomplete messages", value: s => bytes(s.partial.bytes), line: s => s.partial.bytes,
+    note: s => `${percent(full(s.partial))} of ${bytes(s.partial.limit_bytes)}`,
+    warn: s => full(s.partial) > 0.5 },
   { id: "workers", title: "Workers busy", value: s => s.workers.limit ? `${count(s.workers.busy)} of ${count(s.workers.limit)}` : "none",
     line: s => s.workers.busy,
-    note: (s, i) => s.workers.limit ? `${count(s.workers.waiting_connections)} connections wait; wait p99 ${time(p99(i, "handler_wait"))}` : "handlers run on the reactors",
-    warn: (s, i) => share(s.workers.busy, s.workers.limit) >= 0.9 && (p99(i, "handler_wait") ?? 0) > 0.1 },
+    note: (s, i) => s.workers.limit ? `${count(s.workers.waiting_connections)} connections wait, p99 ${time(p99(i, "handler_wait"))}; ${count(s.workers.stuck)} stuck` : "handlers run on the reactors",
+    warn: (s, i) => s.workers.stuck > 0 || share(s.workers.busy, s.workers.limit) >= 0.9 && (p99(i, "handler_wait") ?? 0) > 0.1 },
   { id: "turn", title: "Reactor turn, p99", value: (s, i) => time(p99(i, "reactor_turn")), line: (s, i) => p99(i, "reactor_turn") ?? 0,
-    note: s => `${count(s.counters.stalls)} stalls since the beginning`,
+    note: s => `${count(s.counters.stalls)} stalls since the start`,
     warn: (s, i) => (p99(i, "reactor_turn") ?? 0) > 0.1 || rate(i, "stalls") > 0 },
   { id: "pass", title: "Broadcast pass, p99", value: (s, i) => time(p99(i, "broadcast_pass")), line: (s, i) => p99(i, "broadcast_pass") ?? 0,
-    note: s => s.counters.broadcast_sends ? `messages that leave together: ${few(share(s.counters.broadcast_messages, s.counters.broadcast_sends))}` : "nothing has been broadcast" },
-  { id: "lost", title: "Messages lost", value: s => count(total(s, ...dropped)), line: (s, i) => rate(i, ...dropped),
-    note: s => `dropped, or owed to who left; ${count(total(s, ...late))} closed for slowness`,
-    warn: (s, i) => rate(i, ...dropped, ...late) > 0 },
-  { id: "rests", title: "Accepting had to rest", value: s => count(s.counters.accept_rests), line: (s, i) => rate(i, "accept_rests"),
-    note: () => "for want of descriptors or memory",
-    warn: (s, i) => rate(i, "accept_rests") > 0 },
+    note: s => s.counters.broadcast_sends ? `messages per system call: ${few(share(s.counters.broadcast_messages, s.counters.broadcast_sends))}` : "nothing has been broadcast" },
+  { id: "lost", title: "Messages lost", value: s => count(total(s, ...lost)), line: (s, i) => rate(i, ...lost),
+    note: s => `dropped, or their connection ended; ${count(total(s, ...overload))} connections closed for overload`,
+    warn: (s, i) => rate(i, ...lost, ...overload) > 0 },
+  { id: "pauses", title: "Accept pauses", value: s => count(s.counters.accept_pauses), line: (s, i) => rate(i, "accept_pauses"),
+    note: () => "because descriptors or memory ran out",
+    warn: (s, i) => rate(i, "accept_pauses") > 0 },
 ];
 
-// add makes an element with a text and puts it into another.
+// add makes an element with a text and appends it to another.
 const add = (parent, name, text, className) => {
   const e = document.createElement(name);
   if (text !== undefined) e.textContent = text;
@@ -145,8 +152,8 @@ const draw = (tile, i) => {
   tile.area.setAttribute("points", `${first},30 ${points.join(" ")} ${kept - 1},30`);
 };
 
-// The row of a peer stays the same as long as it is shown, so that a button
-// does not become another's under the pointer.
+// A peer keeps its row as long as it is shown, so that the button under the pointer
+// does not become another peer's.
 const rows = new Map();
 
 const newRow = id => {
@@ -160,7 +167,7 @@ const newRow = id => {
   return row;
 };
 
-// close asks once more before it closes a connection.
+// close closes a connection at the second click.
 const close = async (id, button) => {
   if (!button.classList.contains("sure")) {
     button.classList.add("sure");
@@ -181,22 +188,22 @@ const close = async (id, button) => {
   }
 };
 
-const showSlowest = peers => {
+const showLargest = peers => {
   const shown = new Set(peers.map(p => p.id));
   for (const [id, row] of rows) {
     if (shown.has(id)) continue;
     row.remove();
     rows.delete(id);
   }
-  const body = byId("slowest");
+  const body = byId("largest");
   peers.forEach((p, i) => {
     if (!rows.has(p.id)) rows.set(p.id, newRow(p.id));
     const row = rows.get(p.id);
-    const texts = [p.remote, bytes(p.owed_bytes), count(p.owed_messages), seconds(p.owed_for_seconds), bytes(p.kernel_bytes)];
+    const texts = [p.remote, bytes(p.outbox_bytes), count(p.outbox_messages), seconds(p.waiting_seconds), bytes(p.kernel_bytes)];
     texts.forEach((text, k) => { row.cells[k + 1].textContent = text; });
     if (body.children[i] !== row) body.insertBefore(row, body.children[i] ?? null);
   });
-  byId("slowest-none").hidden = peers.length > 0;
+  byId("largest-none").hidden = peers.length > 0;
 };
 
 const causesShown = 8;
@@ -225,16 +232,16 @@ const say = (text, className) => {
 
 const show = s => {
   const last = answers.at(-1);
-  if (last && s.uptime_seconds < last.uptime_seconds) answers.length = 0; // another server
+  if (last && s.uptime_seconds < last.uptime_seconds) answers.length = 0; // the server was restarted
   answers.push(s);
   if (answers.length > kept) answers.shift();
   const i = answers.length - 1;
   for (const tile of [...load, ...pressure]) draw(tile, i);
-  showSlowest(s.slowest);
+  showLargest(s.largest);
   showEndings(s.causes);
   const u = s.setup;
   byId("where").textContent = `${s.addresses.join(", ")} · ${u.reactors} reactor${u.reactors === 1 ? "" : "s"}, ${u.tables} tables` +
-    ` · handlers: ${u.mode}; when full: ${u.when_full}; when slow: ${u.when_slow} · up ${seconds(s.uptime_seconds)}`;
+    ` · handlers: ${u.mode}; inbox policy: ${u.inbox_policy}; outbox policy: ${u.outbox_policy} · up ${seconds(s.uptime_seconds)}`;
   document.body.classList.remove("lost");
   byId("main").setAttribute("aria-busy", "false");
   if (s.not_ready) say(s.not_ready, "bad");
@@ -242,10 +249,10 @@ const show = s => {
   else say("serving", "");
 };
 
-let heard; // when the server last answered
+let heard; // when the last answer came
 
-const lost = why => {
-  const since = heard ? `; what you see is ${seconds((Date.now() - heard) / 1000)} old` : "";
+const unreachable = why => {
+  const since = heard ? `; this is ${seconds((Date.now() - heard) / 1000)} old` : "";
   document.body.classList.add("lost");
   say(`the server does not answer (${why})${since}`, "bad");
 };
@@ -253,11 +260,11 @@ const lost = why => {
 const ask = async () => {
   try {
     const r = await fetch("api/status", { signal: AbortSignal.timeout(patience) });
-    if (!r.ok) throw new Error(`it says ${r.status}`);
+    if (!r.ok) throw new Error(`status ${r.status}`);
     show(await r.json());
     heard = Date.now();
   } catch (e) {
-    lost(e.message);
+    unreachable(e.message);
   }
   setTimeout(ask, every);
 };
