@@ -39,10 +39,7 @@ func (w *worker) release(c *client) {
 	if c.state < open {
 		w.ramp.opening--
 	}
-	if c.partial != 0 {
-		w.partials[c.partial-1] = partial{}
-		w.unused = append(w.unused, c.partial)
-	}
+	w.forget(c)
 	if w.run.config.Floor {
 		netpoll.Reset(int(c.FD))
 	} else {

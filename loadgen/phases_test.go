@@ -301,17 +301,17 @@ func TestChooseWorkers(t *testing.T) {
 	}{
 		{"one for each processor", 10, 0, netpoll.Private, 2, 5, ""},
 		{"one connection", 1, 0, netpoll.Private, 2, 1, ""},
-		{"two tables are enough", 1916, 0, netpoll.Private, 2, 958, ""},                   // 2 × (960 − 2)
-		{"two tables are not", 1917, 0, netpoll.Private, 3, 639, ""},                      // 3 × (960 − 3) = 2871
-		{"six tables", 5000, 0, netpoll.Private, 6, 834, ""},                              // 5 × 955 = 4775 < 5000 ≤ 6 × 954
-		{"the most that tables can hold", 230_400, 0, netpoll.Private, 480, 480, ""},      // 480 × (960 − 480)
+		{"two tables are enough", 1914, 0, netpoll.Private, 2, 957, ""},                   // 2 × (959 − 2)
+		{"two tables are not", 1915, 0, netpoll.Private, 3, 639, ""},                      // 3 × (959 − 3) = 2868
+		{"six tables", 5000, 0, netpoll.Private, 6, 834, ""},                              // 5 × 954 = 4770 < 5000 ≤ 6 × 953
+		{"the most that tables can hold", 229_920, 0, netpoll.Private, 479, 480, ""},      // 479 × (959 − 479)
 		{"as many as wanted", 10, 4, netpoll.Private, 4, 3, ""},                           //
-		{"three tables, full", 2871, 3, netpoll.Private, 3, 957, ""},                      //
+		{"three tables, full", 2868, 3, netpoll.Private, 3, 956, ""},                      //
 		{"one table, full", 956, 0, netpoll.Shared, 2, 478, ""},                           // 960 − 2 × 2
 		{"one worker, one table", 958, 1, netpoll.Shared, 1, 958, ""},                     //
-		{"three tables too small", 2872, 3, netpoll.Private, 0, 0, "2871 connections"},    //
+		{"three tables too small", 2869, 3, netpoll.Private, 0, 0, "2868 connections"},    //
 		{"one table too small", 957, 0, netpoll.Shared, 0, 0, "956 connections, not 957"}, //
-		{"more than tables can hold", 230_401, 0, netpoll.Private, 0, 0, "raise it"},      //
+		{"more than tables can hold", 229_921, 0, netpoll.Private, 0, 0, "raise it"},      //
 	}
 	for _, r := range rows {
 		run := &run{config: Config{Conns: r.conns, Workers: r.workers, Tables: r.tables}}
@@ -397,8 +397,8 @@ func TestAsManyAreActiveAsWanted(t *testing.T) {
 // The error about workers speaks of numbers that can be.
 func TestNoNumberOfWorkersIsNegative(t *testing.T) {
 	lowerLimit(t, 1024)
-	r := &run{config: Config{Conns: 230_401, Tables: netpoll.Private}}
-	if err := r.chooseWorkers(2); err == nil || strings.Contains(err.Error(), "-") || !strings.Contains(err.Error(), "230400 connections") {
+	r := &run{config: Config{Conns: 229_921, Tables: netpoll.Private}}
+	if err := r.chooseWorkers(2); err == nil || strings.Contains(err.Error(), "-") || !strings.Contains(err.Error(), "229920 connections") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -2,51 +2,43 @@ package loadgen
 
 import "github.com/seed-134acfd0/lull/frame"
 
-// partial is what a connection needs only while something is incomplete.
-type partial struct {
-	parse frame.State
-	raw   []byte
-	whole []byte
+// parse handles what the server has sent to c.
+func (w *worker) parse(c *client, in []byte) {
+	if c.state == requested {
+		in = w.response(c, in)
+	}
+	if c.state == open || c.state == closing {
+		in = w.frames(c, in)
+	}
+	if c.state == gone {
+		return
+	}
+	s := w.stream(c)
+	if s.Keep(in); s.Idle() {
+		w.forget(c)
+	}
 }
 
-// frames handles what the server sends.
+// frames handles messages and control frames. It returns what is left of in.
 func (w *worker) frames(c *client, in []byte) []byte {
-	var between frame.State
-	parse, p := &between, w.partial(c)
-	if p != nil {
-		parse = &p.parse
-	}
-	for len(in) > 0 && c.state != gone {
-		ev, n, err := w.parser.Next(parse, in)
+	s := w.stream(c)
+	for c.state != gone {
+		ev, n, err := w.parser.Message(s, in)
 		if err != nil {
 			w.drop(c, Broken, err)
 			return nil
 		}
-		if n == 0 {
-			break
-		}
-		in = in[n:]
-		switch {
+		switch in = in[n:]; {
+		case n == 0: // more has to arrive first
+			return in
+		case ev.Op == 0: // a piece of a message
 		case ev.Op.Control():
 			w.control(c, ev)
-		case ev.Whole:
-			w.receive(c, ev.Payload)
 		default:
-			if p == nil {
-				p = w.needPartial(c)
-				p.parse = between
-				parse = &p.parse
-			}
-			if p.whole = append(p.whole, ev.Payload...); ev.Last {
-				w.receive(c, p.whole)
-				p.whole = p.whole[:0]
-			}
+			w.receive(c, ev.Payload)
 		}
 	}
-	if c.state != gone && !parse.Idle() {
-		w.needPartial(c).parse = *parse
-	}
-	return in
+	return nil
 }
 
 // receive takes note of a message.
@@ -107,38 +99,18 @@ func (w *worker) control(c *client, ev frame.Event) {
 	}
 }
 
-func (w *worker) partial(c *client) *partial {
-	if c.partial == 0 {
-		return nil
+// stream returns c's stream and gives it one first if it has none.
+func (w *worker) stream(c *client) *frame.Stream {
+	if c.stream == 0 {
+		c.stream = w.streams.Take()
 	}
-	return &w.partials[c.partial-1]
+	return w.streams.At(c.stream)
 }
 
-func (w *worker) needPartial(c *client) *partial {
-	if c.partial == 0 {
-		if n := len(w.unused); n > 0 {
-			c.partial, w.unused = w.unused[n-1], w.unused[:n-1]
-		} else {
-			w.partials = append(w.partials, partial{})
-			c.partial = uint32(len(w.partials))
-		}
-	}
-	return w.partial(c)
-}
-
-// keep stores what the next read of c needs.
-func (w *worker) keep(c *client, raw []byte) {
-	p := w.partial(c)
-	if len(raw) > 0 {
-		p = w.needPartial(c)
-	}
-	switch {
-	case p == nil:
-	case len(raw) == 0 && p.parse.Idle():
-		w.partials[c.partial-1] = partial{}
-		w.unused = append(w.unused, c.partial)
-		c.partial = 0
-	default:
-		p.raw = append(p.raw[:0], raw...)
+// forget takes c's stream away.
+func (w *worker) forget(c *client) {
+	if c.stream != 0 {
+		w.streams.Put(c.stream)
+		c.stream = 0
 	}
 }

@@ -2,6 +2,7 @@ package loadgen
 
 import (
 	"bytes"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -188,8 +189,8 @@ func TestBroadcastsAreCountedByTheirNumbers(t *testing.T) {
 			message{number: n, kind: kindBroadcast}.encode(payload)
 			wire = append(wire, whole(payload)...)
 		}
-		if left := w.frames(c, wire); len(left) > 0 {
-			t.Errorf("%v: %d bytes left", r.numbers, len(left))
+		if w.parse(c, wire); c.stream != 0 {
+			t.Errorf("%v: something is left", r.numbers)
 		}
 		n := w.tally.counts
 		if n[Received] != r.received || n[Missed] != r.missed || n[Repeated] != r.repeated {
@@ -200,7 +201,7 @@ func TestBroadcastsAreCountedByTheirNumbers(t *testing.T) {
 }
 
 // What is incomplete is remembered with its connection, for as long as it is.
-func TestPartialsAreSharedAndGivenBack(t *testing.T) {
+func TestStreamsAreGivenBack(t *testing.T) {
 	w, one := reader(t)
 	two := w.slots.Take(-1)
 	two.state = open
@@ -208,24 +209,45 @@ func TestPartialsAreSharedAndGivenBack(t *testing.T) {
 	wire := append(raw(0x02, string(payload[:50])), raw(0x80, string(payload[50:]))...)
 	for cut := 1; cut < len(wire); cut++ {
 		for _, c := range []*client{one, two} {
-			w.keep(c, w.frames(c, wire[:cut]))
+			w.parse(c, wire[:cut])
+		}
+		if w.streams.Used() != 2 {
+			t.Fatalf("cut at %d: %d streams for two connections", cut, w.streams.Used())
 		}
 		for _, c := range []*client{one, two} {
-			rest := wire[cut:]
-			if p := w.partial(c); p != nil {
-				rest = append(slices.Clone(p.raw), rest...)
-			}
-			w.keep(c, w.frames(c, rest))
-			if c.partial != 0 {
-				t.Fatalf("cut at %d: a connection keeps its partial", cut)
+			held := w.stream(c).Take(w.buf)
+			w.parse(c, w.buf[:held+copy(w.buf[held:], wire[cut:])])
+			if c.stream != 0 {
+				t.Fatalf("cut at %d: a connection keeps its stream", cut)
 			}
 		}
 	}
 	if got, want := w.tally.counts[Foreign], uint64(2*(len(wire)-1)); got != want {
 		t.Errorf("%d messages, want %d", got, want)
 	}
-	if len(w.partials) != 2 || len(w.unused) != 2 {
-		t.Errorf("%d partials, %d of them unused", len(w.partials), len(w.unused))
+	if w.streams.Used() != 0 {
+		t.Errorf("%d streams are in use", w.streams.Used())
+	}
+}
+
+// A message of which only the beginning came ends with its connection.
+func TestAnEndedConnectionsStreamIsGivenBack(t *testing.T) {
+	half := raw(0x02, "half a message")
+	rows := map[string]func(*worker, *client){
+		"its socket ends":             func(w *worker, c *client) { w.hangUp(c, io.EOF) },
+		"the server breaks protocol":  func(w *worker, c *client) { w.parse(c, raw(0x82, "another")) },
+		"a pong cannot be sent":       func(w *worker, c *client) { w.parse(c, raw(0x89, "ping")) },
+		"the run ends in between":     func(w *worker, c *client) { w.release(c) },
+		"there is a breach behind it": func(w *worker, c *client) { w.parse(c, append(raw(0x00, "more"), 0xff, 0)) },
+	}
+	for name, end := range rows {
+		t.Run(name, func(t *testing.T) {
+			w, c := reader(t)
+			w.parse(c, half)
+			if end(w, c); c.state != gone || w.streams.Used() != 0 {
+				t.Errorf("state %d, %d streams are in use", c.state, w.streams.Used())
+			}
+		})
 	}
 }
 
@@ -236,7 +258,7 @@ func TestReceivingABroadcastDoesNotAllocate(t *testing.T) {
 	n := testing.AllocsPerRun(1000, func() {
 		message{number: c.got, kind: kindBroadcast}.encode(payload)
 		wire = frame.Append(wire[:0], frame.Binary, payload)
-		w.keep(c, w.frames(c, wire))
+		w.parse(c, wire)
 	})
 	if n != 0 || w.tally.counts[Received] == 0 {
 		t.Errorf("%v allocations for each of %d messages", n, w.tally.counts[Received])
@@ -271,7 +293,7 @@ func TestEveryReceivedMessageIsInTheLatency(t *testing.T) {
 	w, c := reader(t)
 	payload := make([]byte, 32)
 	message{number: 1, kind: kindBroadcast}.encode(payload)
-	w.frames(c, whole(payload))
+	w.parse(c, whole(payload))
 	if got := w.tally.broadcast.TotalCount(); got != 1 || w.tally.counts[Received] != 1 || w.public.lastRecv.Load() == 0 {
 		t.Errorf("%d received, %d in the histogram", w.tally.counts[Received], got)
 	}

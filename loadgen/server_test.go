@@ -18,7 +18,7 @@ import (
 // serve runs the real server until the test's end.
 func serve(t *testing.T, h server.Handler) (url string) {
 	t.Helper()
-	s, err := server.Listen("127.0.0.1:0", h, server.Options{Reactors: 2, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	s, err := server.Listen([]string{"127.0.0.1:0"}, h, server.Options{Reactors: 2, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,10 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"math"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/netpoll"
 )
@@ -38,33 +35,21 @@ func newRun(ctx context.Context, config Config) (*run, error) {
 	return r, nil
 }
 
-// descriptorsKept is how many descriptors of a table are left to everything
-// that is not a connection.
-const descriptorsKept = 64
-
 // chooseWorkers settles how many workers there are and how many connections
 // each can have: by itself as many as there are processors, or more if private
 // tables need it.
 func (r *run) chooseWorkers(processors int) error {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("loadgen: read RLIMIT_NOFILE: %w", err)
+	table, err := netpoll.DescriptorLimit()
+	if err != nil {
+		return fmt.Errorf("loadgen: %w", err)
 	}
-	table := int(min(limit.Cur, math.MaxInt32)) - descriptorsKept
 	conns, workers := r.config.Conns, r.config.Workers
 	if workers == 0 {
-		workers = processors
-		for r.config.Tables == netpoll.Private && workers*(table-workers) < conns && workers < min(conns, table/2) {
-			workers++
-		}
+		workers = netpoll.ReactorsFor(r.config.Tables, table, conns, 0, processors)
 	}
-	room := table - 2*workers
-	if r.config.Tables == netpoll.Private {
-		room = workers * (table - workers)
-	}
-	if room < conns {
+	if room := netpoll.Room(r.config.Tables, table, workers, 0); room < conns {
 		return fmt.Errorf("loadgen: RLIMIT_NOFILE = %d allows %d workers with %s descriptor tables %d connections, not %d: raise it, or use private tables and more workers",
-			limit.Cur, workers, r.config.Tables, room, conns)
+			table, workers, r.config.Tables, room, conns)
 	}
 	r.config.Workers = workers
 	r.slots = (conns + workers - 1) / workers

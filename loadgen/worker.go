@@ -10,17 +10,17 @@ import (
 
 // client is a connection's slot.
 //
-//	0 FD   4 Gen   8 index   12 since   16 got   20 partial   24 state   25 flags   26 flood
-//	└────────────────────────────── 28 bytes ───────────────────────────────┘
+//	0 FD   4 Gen   8 index   12 since   16 got   20 stream   24 state   25 flags   26 flood
+//	└───────────────────────────── 28 bytes ───────────────────────────────┘
 type client struct {
 	netpoll.Slot
-	index   uint32 // among all connections of the run: its source and target
-	since   uint32 // when connect was called, in micros
-	got     uint32 // broadcasts received, which come in order
-	partial uint32 // index of its partial, zero for none
-	state   state
-	flags   flags
-	flood   uint16 // index of its flooder, zero for none
+	index  uint32 // among all connections of the run: its source and target
+	since  uint32 // when connect was called, in micros
+	got    uint32 // broadcasts received, which come in order
+	stream uint32 // index of its stream, zero for none
+	state  state
+	flags  flags
+	flood  uint16 // index of its flooder, zero for none
 }
 
 type flags uint8
@@ -86,8 +86,7 @@ type worker struct {
 	poller   *netpoll.Poller
 	slots    *netpoll.Slots[client, *client]
 	parser   *frame.Parser
-	partials []partial // of connections with an incomplete frame or response
-	unused   []uint32  // free partials
+	streams  *netpoll.Pool[frame.Stream] // of the connection that is read, and of those with an incomplete message or response
 	now      time.Duration
 	ramp     ramp
 	swept    time.Duration
@@ -129,6 +128,7 @@ func newWorker(r *run, index int) (*worker, error) {
 		mail:    netpoll.NewMailbox[order](waker, netpoll.Limit{Letters: 1 << 10}),
 		slots:   slots,
 		parser:  frame.NewClientParser(1 << 20),
+		streams: netpoll.NewPool((*frame.Stream).Reset),
 		closing: -1,
 		tally:   tally{report: newReport()},
 		buf:     make([]byte, readSize),
@@ -242,10 +242,12 @@ func (w *worker) event(e *netpoll.Event, woke time.Duration) {
 			return
 		}
 	}
-	held := 0
-	if p := w.partial(c); p != nil {
-		held = copy(w.buf, p.raw)
-	}
+	w.read(c, woke)
+}
+
+// read reads from c once.
+func (w *worker) read(c *client, woke time.Duration) {
+	held := w.stream(c).Take(w.buf)
 	n, err := netpoll.Read(int(c.FD), w.buf[held:])
 	if err != nil {
 		w.hangUp(c, err)
@@ -253,16 +255,7 @@ func (w *worker) event(e *netpoll.Event, woke time.Duration) {
 	}
 	w.tally.counts[BytesIn] += uint64(n)
 	record(w.tally.lag, w.run.elapsed()-woke)
-	in := w.buf[:held+n]
-	if c.state == requested {
-		in = w.response(c, in)
-	}
-	if c.state == open || c.state == closing {
-		in = w.frames(c, in)
-	}
-	if c.state != gone {
-		w.keep(c, in)
-	}
+	w.parse(c, w.buf[:held+n])
 }
 
 func (w *worker) end() {

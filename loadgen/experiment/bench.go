@@ -20,23 +20,30 @@ import (
 
 // BenchConfig says what to compare.
 type BenchConfig struct {
-	Floor     string   // the floor program
-	Rounds    int      // of each server, in turns
-	Scenarios []string // names; none is all but the large ones
-	Say       func(format string, args ...any)
+	Floor       string   // the floor program
+	SlowHandler string   // the slowhandler program
+	Peer        string   // the peer program
+	Rounds      int      // of each server, in turns
+	Scenarios   []string // names; none is all but the large ones
+	Say         func(format string, args ...any)
 }
 
 // scenario is a load that is put on lull, and on the floor program where that
 // can be compared.
 type scenario struct {
-	name    string
-	asked   bool // runs only when asked for
-	mode    string
-	serve   []string // more arguments of lull serve
-	floor   string   // the floor's mode, empty for none
-	watched bool     // the server's own metrics are looked at
-	scraped bool     // what that costs is measured, while the load holds
-	lossy   bool     // connections and messages may be lost: that is what it shows
+	name  string
+	asked bool // runs only when asked for
+	mode  string
+	serve []string // more arguments of lull serve, or of slowhandler
+	floor string   // the floor's mode, empty for none
+	peer  bool     // compared with the peer program
+
+	delay    time.Duration // of slowhandler's handler; if it is set, slowhandler runs in place of lull serve
+	delayFor time.Duration // when the delay ends; 0 is never
+
+	watched bool // the server's own metrics are looked at
+	scraped bool // what that costs is measured, while the load holds
+	lossy   bool // connections and messages may be lost: that is what it shows
 	load    loadgen.Config
 	instead *loadgen.Config // the load to compare with, on the same server
 	times   int             // that the load is put on the same server; 0 is once
@@ -139,6 +146,13 @@ var scenarios = []scenario{
 		}}},
 	},
 	{
+		name: "workers", asked: true, mode: "echo", peer: true, serve: []string{"--handlers", "workers"},
+		load: loadgen.Config{Conns: 5_000, Active: 1_000, Echo: 5 * time.Second},
+		figures: []figure{{"server CPU per message echoed by workers, and by gws", "µs", ratioAtMost(1, 0.85), func(o outcome) float64 {
+			return o.serverCPU("echo") / float64(o.load.Echo.Messages) * micro
+		}}},
+	},
+	{
 		name: "broadcast-15k", mode: "chat", floor: "fanout",
 		load:    loadgen.Config{Conns: 15_000, Hold: time.Second, Broadcasts: 20},
 		figures: broadcastFigures(),
@@ -170,10 +184,10 @@ var scenarios = []scenario{
 			}},
 		},
 	},
-	clicking("clicking", clickingFigures(), "--when-full", "pause"),
+	clicking("clicking", clickingFigures(), "--inbox-policy", "pause"),
 	clicking("clicking-close", []figure{
 		{"connections closed", "", atLeast(1, 1), func(o outcome) float64 { return float64(o.load.Counts["closed"]) }},
-	}, "--when-full", "close"),
+	}, "--inbox-policy", "close"),
 	warning(),
 	flooding(),
 	scraping(),
@@ -220,21 +234,21 @@ func Bench(ctx context.Context, config BenchConfig) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := exec.LookPath(config.Floor); err != nil {
-		return nil, fmt.Errorf("experiment: the floor program is needed, «make build» builds it: %w", err)
+	chosen := config.chosen()
+	for _, s := range chosen {
+		if err := config.needs(s); err != nil {
+			return nil, err
+		}
 	}
 	var rows []Row
-	for _, s := range scenarios {
-		if len(config.Scenarios) == 0 && s.asked || len(config.Scenarios) > 0 && !slices.Contains(config.Scenarios, s.name) {
-			continue
-		}
+	for _, s := range chosen {
 		own := make([]Row, len(s.figures))
 		for i, f := range s.figures {
 			own[i] = Row{Scenario: s.name, Name: f.name, Unit: f.unit, Must: f.target.must, Aim: f.target.aim, target: f.target}
 		}
 		for round := range config.Rounds {
 			config.Say("%s, round %d of %d", s.name, round+1, config.Rounds)
-			if err := s.round(ctx, lull, config.Floor, own); err != nil {
+			if err := s.round(ctx, lull, config, own); err != nil {
 				return rows, fmt.Errorf("%s: %w", s.name, err)
 			}
 		}
@@ -246,25 +260,61 @@ func Bench(ctx context.Context, config BenchConfig) ([]Row, error) {
 	return rows, nil
 }
 
-// round runs a scenario once against each server.
-func (s scenario) round(ctx context.Context, lull, floor string, rows []Row) error {
-	reactors := strconv.Itoa(tuning.Reactors(s.load.Conns))
+// chosen are the scenarios to run.
+func (c BenchConfig) chosen() []scenario {
+	return slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool {
+		if len(c.Scenarios) == 0 {
+			return s.asked
+		}
+		return !slices.Contains(c.Scenarios, s.name)
+	})
+}
+
+// needs returns an error if a program is missing that a scenario runs.
+func (c BenchConfig) needs(s scenario) error {
+	programs := map[string]bool{c.Floor: s.floor != "", c.SlowHandler: s.delay > 0, c.Peer: s.peer}
+	for program, needed := range programs {
+		if !needed {
+			continue
+		}
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("experiment: %s needs a program that «make build» builds: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// command returns the server of a scenario and its arguments.
+func (s scenario) command(lull, slowHandler, reactors string) (name string, args []string) {
 	admin := "--admin="
 	if s.watched || s.scraped {
 		admin += "127.0.0.1:0"
 	}
-	serve := append([]string{"serve", "--listen", "127.0.0.1:0", "--mode", s.mode, admin, "--status", "0s",
-		"--fd-tables", "private", "--reactors", reactors}, s.serve...)
-	ours, err := s.run(ctx, s.load, lull, serve...)
+	if s.delay > 0 {
+		args = []string{"-listen", "127.0.0.1:0", admin, "-reactors", reactors, "-delay", s.delay.String(), "-delay-for", s.delayFor.String()}
+		return slowHandler, append(args, s.serve...)
+	}
+	args = []string{"serve", "--listen", "127.0.0.1:0", "--mode", s.mode, admin, "--status", "0s",
+		"--fd-tables", "private", "--reactors", reactors}
+	return lull, append(args, s.serve...)
+}
+
+// round runs a scenario once against each server.
+func (s scenario) round(ctx context.Context, lull string, config BenchConfig, rows []Row) error {
+	reactors := strconv.Itoa(tuning.Reactors(s.load.Conns))
+	name, args := s.command(lull, config.SlowHandler, reactors)
+	ours, err := s.run(ctx, s.load, name, args...)
 	if err != nil {
 		return err
 	}
-	theirs, compared := outcome{}, s.floor != "" || s.instead != nil
+	theirs, compared := outcome{}, s.floor != "" || s.instead != nil || s.peer
 	switch {
 	case s.instead != nil:
-		theirs, err = s.run(ctx, *s.instead, lull, serve...)
+		theirs, err = s.run(ctx, *s.instead, name, args...)
+	case s.peer:
+		theirs, err = s.run(ctx, s.load, config.Peer, "-listen", "127.0.0.1:0")
 	case s.floor != "":
-		theirs, err = s.run(ctx, s.load, floor, "-listen", "127.0.0.1:0", "-mode", s.floor, "-tables", "private", "-threads", reactors)
+		theirs, err = s.run(ctx, s.load, config.Floor, "-listen", "127.0.0.1:0", "-mode", s.floor, "-tables", "private", "-threads", reactors)
 	}
 	if err != nil {
 		return err

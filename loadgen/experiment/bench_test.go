@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -94,15 +95,16 @@ func TestOutcomesAreSummedUp(t *testing.T) {
 	}
 }
 
-// Every scenario can be run: it has a name, a mode and figures, each with an
-// aim that is at least as good as what must be.
+// Every scenario can be run: it has a name, a mode or a delay, and figures, each
+// with an aim that is at least as good as what must be.
 func TestScenariosAreWhole(t *testing.T) {
 	names := ScenarioNames()
 	for i, s := range scenarios {
 		if s.name != names[i] || slices.Contains(names[:i], s.name) {
 			t.Errorf("scenario %d is called %q", i, s.name)
 		}
-		if s.mode != "echo" && s.mode != "chat" || s.load.Conns == 0 || len(s.figures) == 0 {
+		runs := s.mode == "echo" || s.mode == "chat" || s.mode == "" && s.delay > 0 // slowhandler has no mode
+		if !runs || s.load.Conns == 0 || len(s.figures) == 0 {
 			t.Errorf("%s: %+v", s.name, s)
 		}
 		for _, f := range s.figures {
@@ -251,10 +253,39 @@ func TestBenchWantsEveryConnection(t *testing.T) {
 	}
 }
 
-func TestBenchNeedsTheFloorProgram(t *testing.T) {
-	_, err := Bench(t.Context(), BenchConfig{Floor: t.TempDir() + "/floor", Rounds: 1})
-	if err == nil || !strings.Contains(err.Error(), "make build") {
-		t.Errorf("got %v", err)
+func TestBenchNeedsTheProgramsOfItsScenarios(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none")
+	for _, row := range []struct {
+		scenario string
+		config   BenchConfig
+		missing  bool
+	}{
+		{"echo", BenchConfig{Floor: none, SlowHandler: os.Args[0]}, true},
+		{"echo", BenchConfig{Floor: os.Args[0], SlowHandler: none}, false},
+		{"clicking", BenchConfig{Floor: os.Args[0], SlowHandler: none}, true},
+		{"clicking", BenchConfig{Floor: none, SlowHandler: os.Args[0]}, false},
+	} {
+		row.config.Scenarios = []string{row.scenario} // and no rounds
+		_, err := Bench(t.Context(), row.config)
+		if (err != nil) != row.missing || row.missing && !strings.Contains(err.Error(), "make build") {
+			t.Errorf("%s: got %v", row.scenario, err)
+		}
+	}
+}
+
+func TestAScenarioWithADelayRunsSlowHandler(t *testing.T) {
+	tiny(t)
+	scenarios = []scenario{{
+		name: "slow", delay: time.Millisecond, load: loadgen.Config{Conns: 5},
+		figures: []figure{{"connections", "", atLeast(5, 5), func(o outcome) float64 { return float64(o.load.Open) }}},
+	}}
+	rows, err := Bench(t.Context(), BenchConfig{SlowHandler: os.Args[0], Rounds: 1, Say: t.Logf})
+	if err != nil || len(rows) != 1 || rows[0].Reached != "aim" {
+		t.Errorf("%+v, %v", rows, err)
+	}
+	name, args := scenarios[0].command("lull", "slowhandler", "2")
+	if want := "-listen 127.0.0.1:0 --admin= -reactors 2 -delay 1ms -delay-for 0s"; name != "slowhandler" || strings.Join(args, " ") != want {
+		t.Errorf("it runs %s %s", name, args)
 	}
 }
 

@@ -49,8 +49,8 @@ type Machine struct {
 	Memory     int64  `json:"memory_bytes"`
 }
 
-// Model is what the doctor's model says of so many connections, both ends and
-// the two processes together.
+// Model is the memory that the doctor's model predicts for the connections: both
+// ends and both processes together.
 type Model struct {
 	Kernel int64 `json:"kernel_bytes"`
 	User   int64 `json:"user_bytes"`
@@ -184,7 +184,7 @@ func memory(o *observer, conns int) Memory {
 	return m
 }
 
-// reached returns the first sample with so many open connections.
+// reached returns the first sample with at least that many open connections.
 func reached(samples []Sample, open int) Sample {
 	for _, s := range samples {
 		if s.Open >= open {

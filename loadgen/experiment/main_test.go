@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "serve":
 		serve(os.Args[2:])
-	case len(os.Args) > 1 && os.Args[1] == "-listen": // as the floor program is called
+	case len(os.Args) > 1 && os.Args[1] == "-listen": // as floor and slowhandler are called
 		serve(os.Args[1:])
 	case os.Getenv(orphan) != "":
 		leaveOrphan(os.Getenv(orphan))
@@ -48,6 +48,8 @@ func serve(args []string) {
 	flags.String("status", "", "")
 	flags.String("fd-tables", "", "")
 	flags.String("tables", "", "")
+	flags.Duration("delay", 0, "")
+	flags.Duration("delay-for", 0, "")
 	_ = flags.Parse(args) // or it exits
 
 	if os.Getenv(fault) == "does not start" {
@@ -70,7 +72,7 @@ func serve(args []string) {
 			}
 		},
 	}
-	s, err := server.Listen(*listen, h, server.Options{
+	s, err := server.Listen([]string{*listen}, h, server.Options{
 		MaxConns: *conns, Reactors: max(*reactors, *threads), Tables: netpoll.Private,
 	})
 	if err != nil {

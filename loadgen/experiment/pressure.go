@@ -7,13 +7,13 @@ import (
 	"github.com/seed-134acfd0/lull/loadgen"
 )
 
-// The scenarios in which somebody is slow: handlers, or peers.
+// The scenarios in which handlers or peers are slow.
 
-// blocking is a handler that sleeps for a second, and five callers: how many
-// of them a second it serves in some mode, and what becomes of others.
+// blocking has a handler that sleeps for a second, and five callers: how many
+// messages per second it handles in some mode, and what others notice of it.
 func blocking(mode string, served, ping, stalls target, serve ...string) scenario {
 	return scenario{
-		name: "blocking-" + mode, asked: true, mode: "echo", watched: true, serve: append(serve, "--delay", "1s", "--reactors", "1"),
+		name: "blocking-" + mode, asked: true, watched: true, delay: time.Second, serve: append(serve, "--reactors", "1"),
 		load: loadgen.Config{Conns: 5, Active: 5, Echo: 10500 * time.Millisecond, Probe: 10 * time.Millisecond, Workers: 1},
 		figures: []figure{
 			{"handler of 1 s, 5 callers", "messages/s", served, func(o outcome) float64 { return o.load.Echo.Rate }},
@@ -29,13 +29,13 @@ const (
 	mebi     = 1 << 20
 )
 
-// clicking is people who click faster than a handler of 5 ms on 4 workers can
-// take. When they have stopped, the handler becomes fast, so that whatever is
-// still on its way can be waited for and counted.
+// clicking has people who click faster than a handler of 5 ms on 4 workers can
+// handle. When they have stopped, the handler becomes fast, so that the messages
+// still on their way arrive soon and can be counted.
 func clicking(name string, figures []figure, serve ...string) scenario {
 	return scenario{
-		name: name, asked: true, mode: "echo", watched: true, lossy: true,
-		serve: append(serve, "--handlers", "workers", "--workers", "4", "--delay", "5ms", "--delay-for", (clicked + 5*time.Second).String()),
+		name: name, asked: true, watched: true, lossy: true, delay: 5 * time.Millisecond, delayFor: clicked + 5*time.Second,
+		serve: append(serve, "--handlers", "workers", "--workers", "4"),
 		load: loadgen.Config{Conns: clickers, Hold: time.Second, Flood: clickers, Echo: clicked, Size: 256,
 			Patience: 20 * time.Second},
 		figures: figures,
@@ -50,7 +50,7 @@ func clickingFigures() []figure {
 		}},
 		{"messages that came back", "", atLeast(1, 1), func(o outcome) float64 { return float64(o.load.Echo.Flood.Answered) }},
 		{"handled while they clicked", "messages/s", atLeast(700, 760), func(o outcome) float64 { return o.load.Echo.Rate }},
-		// 16 KiB in the queue and 16 KiB behind it, each.
+		// Each connection has 16 KiB in its inbox and 16 KiB that were read behind it.
 		{"memory, at most", "MiB", atMost(128, 96), func(o outcome) float64 { return o.grown(0, clicked) / mebi }},
 		{"memory grown in the second half", "MiB", atMost(8, 4), func(o outcome) float64 {
 			return (o.grown(clicked/2, clicked) - o.grown(0, clicked/2)) / mebi
@@ -75,10 +75,10 @@ func (o outcome) grown(from, to time.Duration) (most float64) {
 func warning() scenario {
 	s := clicking("clicking-warning", []figure{
 		{"from the high watermark to the first close", "s", atLeast(1, 10), func(o outcome) float64 {
-			return o.seen.between("lull_queue_begins_total", `lull_connections_closed_total{reason="queue"}`)
+			return o.seen.between("lull_inbox_high_total", `lull_connections_closed_total{reason="inbox"}`)
 		}},
 		{"connections closed", "", atLeast(1, 1), func(o outcome) float64 { return float64(o.load.Counts["closed"]) }},
-	}, "--when-full", "close")
+	}, "--inbox-policy", "close")
 	s.load.FloodRate = 4_000
 	return s
 }
@@ -91,8 +91,8 @@ func flooding() scenario {
 	flooded := load
 	flooded.Flood = 1
 	return scenario{
-		name: "flooding", asked: true, mode: "echo",
-		serve: []string{"--handlers", "workers", "--workers", "4", "--delay", "5ms", "--delay-for", "25s"},
+		name: "flooding", asked: true, delay: 5 * time.Millisecond, delayFor: 25 * time.Second,
+		serve: []string{"--handlers", "workers", "--workers", "4"},
 		load:  flooded, instead: &load,
 		figures: []figure{
 			{"the polite ones' p99", "ms", atMost(100, 50), func(o outcome) float64 { return o.load.Echo.Latency.P99 }},
@@ -116,16 +116,16 @@ func slow(policy string) scenario {
 		{"others' messages lost", "", atMost(0, 0), func(o outcome) float64 {
 			return float64(o.load.Lost + o.load.Counts["missed"])
 		}},
-		{"owed at most", "MiB", atMost(deaf*outbox/mebi+1, deaf*outbox/mebi+1), func(o outcome) float64 { return o.seen.most["lull_owed_bytes"] / mebi }},
+		{"outboxes, at most", "MiB", atMost(deaf*outbox/mebi+1, deaf*outbox/mebi+1), func(o outcome) float64 { return o.seen.most["lull_outbox_bytes"] / mebi }},
 		{"memory, at most", "MiB", atMost(deaf*outbox/mebi+1, 32), func(o outcome) float64 { return o.most() / mebi }},
-		{"taken", "messages", atLeast(1, 1), func(o outcome) float64 { return o.seen.last.sum("lull_messages_taken_total") }},
+		{"accepted", "messages", atLeast(1, 1), func(o outcome) float64 { return o.seen.last.sum("lull_messages_accepted_total") }},
 		{"sent", "messages", atLeast(1, 1), sent},
-		{"dropped, conflated or owed at the close", "messages", atLeast(1, 1), func(o outcome) float64 {
+		{"dropped, conflated or undelivered", "messages", atLeast(1, 1), func(o outcome) float64 {
 			return o.seen.last.sum("lull_messages_dropped_total") + o.seen.last.sum("lull_messages_undelivered_total")
 		}},
-		{"taken, and none of these", "messages", atMost(0, 0), func(o outcome) float64 {
+		{"accepted, and none of these", "messages", atMost(0, 0), func(o outcome) float64 {
 			m := o.seen.last
-			return m.sum("lull_messages_taken_total") - sent(o) - m.sum("lull_messages_dropped_total") - m.sum("lull_messages_undelivered_total")
+			return m.sum("lull_messages_accepted_total") - sent(o) - m.sum("lull_messages_dropped_total") - m.sum("lull_messages_undelivered_total")
 		}},
 	}
 	if policy == "close" {
@@ -139,7 +139,7 @@ func slow(policy string) scenario {
 	}
 	return scenario{
 		name: "slow-" + policy, asked: true, mode: "chat", watched: true, lossy: true,
-		serve: []string{"--when-slow", policy}, load: with, instead: &load, figures: figures,
+		serve: []string{"--outbox-policy", policy}, load: with, instead: &load, figures: figures,
 	}
 }
 

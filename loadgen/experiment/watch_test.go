@@ -89,16 +89,16 @@ func TestPressureIsSummedUp(t *testing.T) {
 		},
 		seen: &watcher{
 			last: metrics{
-				"lull_messages_taken_total": 130, "lull_messages_sent_total": 100,
+				"lull_messages_accepted_total": 130, "lull_messages_sent_total": 100,
 				`lull_messages_dropped_total{policy="drop-new"}`: 10, `lull_messages_dropped_total{policy="latest"}`: 8, "lull_messages_undelivered_total": 7,
 			},
-			most: metrics{"lull_owed_bytes": 3 * mebi},
+			most: metrics{"lull_outbox_bytes": 3 * mebi},
 		},
 		scrapes: scrapes{n: 10, idle: 1, busy: 3, idleCPU: 2, busyCPU: 7, took: []float64{0.005, 0.1, 0.001}},
 	}
 	want := map[string]float64{
 		"connections closed": 3, "messages lost": 8, "messages that came back": 99, "handled while they clicked": 750,
-		"owed at most": 3, "taken": 130, "sent": 100, "dropped, conflated or owed at the close": 25, "taken, and none of these": 5,
+		"outboxes, at most": 3, "accepted": 130, "sent": 100, "dropped, conflated or undelivered": 25, "accepted, and none of these": 5,
 		"sent, and not received": 10, "others' messages lost": 7,
 		"reactors' time, all of it, for each scrape":                  300,
 		"reactors' time for each scrape, above what they did without": 200,

@@ -1,0 +1,47 @@
+// Command peer is an echo server on github.com/lxzan/gws, the fastest of Go's
+// libraries that run a goroutine for each connection. `lull bench workers`
+// compares lull with it.
+//
+//	peer -listen 127.0.0.1:0
+//
+// It prints the same "listening on" line as `lull serve`.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+
+	"github.com/lxzan/gws"
+)
+
+// echo sends every message back.
+type echo struct{ gws.BuiltinEventHandler }
+
+func (echo) OnPing(c *gws.Conn, payload []byte) { _ = c.WritePong(payload) }
+
+func (echo) OnMessage(c *gws.Conn, m *gws.Message) {
+	_ = c.WriteMessage(m.Opcode, m.Bytes()) // an error has ended the connection
+	_ = m.Close()
+}
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:0", "address and port")
+	flag.Parse()
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "peer:", err)
+		os.Exit(1)
+	}
+	fmt.Printf("listening on %s (gws)\n", l.Addr())
+	upgrader := gws.NewUpgrader(echo{}, &gws.ServerOption{})
+	err = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, err := upgrader.Upgrade(w, r); err == nil {
+			go c.ReadLoop()
+		}
+	}))
+	fmt.Fprintln(os.Stderr, "peer:", err)
+	os.Exit(1)
+}
