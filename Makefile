@@ -3,51 +3,64 @@ FUZZTIME ?= 30s
 
 export CGO_ENABLED = 0
 
-.PHONY: reality build test race interop rules shipped fuzz bench experiment lint
+.PHONY: build check test test-race test-interop test-alerts test-deploy test-predictions fuzz lint lint-shell bench experiment
 
-# bin/lull, and bin/floor to compare it with.
+# bin/lull, and what "lull bench" runs beside it: bin/floor, bin/slowhandler and bin/peer.
 build:
-	$(GO) build -o bin/ . ./loadgen/floor
+	$(GO) build -o bin/ . ./loadgen/floor ./loadgen/slowhandler ./loadgen/peer
+
+# All that must hold before a change lands. .ci/run installs what it needs.
+check: FUZZTIME = 5s
+check: test lint test-alerts test-deploy lint-shell test-race test-interop fuzz
 
 test:
 	$(GO) test ./...
 
 # Needs a C compiler.
-race:
+test-race:
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on ./...
 
-# Needs Node, Python and Chromium: server/testdata/interop/install.
-interop:
+# Other clients against the server. Needs Node, Python and Chromium:
+# server/testdata/interop/install.
+test-interop:
 	$(GO) test -tags interop -run Interop -count=1 ./server ./server/admin
 
-# Needs promtool, of Prometheus.
-rules:
+# Prometheus' rules. Needs promtool.
+test-alerts:
 	promtool check rules server/admin/alerts.yml
 	promtool test rules server/admin/alerts_test.yml
 
-# Needs what tuning/deploy/install-checkers installs.
-shipped:
+# Units, cloud-init data, Terraform and Nix modules. Needs what
+# tuning/deploy/install-checkers installs.
+test-deploy:
 	tuning/deploy/check
 
-fuzz:
-	for f in $$(grep -ho '^func Fuzz[A-Za-z]*' frame/*_test.go | cut -c6-); do \
-		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./frame || exit 1; \
-	done
-
-# Runs into seven limits, to see whether the doctor was right. Needs root, nft and
-# ip; what it sets is put back.
-reality:
+# Runs into seven limits, to see whether the doctor predicts them. Needs root, nft
+# and ip; puts back what it sets.
+test-predictions:
 	$(GO) test -tags reality -run Predictions -count=1 -v .
 
-# Both need a few minutes; the second also as many gigabytes as it finds.
+# Each fuzz test in turn, for FUZZTIME: the parsers, and a reactor's random life.
+fuzz:
+	for d in frame server; do \
+		for f in $$(grep -ho '^func Fuzz[A-Za-z]*' $$d/*_test.go | cut -c6-); do \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$d || exit 1; \
+		done; \
+	done
+
+lint:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
+	$(GO) vet -tags "interop reality" ./...
+	$(GO) tool staticcheck -tags "interop reality" ./...
+
+lint-shell:
+	shellcheck .ci/run server/testdata/interop/install
+
+# Takes a few minutes.
 bench: build
 	$(GO) test -run '^$$' -bench . ./frame ./server
 	bin/lull bench
 
+# Takes a few minutes, and as many gigabytes as it finds.
 experiment: build
 	bin/lull experiment
-
-lint:
-	test -z "$$(gofmt -l .)"
-	$(GO) vet -tags "interop reality" ./...
-	$(GO) tool staticcheck -tags "interop reality" ./...

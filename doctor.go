@@ -19,25 +19,25 @@ import (
 )
 
 type doctorCommand struct {
-	Role        string         `help:"What is to run here: ${enum}." enum:"server,loadgen,both" default:"server"`
-	Target      int            `help:"Connections." default:"1000000"`
-	ListenPorts int            `help:"Ports that the server listens on." default:"1"`
-	Sources     []string       `help:"The generator's source addresses and ranges of them; auto is all that this machine has, and as many as it takes with --role both." default:"auto"`
-	Fanout      int            `help:"Bytes of a message that goes to all and may wait unread; 0 if there is none." default:"32"`
-	FDTables    netpoll.Tables `name:"fd-tables" help:"Descriptor tables: shared, private or auto, which is private." default:"auto"`
-	IdleTimeout time.Duration  `help:"The server's: half way, a silent connection is pinged." default:"10m"`
-	JSON        bool           `help:"Write JSON."`
-	Watch       bool           `help:"Then write once a second which counters have moved, until interrupted."`
-	Root        string         `help:"Where /proc, /sys, /etc and /run are." default:"/" type:"existingdir" hidden:""`
+	Role        string         `help:"What runs on this machine: ${enum}." enum:"server,loadgen,both" default:"server"`
+	Target      int            `help:"Number of connections that the machine should hold." default:"1000000"`
+	ListenPorts int            `help:"Number of ports that the server listens on." default:"1"`
+	Sources     []string       `help:"The generator's source addresses and address ranges. auto means all addresses of this machine, or, with --role both, as many as are needed." default:"auto"`
+	Fanout      int            `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32"`
+	FDTables    netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private." default:"auto"`
+	IdleTimeout time.Duration  `help:"The server's --idle-timeout. A silent connection is pinged after half of it." default:"10m"`
+	JSON        bool           `help:"Print JSON."`
+	Watch       bool           `help:"Afterwards, print once a second which kernel counters have grown, until interrupted."`
+	Root        string         `help:"Directory that holds /proc, /sys, /etc and /run." default:"/" type:"existingdir" hidden:""`
 }
 
 func (doctorCommand) Help() string {
-	return `Says what this machine holds and what stops it first: one line for each limit, what to do about those that are too
-low, and files that contradict it. It changes nothing; "lull tune" does. The limits of descriptors and of memory are
-those of whoever runs it: those of a unit are its own (systemd-run -p LimitNOFILE=… lull doctor).
+	return `lull doctor prints one line for each limit, how to raise those that are too low, and configuration files that
+contradict them. It changes nothing; "lull tune" does. The limits of descriptors and of memory are those of the process
+that runs it. To see a unit's limits, run it as a unit: systemd-run -p LimitNOFILE=… lull doctor.
 
-The exit code is 0 if all is well, 1 if the target is reached but slowly, 2 if it is not reached, 3 if that cannot be
-seen, 64 for a mistake in the command.
+The exit code is 0 if all limits are high enough, 1 if the target can be reached but slowly, 2 if it cannot be reached,
+3 if a limit that may stop it cannot be read, and 64 for a mistake in the command line.
 
 Examples:
   lull doctor
@@ -46,45 +46,25 @@ Examples:
   lull doctor --watch`
 }
 
-// Validate refuses what no machine could be asked.
+// Validate checks the flags.
 func (c *doctorCommand) Validate() error {
 	if err := cmp.Or(checkTarget(c.Target), checkFanout(c.Fanout)); err != nil {
 		return err
 	}
 	switch {
 	case c.ListenPorts < 1 || c.ListenPorts > 65535:
-		return fmt.Errorf("--listen-ports=%d: it takes 1 to 65,535", c.ListenPorts)
+		return fmt.Errorf("--listen-ports=%d: must be from 1 to 65,535", c.ListenPorts)
 	case c.IdleTimeout < 0:
-		return fmt.Errorf("--idle-timeout=%v: it is before it begins", c.IdleTimeout)
+		return fmt.Errorf("--idle-timeout=%v: must not be negative", c.IdleTimeout)
 	}
 	_, err := loadgen.ParseSources(c.Sources)
 	return err
 }
 
-// checkTarget and checkFanout refuse what no machine could be asked, demand is
-// what was asked.
-func checkTarget(conns int) error {
-	if conns < 1 || conns > tuning.ConnsMax {
-		return fmt.Errorf("--target=%d: it takes 1 to %s connections", conns, humanize.Comma(tuning.ConnsMax))
-	}
-	return nil
-}
-
-func checkFanout(bytes int) error {
-	if bytes < 0 || bytes > 1<<30 {
-		return fmt.Errorf("--fanout=%d: it takes 0 to %s bytes", bytes, humanize.Comma(1<<30))
-	}
-	return nil
-}
-
-func demand(role string, conns, fanout int) tuning.Demand {
-	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout}
-}
-
 func (c *doctorCommand) Run(ctx context.Context) error {
 	m, err := tuning.Read(c.Root)
 	if err != nil {
-		say("lull: cannot tell: %v", err)
+		say("lull: the machine cannot be read: %v", err)
 		return exitCode(tuning.CannotTell)
 	}
 	if c.Root == "/" {
@@ -113,8 +93,8 @@ func (c *doctorCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-// connect opens a connection over loopback until it is told to close it. By
-// that conntrack shows whether a rule has it look at connections.
+// connect opens a connection over loopback and returns a function that closes
+// it. It makes conntrack show whether a firewall rule tracks connections.
 func connect() (closed func()) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -132,7 +112,7 @@ func connect() (closed func()) {
 func (c *doctorCommand) demand(m *tuning.Machine) tuning.Demand {
 	d := demand(c.Role, c.Target, c.Fanout)
 	d.Private, d.Targets, d.Ping = c.FDTables != netpoll.Shared, c.ListenPorts, c.IdleTimeout/2
-	sources, _ := loadgen.ParseSources(c.Sources) // Validate took them
+	sources, _ := loadgen.ParseSources(c.Sources) // Validate has accepted them
 	d.Sources = len(sources)
 	if d.Sources == 0 && c.Role == "loadgen" {
 		d.Sources = m.Sources()
@@ -140,7 +120,7 @@ func (c *doctorCommand) demand(m *tuning.Machine) tuning.Demand {
 	return d
 }
 
-// watch writes at every tick which counters have moved since the one before.
+// watch writes at every tick which counters have grown since the last tick.
 func (c *doctorCommand) watch(ctx context.Context, m *tuning.Machine, last tuning.Counters, tick <-chan time.Time, w io.Writer) error {
 	for {
 		select {
@@ -157,7 +137,7 @@ func (c *doctorCommand) watch(ctx context.Context, m *tuning.Machine, last tunin
 	}
 }
 
-// moves is a line of --watch --json.
+// moves is one line of --watch --json.
 type moves struct {
 	Schema  string          `json:"schema"`
 	Version int             `json:"version"`
@@ -178,10 +158,4 @@ func (c *doctorCommand) tell(w io.Writer, now time.Time, moved tuning.Counters) 
 	}
 	_, err := fmt.Fprintf(w, "%s  %s\n", now.Format(time.TimeOnly), strings.Join(texts, "  "))
 	return err
-}
-
-func printJSON(w io.Writer, value any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(value)
 }

@@ -10,16 +10,31 @@ import (
 // Who may import whom, as ARCHITECTURE.md draws it. A package that is not here
 // needs a place there first.
 var arrows = map[string][]string{
-	"frame":              nil,
-	"netpoll":            nil,
-	"tuning":             nil,
-	"tuning/deploy":      {"tuning"},
-	"server":             {"frame", "netpoll"},
-	"server/admin":       {"server", "frame", "tuning"},
-	"loadgen":            {"frame", "netpoll"},
-	"loadgen/floor":      {"netpoll"},
-	"loadgen/experiment": {"loadgen", "tuning"},
-	"":                   {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning"},
+	"frame":            nil,
+	"netpoll":          nil,
+	"internal/testkit": nil, // for tests alone
+	// How many connections fit descriptor tables, and whether threads may have
+	// their own.
+	"tuning":        {"netpoll", "tuning/cgroup"},
+	"tuning/cgroup": nil,
+	"tuning/deploy": {"tuning"},
+	// Its defaults follow from what the control groups allow.
+	"server":                    {"frame", "netpoll", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/gate", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
+	"server/internal/outbox":    nil,
+	"server/internal/inbox":     {"server/internal/histogram", "server/internal/stack"},
+	"server/internal/stack":     nil,
+	"server/internal/fanout":    nil,
+	"server/internal/gate":      nil,
+	"server/internal/histogram": nil,
+	"server/admin":              {"server", "frame", "tuning"},
+	"loadgen":                   {"frame", "netpoll"},
+	"loadgen/floor":             {"netpoll"},
+	// A program, which nothing imports: a server whose handler is slow, for the
+	// experiment to start and to load. That package itself knows no server.
+	"loadgen/slowhandler": {"frame", "netpoll", "server", "server/admin"},
+	"loadgen/peer":        nil, // a program on another library, to compare with
+	"loadgen/experiment":  {"frame", "loadgen", "tuning"},
+	"":                    {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning"},
 }
 
 func TestPackagesImportOnlyWhatIsBelowThem(t *testing.T) {

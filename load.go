@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"log/slog"
 	"net/netip"
 	"net/url"
 	"os"
 	"slices"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/seed-134acfd0/lull/loadgen"
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -19,34 +14,34 @@ import (
 )
 
 type loadCommand struct {
-	URL        []string       `help:"Where to; connections spread over several." default:"ws://127.0.0.1:8080/"`
-	Conns      int            `help:"Connections to open." default:"1000"`
-	Rate       float64        `help:"Connections a second; 0 is as fast as the server takes them." placeholder:"N"`
-	Sources    []string       `help:"Source addresses and ranges of them; auto finds as many as it takes." default:"auto"`
-	Segment    int            `help:"Longest TCP segment, in bytes; 1460 is as on a network, where loopback has 65,483." placeholder:"N"`
-	Timeout    time.Duration  `help:"For a connection's handshakes." default:"30s"`
-	Hold       time.Duration  `help:"Then sit idle for so long." default:"0s"`
-	Broadcasts int            `help:"Then send so many messages, which every connection should receive." placeholder:"N"`
-	Burst      int            `help:"Send so many of them back to back." default:"1"`
-	Size       int            `help:"Bytes of a message." default:"32"`
-	Patience   time.Duration  `help:"How long a broadcast may make no progress." default:"60s"`
-	Probe      time.Duration  `help:"Meanwhile, or else during the echoes below, ping at this interval on a connection of its own." placeholder:"1ms"`
-	Deaf       int            `help:"Let so many connections not read meanwhile, and only in the end." placeholder:"N"`
-	Active     int            `help:"Then let so many connections send, and wait for the echo, again and again…" placeholder:"N"`
-	Pace       float64        `help:"…so many messages a second together, in place of as fast as the echoes come…" placeholder:"N"`
-	Flood      int            `help:"…and so many send without waiting for the echoes…" placeholder:"N"`
-	FloodRate  float64        `help:"…so many messages a second together, in place of as fast as the server takes them…" placeholder:"N"`
-	Echo       time.Duration  `help:"…for so long." default:"5s"`
-	Workers    int            `help:"Reactors; by default as many as it takes." placeholder:"N"`
-	FDTables   netpoll.Tables `name:"fd-tables" help:"Descriptor tables: shared, private or auto, which is private." default:"auto"`
-	Floor      bool           `help:"The server is the floor program: send the sample key and a masking key of zeros."`
-	Anyway     bool           `help:"Start although this machine will not hold --conns."`
-	JSON       string         `help:"Write the result to a file." type:"path" placeholder:"FILE"`
+	URL        []string       `help:"URLs to connect to. Connections are spread over them." default:"ws://127.0.0.1:8080/"`
+	Conns      int            `help:"Number of connections." default:"1000"`
+	Rate       float64        `help:"Connections per second. Default: as fast as the server accepts them." placeholder:"N"`
+	Sources    []string       `help:"Source addresses and address ranges. auto finds as many as are needed." default:"auto"`
+	Segment    int            `help:"Maximum TCP segment size, in bytes. 1460 is usual on a network; loopback has 65,483." placeholder:"N"`
+	Timeout    time.Duration  `help:"Timeout of a connection's TCP and WebSocket handshakes." default:"30s"`
+	Hold       time.Duration  `help:"How long the connections then stay idle." default:"0s"`
+	Broadcasts int            `help:"Then send this many messages, which every connection should receive." placeholder:"N"`
+	Burst      int            `help:"Send this many of them back to back." default:"1"`
+	Size       int            `help:"Size of a message, in bytes." default:"32"`
+	Patience   time.Duration  `help:"Give up on a broadcast that makes no progress for this long." default:"60s"`
+	Probe      time.Duration  `help:"During broadcasts, or else during echoes, ping at this interval on a separate connection." placeholder:"1ms"`
+	Deaf       int            `help:"Let this many connections read nothing until the broadcasts are over." placeholder:"N"`
+	Active     int            `help:"Then let this many connections send a message, wait for its echo, and repeat." placeholder:"N"`
+	Pace       float64        `help:"Messages per second of all --active connections together. Default: as fast as echoes arrive." placeholder:"N"`
+	Flood      int            `help:"Let this many connections send without waiting for echoes." placeholder:"N"`
+	FloodRate  float64        `help:"Messages per second of all --flood connections together. Default: as fast as the server reads them." placeholder:"N"`
+	Echo       time.Duration  `help:"How long --active and --flood connections send." default:"5s"`
+	Workers    int            `help:"Number of reactors. Default: as many as --conns needs." placeholder:"N"`
+	FDTables   netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private." default:"auto"`
+	Floor      bool           `help:"The server is the floor program: send the fixed key and the zero mask that it needs."`
+	Anyway     bool           `help:"Start even if this machine cannot hold --conns."`
+	JSON       string         `help:"Write the result to this file." type:"path" placeholder:"FILE"`
 }
 
 func (loadCommand) Help() string {
-	return `Every handshake and every frame is checked. The exit code is 0 only if all connections were opened and stayed open
-and every message arrived exactly once.
+	return `lull load checks every handshake and every frame. The exit code is 0 only if all connections were opened and stayed
+open, and every message arrived exactly once.
 
 Examples:
   lull load --conns 10000 --broadcasts 5
@@ -91,7 +86,7 @@ func (c *loadCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-// here reports whether the server is on this machine, as far as the URLs say.
+// here reports whether all URLs lead to this machine.
 func (c *loadCommand) here() bool {
 	return !slices.ContainsFunc(c.URL, func(raw string) bool {
 		u, err := url.Parse(raw)
@@ -101,68 +96,4 @@ func (c *loadCommand) here() bool {
 		addr, err := netip.ParseAddr(u.Hostname())
 		return u.Hostname() != "localhost" && (err != nil || !addr.IsLoopback())
 	})
-}
-
-func writeJSON(path string, value any) error {
-	b, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
-}
-
-// progress shows how far a load is: a bar on a terminal, lines elsewhere.
-type progress struct {
-	bar  *progressbar.ProgressBar // nil where there is no terminal
-	log  *slog.Logger
-	said time.Duration
-}
-
-// progressEvery is how often there is a line.
-const progressEvery = 5 * time.Second
-
-func newProgress(conns int) *progress {
-	p := &progress{log: newLog()}
-	if isTerminal(os.Stderr) {
-		p.bar = progressbar.NewOptions(conns, progressbar.OptionSetWriter(os.Stderr),
-			progressbar.OptionShowCount(), progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish())
-	}
-	return p
-}
-
-func (p *progress) phase(name string) {
-	if p.bar != nil {
-		p.bar.Describe(name)
-		return
-	}
-	p.log.Info("phase", "name", name)
-}
-
-func (p *progress) progress(now loadgen.Progress) {
-	if p.bar != nil {
-		_ = p.bar.Set(now.Open) // what a terminal does not show is lost
-		p.bar.Describe(describe(now))
-		return
-	}
-	if now.Elapsed-p.said >= progressEvery {
-		p.said = now.Elapsed
-		p.log.Info("progress", "phase", now.Phase, "open", now.Open, "opening", now.Opening, "failed", now.Failed, "received", now.Received)
-	}
-}
-
-func (p *progress) end() {
-	if p.bar != nil {
-		_ = p.bar.Finish()
-	}
-}
-
-func describe(now loadgen.Progress) string {
-	text := now.Phase
-	if now.Failed > 0 {
-		text += fmt.Sprintf(", %d failed", now.Failed)
-	}
-	if now.Received > 0 {
-		text += fmt.Sprintf(", %d messages", now.Received)
-	}
-	return text
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -89,6 +90,9 @@ func serve(t *testing.T, args ...string) (url string, stop func()) {
 	}
 }
 
+// documented are all commands.
+var documented = []string{"serve", "load", "experiment", "bench", "doctor", "tune", "tune show", "tune apply", "tune revert", "tune addresses"}
+
 func TestUsageErrorsExitWith64(t *testing.T) {
 	for _, args := range [][]string{
 		nil, {"frobnicate"}, {"serve", "--mode", "shout"}, {"serve", "--fd-tables", "both"},
@@ -101,7 +105,7 @@ func TestUsageErrorsExitWith64(t *testing.T) {
 }
 
 func TestHelpHasExamples(t *testing.T) {
-	for _, command := range []string{"serve", "load", "experiment", "bench", "doctor", "tune", "tune show", "tune apply", "tune revert", "tune addresses"} {
+	for _, command := range documented {
 		if out, _, code := run(t, append(strings.Fields(command), "--help")...); code != 0 || !strings.Contains(out, "Examples:") {
 			t.Errorf("lull %s --help: exit %d, %s", command, code, out)
 		}
@@ -234,7 +238,7 @@ func TestExperimentWritesItsReport(t *testing.T) {
 	}
 }
 
-// Whoever may not raise limits still gets his experiment.
+// An experiment runs even if limits cannot be raised.
 func TestExperimentRunsForAnOrdinaryUser(t *testing.T) {
 	cmd := exec.Command(program, "experiment", "--conns", "300", "--hold", "200ms", "--broadcasts", "1", "--report", "report")
 	cmd.Dir = t.TempDir()
@@ -251,18 +255,36 @@ func TestExperimentRunsForAnOrdinaryUser(t *testing.T) {
 	}
 }
 
-// What the README says of a command is what the command says of itself.
-func TestTheREADMEShowsTheHelp(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+// helpPage is the page that shows what each command says of itself.
+const helpPage = "docs/commands.md"
+
+var update = flag.Bool("update", false, "write the generated parts of docs")
+
+func TestTheCommandsPageShowsTheHelp(t *testing.T) {
+	page, err := os.ReadFile(helpPage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range []string{"serve", "load", "experiment", "bench", "doctor", "tune", "tune show", "tune apply", "tune revert", "tune addresses"} {
+	head, _, _ := strings.Cut(string(page), "```")
+	want := head
+	for i, command := range documented {
 		help, _, code := run(t, append(strings.Fields(command), "--help")...)
-		block := "```text\n$ lull " + command + " --help\n" + strings.TrimSpace(help) + "\n```\n"
-		if code != 0 || !strings.Contains(string(readme), block) {
-			t.Errorf("exit code %d; the README lacks\n%s", code, block)
+		if code != 0 {
+			t.Fatalf("lull %s --help: exit %d", command, code)
 		}
+		if i > 0 {
+			want += "\n"
+		}
+		want += "```text\n$ lull " + command + " --help\n" + strings.TrimSpace(help) + "\n```\n"
+	}
+	if *update {
+		if err := os.WriteFile(helpPage, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if string(page) != want {
+		t.Errorf("%s is not what go test . -run Page -update makes of it", helpPage)
 	}
 }
 

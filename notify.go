@@ -8,8 +8,9 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// watchdogLooks is how often the server is looked at in the time after which
-// the service manager restarts it: one that gets on again meanwhile stays.
+// watchdogLooks is how many times the server is checked within the time after
+// which the service manager restarts it. A reactor that recovers in between
+// causes no restart.
 const watchdogLooks = 4
 
 // notify tells the service manager, if there is one, that the server is ready,
@@ -18,7 +19,7 @@ const watchdogLooks = 4
 func notify(ctx context.Context, stalled func() int, log *slog.Logger) {
 	tell := func(state string) {
 		if _, err := daemon.SdNotify(false, state); err != nil {
-			log.Warn("the service manager cannot be told", "state", state, "error", err)
+			log.Warn("cannot notify the service manager", "state", state, "error", err)
 		}
 	}
 	tell(daemon.SdNotifyReady)
@@ -26,9 +27,9 @@ func notify(ctx context.Context, stalled func() int, log *slog.Logger) {
 
 	patience, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		log.Warn("there is no watchdog", "error", err)
+		log.Warn("the service manager's watchdog is off", "error", err)
 	}
-	var look <-chan time.Time // never, if nobody watches
+	var look <-chan time.Time // never, if there is no watchdog
 	if patience > 0 {
 		tick := time.NewTicker(patience / watchdogLooks)
 		defer tick.Stop()

@@ -104,7 +104,7 @@ func TestAServiceManagerThatCannotBeToldIsLogged(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	end()
 	notify(ctx, func() int { return 0 }, slog.New(slog.NewTextHandler(&log, nil)))
-	for _, want := range []string{"READY=1", "STOPPING=1", "no watchdog"} {
+	for _, want := range []string{"READY=1", "STOPPING=1", "watchdog is off"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("it does not log %s:\n%s", want, &log)
 		}

@@ -27,7 +27,7 @@ import (
 // limit, asks the doctor, and runs the real server and generator into it. It
 // takes root, and some minutes. Every sysctl is put back.
 //
-//	make reality
+//	make test-predictions
 
 // reality is one limit.
 type reality struct {

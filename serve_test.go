@@ -14,9 +14,9 @@ import (
 
 // watched starts a server and returns the URL that it gives its admin address,
 // and a function that ends it and returns what it has logged.
-func watched(t *testing.T, admin string) (url string, stop func() string) {
+func watched(t *testing.T, admin string, args ...string) (url string, stop func() string) {
 	t.Helper()
-	cmd := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--admin", admin, "--status", "0s")
+	cmd := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin", admin, "--status", "0s"}, args...)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +62,21 @@ func TestServeShowsItself(t *testing.T) {
 	}
 }
 
+func TestServeServesProfilesIfAsked(t *testing.T) {
+	for want, args := range map[int][]string{http.StatusNotFound: nil, http.StatusOK: {"--pprof"}} {
+		url, stop := watched(t, "127.0.0.1:0", args...)
+		r, err := http.Get(url + "debug/pprof/cmdline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != want {
+			t.Errorf("%v: %s, want %d", args, r.Status, want)
+		}
+		stop()
+	}
+}
+
 // The admin address is for this machine. If it is not, that is said, once.
 func TestServeWarnsIfOthersReachTheAdminAddress(t *testing.T) {
 	_, stop := watched(t, "0.0.0.0:0")
@@ -77,7 +92,7 @@ func TestAnAdminAddressThatCannotBeSaysWhatToDo(t *testing.T) {
 	}
 	defer taken.Close()
 	for admin, says := range map[string]string{
-		taken.Addr().String(): "address already in use: is there another lull? Choose another address with --admin",
+		taken.Addr().String(): "address already in use: is another lull running? Choose another address with --admin",
 		"nowhere":             "admin: ",
 	} {
 		if _, errs, code := run(t, "serve", "--listen", "127.0.0.1:0", "--admin", admin); code != exitFailed || !strings.Contains(errs, says) {

@@ -17,16 +17,16 @@ import (
 )
 
 type tuneCommand struct {
-	Show      tuneShow      `cmd:"" help:"Show what is too low, and what there is to revert."`
-	Apply     tuneApply     `cmd:"" help:"Raise what is too low, now and at every boot."`
-	Revert    tuneRevert    `cmd:"" help:"Put back what apply has changed."`
-	Addresses tuneAddresses `cmd:"" help:"Add source addresses to a device, or remove them."`
+	Show      tuneShow      `cmd:"" help:"Show which limits are too low, and what revert would restore."`
+	Apply     tuneApply     `cmd:"" help:"Raise limits that are too low, now and at every boot."`
+	Revert    tuneRevert    `cmd:"" help:"Restore what apply has changed."`
+	Addresses tuneAddresses `cmd:"" help:"Add source addresses to a network device, or remove them."`
 }
 
 func (tuneCommand) Help() string {
-	return `Raises kernel settings and the limits of systemd's units for so many connections, and puts them back. Nothing is ever
-lowered. What is about to change is noted first, in ` + tuning.StateFile + `, so that revert puts everything back
-wherever apply was killed.
+	return `lull tune raises kernel settings and the limits of lull's systemd units, and never lowers any. Before it changes
+anything it saves the current values in ` + tuning.StateFile + `, so that revert can restore everything even if
+apply was killed.
 
 Examples:
   lull tune show --role server --target 1000000
@@ -36,17 +36,17 @@ Examples:
   lull tune addresses --dev eth0 --add 14`
 }
 
-// tuneWish is what a machine is tuned for.
+// tuneWish is what a machine should be tuned for.
 type tuneWish struct {
-	Role   string   `help:"What is to run here: ${enum}." enum:"server,loadgen,both" default:"server"`
-	Target int      `help:"Connections." default:"1000000"`
-	Fanout int      `help:"Bytes of a message that goes to all and may wait unread; 0 if there is none." default:"32"`
-	Only   []string `help:"These settings and no others." placeholder:"KEY"`
-	With   []string `help:"These too, of those that can do harm and are left otherwise." placeholder:"KEY"`
-	Root   string   `help:"Where /proc, /etc and /var are." default:"/" type:"existingdir" hidden:""`
+	Role   string   `help:"What runs on this machine: ${enum}." enum:"server,loadgen,both" default:"server"`
+	Target int      `help:"Number of connections that the machine should hold." default:"1000000"`
+	Fanout int      `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32"`
+	Only   []string `help:"Change only these settings." placeholder:"KEY"`
+	With   []string `help:"Change these settings too, which can harm other programs and are not changed by default." placeholder:"KEY"`
+	Root   string   `help:"Directory that holds /proc, /etc and /var." default:"/" type:"existingdir" hidden:""`
 }
 
-// Validate refuses what no machine could be tuned for.
+// Validate checks the flags.
 func (w *tuneWish) Validate() error {
 	return cmp.Or(checkTarget(w.Target), checkFanout(w.Fanout), w.choice().Check())
 }
@@ -67,7 +67,7 @@ type tuneShow struct {
 }
 
 func (tuneShow) Help() string {
-	return `Changes nothing.
+	return `lull tune show changes nothing.
 
 Examples:
   lull tune show
@@ -82,31 +82,31 @@ func (c *tuneShow) Run() error {
 	writePlan(os.Stdout, p)
 	applied, err := m.Applied()
 	if errors.Is(err, fs.ErrPermission) {
-		return nil // the plan has warned of it
+		return nil // the plan has a warning about it
 	}
 	if err != nil {
 		return err
 	}
 	if len(applied) > 0 {
-		fmt.Printf("\n\"lull tune revert\" puts back:\n  %s\n", strings.Join(applied, "\n  "))
+		fmt.Printf("\n\"lull tune revert\" would restore:\n  %s\n", strings.Join(applied, "\n  "))
 	}
 	return nil
 }
 
 type tuneApply struct {
 	tuneWish
-	Yes bool `help:"Do it; otherwise only say what would be done."`
+	Yes bool `help:"Make the changes. Without it, they are only printed."`
 }
 
 func (tuneApply) Help() string {
-	return `Without --yes it says exactly what it would do, and changes nothing. With --yes all of it is done or none: whether
-everything can be written is found out first, and what was done before something fails is undone.
+	return `Without --yes, lull tune apply prints exactly what it would change, and changes nothing. With --yes it makes all changes
+or none: it first checks that everything can be written, and if something fails it undoes what it has done.
 
-Three things are changed: kernel settings, now; ` + tuning.SysctlPath + `, which sets them at every boot; and
-limits.conf beside the units ` + tuning.ServerUnit + ` and ` + tuning.GeneratorUnit + `, as the role has it. Settings that can do harm
-elsewhere (net.ipv4.tcp_mem, conntrack's) are left unless --with or --only names them.
+It changes three things: the kernel settings; ` + tuning.SysctlPath + `, which sets them again at every boot; and a
+drop-in limits.conf for the units that the role needs, ` + tuning.ServerUnit + ` and ` + tuning.GeneratorUnit + `. Settings that can
+harm other programs (net.ipv4.tcp_mem and conntrack's) are changed only if --with or --only names them.
 
-Applied again, for more connections or with other settings, revert still goes back to before the first.
+You can apply again for more connections or other settings. revert restores what there was before the first apply.
 
 Examples:
   lull tune apply --role server --target 1000000
@@ -121,37 +121,40 @@ func (c *tuneApply) Run() error {
 	}
 	writePlan(os.Stdout, p)
 	if p.Empty() {
-		fmt.Println("\nNothing to do.")
+		fmt.Println("\nThere is nothing to do.")
 		return nil
 	}
 	if !c.Yes {
 		writeFiles(os.Stdout, p)
 		if err := m.Permitted(p); err != nil {
-			fmt.Printf("\nWhoever runs this may not do it: %v%s.\n", err, hint(err))
+			fmt.Printf("\nThis user cannot make these changes: %v%s.\n", err, hint(err))
 		}
-		fmt.Println("\nNothing was changed. With --yes it is done.")
+		fmt.Println(unchanged)
 		return nil
 	}
 	if err := m.Apply(p); err != nil {
 		return fmt.Errorf("%w%s", err, hint(err))
 	}
-	fmt.Printf("\n%s set. To undo: lull tune revert (%s).\n", count(len(p.Changes()), "kernel setting"), tuning.StateFile)
+	fmt.Printf("\n%s set. To undo: lull tune revert (the old values are in %s).\n", count(len(p.Changes()), "kernel setting"), tuning.StateFile)
 	for _, f := range p.Files {
 		fmt.Println("Wrote", f.Path)
 	}
 	if len(p.Units) > 0 {
-		fmt.Println("Units have their limits after: systemctl daemon-reload, and a restart.")
+		fmt.Println("The units' limits take effect after systemctl daemon-reload and a restart of the unit.")
 	}
 	return nil
 }
+
+// unchanged ends the output of a command without --yes.
+const unchanged = "\nNothing was changed. Use --yes to make these changes."
 
 // hint says what to do about an error, if that is known.
 func hint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		return ": this needs root"
+		return ": root is needed"
 	case errors.Is(err, syscall.EROFS):
-		return ": this may be a container; then tune its host"
+		return ": in a container, tune its host instead"
 	}
 	return ""
 }
@@ -163,8 +166,8 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// writePlan writes a table: what there is, what is wanted, what it will be,
-// and the reason below.
+// writePlan writes a table of settings: the value now, the value that is wanted,
+// the value afterwards, and the reason in the line below.
 func writePlan(w io.Writer, p *tuning.Plan) {
 	rows := [][4]string{{"KEY", "NOW", "WANTED", "AFTER"}}
 	whys := []string{""}
@@ -197,7 +200,7 @@ func writePlan(w io.Writer, p *tuning.Plan) {
 	}
 }
 
-// writeFiles writes what would be in the files.
+// writeFiles writes what the files would contain.
 func writeFiles(w io.Writer, p *tuning.Plan) {
 	for _, f := range p.Files {
 		fmt.Fprintf(w, "\nwould write %s:\n", f.Path)
@@ -205,19 +208,19 @@ func writeFiles(w io.Writer, p *tuning.Plan) {
 			fmt.Fprintf(w, "  | %s", line)
 		}
 	}
-	fmt.Fprintf(w, "\nwould note first what to put back, in %s\n", tuning.StateFile)
+	fmt.Fprintf(w, "\nwould first save the current values in %s\n", tuning.StateFile)
 }
 
 type tuneRevert struct {
-	Root string `help:"Where /proc, /etc and /var are." default:"/" type:"existingdir" hidden:""`
+	Root string `help:"Directory that holds /proc, /etc and /var." default:"/" type:"existingdir" hidden:""`
 }
 
 func (tuneRevert) Help() string {
-	return `Puts back what still holds the value that apply gave it; what somebody else has changed since is told and left.
-After a reboot, and in another network namespace, only files are put back: the values that are there are not those that
-apply has set. A second revert has nothing to do.
+	return `lull tune revert restores every setting that still has the value that apply gave it. If somebody else has changed a
+setting since, revert reports it and leaves it alone. After a reboot, or in another network namespace, it restores only
+files, because the kernel's values are not those that apply set. A second revert has nothing to do.
 
-The exit code is 1 if something was left that somebody else has changed, or could not be put back.
+The exit code is 1 if a setting was left because somebody else has changed it, or could not be restored.
 
 Examples:
   sudo lull tune revert`
@@ -229,10 +232,10 @@ func (c *tuneRevert) Run() error {
 		return err
 	}
 	all, err := m.Revert()
-	return told(all, err, "Nothing to revert.")
+	return told(all, err, "There is nothing to revert.")
 }
 
-// told writes what became of each thing.
+// told prints what happened to each thing.
 func told(all []tuning.Reverted, err error, none string) error {
 	drift := false
 	for _, r := range all {
@@ -253,23 +256,23 @@ func told(all []tuning.Reverted, err error, none string) error {
 }
 
 type tuneAddresses struct {
-	Dev          string   `help:"The device." required:"" placeholder:"DEV"`
-	Add          int      `help:"Add so many free neighbours of the device's address…" placeholder:"N"`
-	Addresses    []string `help:"…or these, and ranges of them." placeholder:"LIST"`
-	Remove       bool     `help:"Remove what was added."`
-	Yes          bool     `help:"Do it; otherwise only say what would be done."`
-	Target       int      `help:"Connections that they are for." default:"1000000"`
-	InstanceType string   `help:"EC2's, where the machine does not say." placeholder:"TYPE"`
-	Root         string   `help:"Where /proc, /sys and /var are." default:"/" type:"existingdir" hidden:""`
+	Dev          string   `help:"The network device." required:"" placeholder:"DEV"`
+	Add          int      `help:"Add this many free addresses next to the device's own." placeholder:"N"`
+	Addresses    []string `help:"Add these addresses and address ranges." placeholder:"LIST"`
+	Remove       bool     `help:"Remove the addresses that were added."`
+	Yes          bool     `help:"Make the changes. Without it, they are only printed."`
+	Target       int      `help:"Number of connections that the addresses are for." default:"1000000"`
+	InstanceType string   `help:"EC2 instance type, if it cannot be found out." placeholder:"TYPE"`
+	Root         string   `help:"Directory that holds /proc, /sys and /var." default:"/" type:"existingdir" hidden:""`
 }
 
 func (tuneAddresses) Help() string {
-	return `A generator makes 64,512 connections from each of its addresses to each port of the server. More addresses are added as
-"ip addr add" does it, until the next boot. Nobody is asked whether they are free; they are neighbours that this machine
-has not heard of, without the subnet's first four and last. On EC2 nothing reaches them before AWS knows them: the
-commands for that are written too, and AWS refuses those that others have.
+	return `A generator can open 64,512 connections from each of its addresses to each port of the server. lull tune addresses adds
+addresses as "ip addr add" does, until the next boot. --add takes addresses of the device's subnet that this machine has
+not seen in use, but not the first four and not the last; it cannot know that they are free. On EC2, an address works
+only after AWS has assigned it: the commands for that are printed too, and AWS refuses addresses that are in use.
 
---remove takes away what was added and is still there.
+--remove removes the addresses that were added and are still there.
 
 Examples:
   lull tune addresses --dev eth0
@@ -279,7 +282,7 @@ Examples:
   lull tune addresses --dev eth0 --add 14 --instance-type m4.xlarge`
 }
 
-// Validate refuses what cannot be meant.
+// Validate checks the flags.
 func (c *tuneAddresses) Validate() error {
 	ways := 0
 	for _, given := range []bool{c.Add != 0, len(c.Addresses) > 0, c.Remove} {
@@ -289,15 +292,15 @@ func (c *tuneAddresses) Validate() error {
 	}
 	switch {
 	case ways > 1:
-		return errors.New("--add, --addresses and --remove: one at a time")
+		return errors.New("--add, --addresses and --remove: only one of them can be used at a time")
 	case c.Add < 0 || c.Add > tuning.AddressesMax:
-		return fmt.Errorf("--add=%d: it takes 1 to %d", c.Add, tuning.AddressesMax)
+		return fmt.Errorf("--add=%d: must be from 1 to %d", c.Add, tuning.AddressesMax)
 	}
 	if err := checkTarget(c.Target); err != nil {
 		return err
 	}
 	if _, known := tuning.FindInstanceType(c.InstanceType); c.InstanceType != "" && !known {
-		return fmt.Errorf("--instance-type=%s: EC2 has no such type, or the table here is older", c.InstanceType)
+		return fmt.Errorf("--instance-type=%s: unknown instance type, or newer than the table in lull", c.InstanceType)
 	}
 	_, err := loadgen.ParseSources(c.Addresses)
 	return err
@@ -315,7 +318,7 @@ func (c *tuneAddresses) Run() error {
 	if err != nil {
 		return err
 	}
-	addrs, _ := loadgen.ParseSources(c.Addresses) // Validate took them
+	addrs, _ := loadgen.ParseSources(c.Addresses) // Validate has accepted them
 	if c.Add > 0 {
 		addrs, err = n.Free(c.Add)
 	} else if len(addrs) > 0 {
@@ -330,18 +333,19 @@ func (c *tuneAddresses) Run() error {
 	}
 	if !c.Yes {
 		fmt.Printf("\nwould add to %s: %s\n", c.Dev, list(addrs))
-		fmt.Println("Nothing was changed. With --yes it is done.")
+		fmt.Println(unchanged)
 		return nil
 	}
 	if err := m.AddAddresses(n, addrs); err != nil {
 		return fmt.Errorf("%w%s", err, hint(err))
 	}
 	fmt.Printf("\nAdded to %s: %s\n", c.Dev, list(addrs))
-	fmt.Printf("lull load takes them by itself. To undo: lull tune addresses --dev %s --remove --yes\n", c.Dev)
+	fmt.Printf("lull load uses them by default. To undo: lull tune addresses --dev %s --remove --yes\n", c.Dev)
 	return nil
 }
 
-// advise says what the addresses are good for, and what AWS has to be told.
+// advise prints how many connections the addresses allow, and the commands that
+// assign them on EC2.
 func (c *tuneAddresses) advise(m *tuning.Machine, n *tuning.Network, addrs []netip.Addr) {
 	name := c.InstanceType
 	if name == "" {
@@ -358,16 +362,16 @@ func (c *tuneAddresses) advise(m *tuning.Machine, n *tuning.Network, addrs []net
 	fmt.Println()
 	fmt.Println(kind.Advice(len(n.Own)+len(addrs), c.Target))
 	if !known && m.OnEC2() {
-		fmt.Println("This is EC2, but its type cannot be seen: say it with --instance-type.")
+		fmt.Println("This is EC2, but the instance type is unknown: name it with --instance-type.")
 	}
 	if len(addrs) == 0 || !known && !m.OnEC2() {
 		return
 	}
-	fmt.Println("\nAWS has to be told, by whoever may:")
+	fmt.Println("\nTo assign the addresses on AWS, run, with credentials that allow it:")
 	for _, line := range kind.AWSCommands(n, addrs) {
 		fmt.Println("  " + line)
 	}
-	fmt.Println("and in the end:\n  " + kind.AWSUndo(addrs))
+	fmt.Println("and to release them afterwards:\n  " + kind.AWSUndo(addrs))
 }
 
 func list(addrs []netip.Addr) string {
@@ -384,12 +388,12 @@ func (c *tuneAddresses) remove(m *tuning.Machine) error {
 			fmt.Printf("would remove %s from %s\n", a.Prefix, a.Dev)
 		}
 		if len(added) == 0 {
-			fmt.Println("Nothing to remove.")
+			fmt.Println("There is nothing to remove.")
 		} else {
-			fmt.Println("Nothing was changed. With --yes it is done.")
+			fmt.Println(unchanged)
 		}
 		return nil
 	}
 	all, err := m.RemoveAddresses(c.Dev)
-	return told(all, err, "Nothing to remove.")
+	return told(all, err, "There is nothing to remove.")
 }

@@ -94,19 +94,19 @@ func contents(t *testing.T, root string) string {
 
 func TestTuneRefusesWhatCannotBeMeant(t *testing.T) {
 	for want, args := range map[string][]string{
-		"must be one of":                      {"show", "--role", "client"},
-		"--target=0: it takes 1 to":           {"apply", "--target", "0"},
-		"--target=-5: it takes 1 to":          {"show", "--target=-5"},
-		"--target=1000000000000: it takes 1":  {"apply", "--target", "1000000000000", "--yes"},
-		"expected a valid":                    {"show", "--target", "many"},
-		`there is no "net.core.somaxcon"`:     {"apply", "--only", "net.core.somaxcon"},
-		`there is no "kernel.panic" to tune`:  {"apply", "--with", "kernel.panic", "--yes"},
-		"--fanout=-1":                         {"show", "--fanout=-1"},
-		"missing flags: --dev":                {"addresses"},
-		"one at a time":                       {"addresses", "--dev", "eth0", "--add", "1", "--remove"},
-		"--add=-1: it takes 1 to 1024":        {"addresses", "--dev", "eth0", "--add=-1"},
-		"--instance-type=m4.huge: EC2 has no": {"addresses", "--dev", "eth0", "--instance-type", "m4.huge"},
-		"invalid From IP":                     {"addresses", "--dev", "eth0", "--addresses", "nowhere"},
+		"must be one of":                        {"show", "--role", "client"},
+		"--target=0: must be from 1 to":         {"apply", "--target", "0"},
+		"--target=-5: must be from 1 to":        {"show", "--target=-5"},
+		"--target=1000000000000: must be":       {"apply", "--target", "1000000000000", "--yes"},
+		"expected a valid":                      {"show", "--target", "many"},
+		`there is no "net.core.somaxcon"`:       {"apply", "--only", "net.core.somaxcon"},
+		`there is no "kernel.panic" to tune`:    {"apply", "--with", "kernel.panic", "--yes"},
+		"--fanout=-1":                           {"show", "--fanout=-1"},
+		"missing flags: --dev":                  {"addresses"},
+		"only one of them":                      {"addresses", "--dev", "eth0", "--add", "1", "--remove"},
+		"--add=-1: must be from 1 to 1024":      {"addresses", "--dev", "eth0", "--add=-1"},
+		"--instance-type=m4.huge: unknown inst": {"addresses", "--dev", "eth0", "--instance-type", "m4.huge"},
+		"invalid From IP":                       {"addresses", "--dev", "eth0", "--addresses", "nowhere"},
 	} {
 		_, errs, code := run(t, append([]string{"tune"}, args...)...)
 		if code != exitUsage || !strings.Contains(errs, want) {
@@ -164,7 +164,7 @@ func TestTuneAppliesAndReverts(t *testing.T) {
 	if out, _, code := run(t, "tune", "show", "--root", root); code != 0 || !strings.Contains(out, "net.core.somaxconn: 4096 → 65535") {
 		t.Errorf("show: exit %d, %s", code, out)
 	}
-	if out, _, code := run(t, "tune", "apply", "--yes", "--root", root); code != 0 || !strings.Contains(out, "Nothing to do") {
+	if out, _, code := run(t, "tune", "apply", "--yes", "--root", root); code != 0 || !strings.Contains(out, "nothing to do") {
 		t.Errorf("again: exit %d, %s", code, out)
 	}
 	if out, errs, code := run(t, "tune", "revert", "--root", root); code != 0 || !strings.Contains(out, "net.core.somaxconn: 4096\n") {
@@ -173,7 +173,7 @@ func TestTuneAppliesAndReverts(t *testing.T) {
 	if after := contents(t, root); after != before {
 		t.Errorf("not as before:\n%s", after)
 	}
-	if out, errs, code := run(t, "tune", "revert", "--root", root); code != 0 || !strings.Contains(out, "Nothing to revert") {
+	if out, errs, code := run(t, "tune", "revert", "--root", root); code != 0 || !strings.Contains(out, "nothing to revert") {
 		t.Errorf("twice: exit %d, %s%s", code, out, errs)
 	}
 }
@@ -188,7 +188,7 @@ func TestTuneRevertReportsDrift(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, errs, code := run(t, "tune", "revert", "--root", root)
-	if code != exitFailed || !strings.Contains(out, "net.core.somaxconn: left at 1000: somebody has changed it; it was 4096, and 65535 by us") {
+	if code != exitFailed || !strings.Contains(out, "net.core.somaxconn: left at 1000: somebody else has changed it; it was 4096, and lull set it to 65535") {
 		t.Errorf("exit %d, %s%s", code, out, errs)
 	}
 	if _, _, code := run(t, "tune", "revert", "--root", root); code != 0 {
@@ -222,11 +222,11 @@ func TestTuneWithoutRootDoesNothingAndSaysSo(t *testing.T) {
 	}
 	before := contents(t, root)
 	_, errs, code := runCommand(t, anybody("tune", "apply", "--yes", "--root", root))
-	if code != exitFailed || !strings.Contains(errs, "nothing was changed") || !strings.Contains(errs, "this needs root") || strings.Count(errs, "\n") != 1 {
+	if code != exitFailed || !strings.Contains(errs, "nothing was changed") || !strings.Contains(errs, "root is needed") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 	out, errs, code := runCommand(t, anybody("tune", "apply", "--root", root))
-	if code != 0 || !strings.Contains(out, "may not do it") || !strings.Contains(out, "this needs root") {
+	if code != 0 || !strings.Contains(out, "cannot make these changes") || !strings.Contains(out, "root is needed") {
 		t.Errorf("dry: exit %d, %s%s", code, out, errs)
 	}
 	if contents(t, root) != before {
@@ -240,7 +240,7 @@ func TestTuneWithoutRootDoesNothingAndSaysSo(t *testing.T) {
 	if out, errs, code := runCommand(t, anybody("tune", "show", "--root", root)); code != 0 || !strings.Contains(out, "Warning: ") {
 		t.Errorf("show: exit %d, %s%s", code, out, errs)
 	}
-	if _, errs, code := runCommand(t, anybody("tune", "revert", "--root", root)); code != exitFailed || !strings.Contains(errs, "this needs root") {
+	if _, errs, code := runCommand(t, anybody("tune", "revert", "--root", root)); code != exitFailed || !strings.Contains(errs, "root is needed") {
 		t.Errorf("revert: exit %d, %s", code, errs)
 	}
 	if contents(t, root) != before {
@@ -308,15 +308,15 @@ func TestTuneAddsAndRemovesAddresses(t *testing.T) {
 	tune(0, 1, "you have 1 × 1 = 64,512")
 	tune(0, 1, advice, "--add", "14", "--instance-type", "m4.xlarge")
 	tune(0, 1, "--private-ip-addresses 10.0.0.21 10.0.0.22 ", "--add", "14", "--instance-type", "m4.xlarge")
-	tune(0, 1, "would add to eth7: 10.0.0.21 10.0.0.22\nNothing was changed", "--add", "2")
-	tune(exitFailed, 1, "has room for 250 addresses", "--add", "1000")
+	tune(0, 1, "would add to eth7: 10.0.0.21 10.0.0.22\n\nNothing was changed", "--add", "2")
+	tune(exitFailed, 1, "has room for 250 more addresses", "--add", "1000")
 	tune(exitFailed, 1, "is taken", "--addresses", "10.0.0.19-10.0.0.20", "--yes")
-	tune(0, 1, "Nothing to remove", "--remove", "--yes")
+	tune(0, 1, "nothing to remove", "--remove", "--yes")
 	tune(0, 15, "Added to eth7: 10.0.0.21", "--add", "14", "--yes")
 	tune(0, 17, "Added to eth7: 10.0.0.8 10.0.0.9\n", "--addresses", "10.0.0.8-10.0.0.9", "--yes")
 	tune(0, 17, "would remove 10.0.0.21/24 from eth7", "--remove")
 	tune(0, 1, "10.0.0.34/24 on eth7: removed", "--remove", "--yes")
-	tune(0, 1, "Nothing to remove", "--remove", "--yes")
+	tune(0, 1, "nothing to remove", "--remove", "--yes")
 	if contents(t, root) != before {
 		t.Error("not as before")
 	}
@@ -325,7 +325,7 @@ func TestTuneAddsAndRemovesAddresses(t *testing.T) {
 	}
 	if os.Geteuid() == 0 {
 		_, errs, code := runCommand(t, anybody("tune", "addresses", "--root", root, "--dev", "eth7", "--add", "1", "--yes"))
-		if code != exitFailed || !strings.Contains(errs, "this needs root") || there() != 1 {
+		if code != exitFailed || !strings.Contains(errs, "root is needed") || there() != 1 {
 			t.Errorf("nobody: exit %d, %s", code, errs)
 		}
 	}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// pages are the documents for people.
+func pages(t *testing.T) []string {
+	t.Helper()
+	docs, err := filepath.Glob("docs/*.md")
+	if err != nil || len(docs) == 0 {
+		t.Fatal(docs, err)
+	}
+	return append(docs, "README.md", "ARCHITECTURE.md", "tuning/deploy/README.md")
+}
+
+func text(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestTheREADMECanBeReadToItsEnd(t *testing.T) {
+	const linesMax = 200
+	if n := strings.Count(text(t, "README.md"), "\n"); n > linesMax {
+		t.Errorf("it has %d lines, more than %d", n, linesMax)
+	}
+}
+
+func TestTheREADMEsProgramCompiles(t *testing.T) {
+	_, rest, _ := strings.Cut(text(t, "README.md"), "```go\n")
+	program, _, _ := strings.Cut(rest, "```")
+	path := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(path, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "vet", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestLinksLeadToFiles(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	for _, page := range pages(t) {
+		for _, m := range link.FindAllStringSubmatch(text(t, page), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+}
+
+// The transcript in docs/doctor.md is of a machine in testdata.
+func TestTheDoctorsPageShowsADiagnosis(t *testing.T) {
+	const page = "docs/doctor.md"
+	args := []string{"doctor", "--role", "server", "--target", "1000000", "--fd-tables", "shared"}
+	out, _, code := run(t, append(args, "--root", patient(t, "conntrack"))...)
+	head, rest, _ := strings.Cut(text(t, page), "```text\n")
+	_, tail, _ := strings.Cut(rest, "```\n")
+	want := fmt.Sprintf("%s```text\n$ lull %s\n%s$ echo $?\n%d\n```\n%s", head, strings.Join(args, " "), out, code, tail)
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text(t, page) != want {
+		t.Errorf("%s is not what go test . -run Page -update makes of it", page)
+	}
+}
+
+// What the pages say to lull, lull understands.
+func TestThePagesNameFlagsThatExist(t *testing.T) {
+	help := map[string]string{}
+	for _, command := range documented {
+		out, _, _ := run(t, append(strings.Fields(command), "--help")...)
+		help[command] = out
+	}
+	call := regexp.MustCompile(`\blull (serve|load|experiment|bench|doctor|tune (?:show|apply|revert|addresses))((?: +[\w./%:~=,@'\[\]-]+)*)`)
+	flag := regexp.MustCompile(` (--[a-z][a-z-]*)`)
+	for _, page := range pages(t) {
+		if page == helpPage {
+			continue // that is the help
+		}
+		for _, m := range call.FindAllStringSubmatch(text(t, page), -1) {
+			for _, f := range flag.FindAllStringSubmatch(m[2], -1) {
+				if !regexp.MustCompile(`(?m)(^|[\s,])` + f[1] + `([=\s]|$)`).MatchString(help[m[1]]) {
+					t.Errorf("%s: lull %s has no %s", page, m[1], f[1])
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/seed-134acfd0/lull/tuning"
+)
+
+// demand is what --role, --target and --fanout ask of a machine.
+func demand(role string, conns, fanout int) tuning.Demand {
+	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout}
+}
+
+// checkTarget checks --target.
+func checkTarget(conns int) error {
+	if conns < 1 || conns > tuning.ConnsMax {
+		return fmt.Errorf("--target=%d: must be from 1 to %s", conns, humanize.Comma(tuning.ConnsMax))
+	}
+	return nil
+}
+
+// checkFanout checks --fanout.
+func checkFanout(bytes int) error {
+	if bytes < 0 || bytes > 1<<30 {
+		return fmt.Errorf("--fanout=%d: must be from 0 to %s", bytes, humanize.Comma(1<<30))
+	}
+	return nil
+}
+
+// preflight logs warnings if this machine meets a demand only badly, and
+// returns an error if it does not meet it at all, unless anyway is set.
+func preflight(log *slog.Logger, anyway bool, d tuning.Demand) error {
+	warnings, refusal := tuning.Preflight(d)
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+	switch {
+	case refusal == nil:
+	case anyway:
+		log.Warn(refusal.Error())
+	default:
+		return fmt.Errorf("%w; use --anyway to try it nevertheless", refusal)
+	}
+	return nil
+}
