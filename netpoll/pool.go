@@ -70,16 +70,21 @@ func (p *Pool[T]) Put(i uint32) {
 	}
 }
 
+// sparseMost bounds how many indices Each looks at for each that it is asked for.
+const sparseMost = 64
+
 // Used returns the number of indices in use.
 func (p *Pool[T]) Used() int { return len(p.all) - len(p.free) }
 
 // Each iterates over the next n indices in use, or over all if there are fewer,
 // each once. It goes on where the last call ended and goes round, so that
 // repeated calls come to every one that stays in use. The loop may Take and Put.
+// A call looks at sparseMost × n indices at most, so it finds fewer where few of a
+// large table are in use.
 func (p *Pool[T]) Each(n int) iter.Seq2[uint32, *T] {
 	return func(yield func(uint32, *T) bool) {
 		found := 0
-		for looked := 0; looked < len(p.all) && found < n; looked++ {
+		for looked := 0; looked < min(len(p.all), sparseMost*n) && found < n; looked++ {
 			if p.cursor >= len(p.all) {
 				p.cursor = 0
 			}

@@ -68,7 +68,7 @@ func (t *Throttle) Congested(more int) {
 
 // Crowded reports whether publishers have to wait.
 func (t *Throttle) Crowded() bool {
-	return t.inFlight.Load() > t.early || t.congested.Load() > 0
+	return t.inFlight.Load() > t.early || t.Full() || t.congested.Load() > 0
 }
 
 // Full reports whether TryAdd would refuse everything.
