@@ -497,6 +497,10 @@ func (w *world) invariants() {
 		if x.conn != c {
 			w.fail("a side belongs to another connection")
 		}
+		// Beside messages there may be Upgrade, Open, Backpressure and Close.
+		if x.inbox != nil && x.inbox.Calls() > w.s.options.MaxInboxMessages+4 {
+			w.fail("%d calls wait for one handler", x.inbox.Calls())
+		}
 		owing += x.box.Bytes()
 		held[x.account] += x.held
 	}
