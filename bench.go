@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,10 +63,7 @@ func (c *benchCommand) abuse(ctx context.Context) error {
 	rows, err := experiment.Abuse(ctx, experiment.AbuseConfig{
 		Against: c.Against, SlowHandler: cmp.Or(c.SlowHandler, besideLull("slowhandler")), Say: say,
 	})
-	if err != nil {
-		return err
-	}
-	return experiment.WriteHarms(os.Stdout, rows)
+	return errors.Join(err, experiment.WriteHarms(os.Stdout, rows)) // those that there are
 }
 
 // besideLull is a program in the directory of this one.
