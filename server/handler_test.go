@@ -135,8 +135,8 @@ func TestTheHandlersHearEverythingOnceAndInOrder(t *testing.T) {
 		t.Parallel()
 		d := &diary{notes: map[uint64][]string{}}
 		o.MaxMessage = smallest
-		o.CloseTimeout = 500 * time.Millisecond
-		o.IdleTimeout, o.WriteTimeout = time.Second, 250*time.Millisecond
+		o.CloseTimeout = 2 * time.Second
+		o.IdleTimeout, o.WriteTimeout = 4*time.Second, 250*time.Millisecond
 		o.Grace = -1
 		s := start(t, d.handler(), o)
 		for _, row := range rows {
