@@ -20,21 +20,7 @@ import (
 	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
-// asProcess runs a test in a process of its own, so that it can change what
-// holds for a whole process. It is false in that process.
-func asProcess(t *testing.T) bool {
-	t.Helper()
-	const mark = "LULL_TEST_PROCESS"
-	if os.Getenv(mark) == t.Name() {
-		return false
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), mark+"="+t.Name())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return true
-}
+var asProcess = testkit.AsProcess
 
 func mustThreads(t *testing.T, tables Tables, n int, keep ...int) *Threads {
 	t.Helper()

@@ -7,13 +7,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
 // client is the other end of a connection: a plain socket, and the library's
@@ -30,19 +30,10 @@ func (r *running) dial() *client {
 	return dial(r.t, &net.Dialer{}, r.address())
 }
 
-// dialDeaf connects with a receive buffer that little fits into, and with
-// segments so small that the server's send buffer does not grow to megabytes.
+// dialDeaf connects as a peer that soon takes nothing more.
 func (r *running) dialDeaf() *client {
 	r.t.Helper()
-	small := func(_, _ string, raw syscall.RawConn) (err error) {
-		controlErr := raw.Control(func(fd uintptr) {
-			err = errors.Join(
-				syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10),
-				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536))
-		})
-		return errors.Join(err, controlErr)
-	}
-	return dial(r.t, &net.Dialer{Control: small}, r.address())
+	return dial(r.t, testkit.DeafDialer(), r.address())
 }
 
 func dial(t testing.TB, d *net.Dialer, address string) *client {

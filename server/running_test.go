@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
 )
@@ -27,19 +26,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// patience is how long a test waits for what must happen. It makes a broken
-// server fail a test where it would hang it, and measures nothing.
-const patience = 30 * time.Second
+// What tests of all packages need.
+const patience = testkit.Patience
 
-// eventually waits until ok is true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
+var (
+	eventually = testkit.Eventually
+	asProcess  = testkit.AsProcess
+)
 
 // onBothTables runs a test on one reactor with either kind of descriptor table.
 func onBothTables(t *testing.T, test func(*testing.T, server.Options)) {
@@ -90,19 +83,7 @@ func startOn(t testing.TB, address string, h server.Handler, o server.Options) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	stop := sync.OnceValue(func() error {
-		cancel()
-		return <-ended
-	})
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("Run returned %v", err)
-		}
-	})
-	return &running{s, t, log, stop}
+	return &running{s, t, log, testkit.Run(t, context.Background(), s)}
 }
 
 // address is the first that the server listens on.
@@ -222,26 +203,4 @@ func must(err error) {
 	if err != nil {
 		panic(err)
 	}
-}
-
-// mark is set in a process that asProcess has started, to the test's name.
-const mark = "LULL_TEST_PROCESS"
-
-// asProcess runs a test in a process of its own, so that it can change or
-// count what a whole process has. It is false in that process.
-func asProcess(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(mark) == t.Name() {
-		return false
-	}
-	var run []string
-	for part := range strings.SplitSeq(t.Name(), "/") {
-		run = append(run, "^"+part+"$")
-	}
-	cmd := exec.Command(os.Args[0], "-test.run="+strings.Join(run, "/"), "-test.v")
-	cmd.Env = append(os.Environ(), mark+"="+t.Name())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return true
 }

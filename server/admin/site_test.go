@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -14,8 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,22 +20,15 @@ import (
 	"github.com/gobwas/ws/wsutil"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/admin"
 )
 
-// patience is how long a test waits for something that must happen.
-const patience = 30 * time.Second
+// What tests of all packages need.
+const patience = testkit.Patience
 
-// eventually waits until ok is true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
+var eventually = testkit.Eventually
 
 // site is a running server and its admin address.
 type site struct {
@@ -63,19 +53,9 @@ func start(t testing.TB, h server.Handler, o server.Options) *site {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	stop := sync.OnceValue(func() error {
-		cancel()
-		return <-ended
-	})
+	stop := testkit.Run(t, ctx, s)
 	web := httptest.NewServer(admin.New(ctx, s, admin.Options{Names: []string{"lull.test", ""}, Pprof: true}))
-	t.Cleanup(func() {
-		web.Close()
-		if err := stop(); err != nil {
-			t.Errorf("Run returned %v", err)
-		}
-	})
+	t.Cleanup(web.Close)
 	return &site{s, t, web, web.URL, cancel, stop}
 }
 
@@ -102,15 +82,7 @@ func (s *site) open() net.Conn {
 // openDeaf opens a connection that nobody reads, with small buffers.
 func (s *site) openDeaf() net.Conn {
 	s.t.Helper()
-	small := func(_, _ string, raw syscall.RawConn) (err error) {
-		controlErr := raw.Control(func(fd uintptr) {
-			err = errors.Join(
-				syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10),
-				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536))
-		})
-		return errors.Join(err, controlErr)
-	}
-	conn, err := s.dial(&net.Dialer{Control: small}, "/")
+	conn, err := s.dial(testkit.DeafDialer(), "/")
 	if err != nil {
 		s.t.Fatal(err)
 	}
