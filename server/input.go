@@ -111,7 +111,7 @@ func (r *reactor) frames(c *conn, in []byte) (rest []byte) {
 	}
 	pinged, more := false, true
 	for n := 0; n < framesMax && len(in) > 0 && c.speaks() && !c.is(flagUnread); n++ {
-		if r.full() && !r.parser.Ahead(s, in).Control() {
+		if c.state == stateOpen && r.full() && !r.parser.Ahead(s, in).Control() {
 			r.throttle(c)
 			break
 		}

@@ -58,14 +58,14 @@ const (
 
 var abuses = []abuse{
 	{"600 clients send Pings as fast as they can", "another's Ping, p99", "ms", 20, []string{abuseEcho}, false, pingFlood},
-	{"4,069 clients hold back the last byte of a message of 64 KiB", "newcomers not served, of 20", "", 0, []string{abuseEcho}, false, heldBack},
+	{"4,200 clients hold back the end of a message of 64 KiB", "newcomers not served, of 20", "", 0, []string{abuseEcho}, false, heldBack},
 	{"one client of a chat sends as fast as it can", "others closed, of 200 that always read", "", 0, []string{abuseChat}, false, alwaysSending},
 	{"one client of a chat sends 1,500 messages of 64 KiB at once", "memory grown by", "MiB", 64, []string{abuseChat}, false, largeBroadcasts},
-	{"5,000 clients send 64 KiB to handlers that are stuck, and reset", "memory grown by", "MiB", 128, nil, true, hitAndRun},
+	{"10,000 clients send 12 KiB to handlers that are stuck, and reset", "memory grown by", "MiB", 128, nil, true, hitAndRun},
 	{"712 sockets say nothing, at --max-conns 100", "another's handshake", "ms", 2000, []string{abuseEcho, "--max-conns=100"}, false, silentSockets},
 	{"the process is stopped for 5 s, at --idle-timeout 2s", "clients closed, of 1,500", "", 0, []string{abuseEcho, "--idle-timeout=2s"}, false, stopped},
 	{"an echo client sends 32 MiB before it reads", "answers lost, of 512", "", 0, []string{abuseEcho}, false, readLate},
-	{"20,000 idle clients are due for a Ping at once", "another's Ping, the longest", "ms", 20, []string{abuseEcho, "--idle-timeout=16s"}, false, alignedPings},
+	{"15,000 idle clients are due for a Ping at once", "another's Ping, the longest", "ms", 20, []string{abuseEcho, "--idle-timeout=16s"}, false, alignedPings},
 }
 
 // Abuse runs all of them and returns a row for each.
@@ -229,19 +229,19 @@ func (p *peer) reads() error {
 	}
 }
 
-// echoed sends a message in two pieces and waits until it comes back.
+// echoed sends a large message in two pieces and waits until it comes back.
 func (p *peer) echoed() error {
 	_ = p.SetDeadline(time.Now().Add(abuseTimeout / 4))
-	wire := spell(frame.Text, []byte("is anybody there?"))
-	if _, err := p.Write(wire[:10]); err != nil {
+	wire := spell(frame.Binary, make([]byte, 40_000))
+	if _, err := p.Write(wire[:30_000]); err != nil {
 		return err
 	}
-	time.Sleep(10 * time.Millisecond) // two segments
-	if _, err := p.Write(wire[10:]); err != nil {
+	time.Sleep(10 * time.Millisecond) // so that it is not read as one
+	if _, err := p.Write(wire[30_000:]); err != nil {
 		return err
 	}
 	op, _, err := p.next()
-	if err == nil && op != frame.Text {
+	if err == nil && op != frame.Binary {
 		err = errors.New("experiment: no echo")
 	}
 	return err
@@ -324,13 +324,17 @@ func pingFlood(a *attack) (float64, error) {
 
 func heldBack(a *attack) (float64, error) {
 	wire := spell(frame.Binary, make([]byte, largest))
-	for range 4069 {
+	for i := range 4200 {
 		p, err := a.open()
 		if err != nil {
 			continue // the harm shows below
 		}
+		part := wire[:len(wire)-1]
+		if i >= 4100 { // the last fill what the others leave
+			part = wire[:2000]
+		}
 		_ = p.SetWriteDeadline(time.Now().Add(abuseTimeout))
-		_, _ = p.Write(wire[:len(wire)-1])
+		_, _ = p.Write(part)
 	}
 	harm := 0
 	for range 20 {
@@ -385,14 +389,18 @@ func largeBroadcasts(a *attack) (float64, error) {
 
 func hitAndRun(a *attack) (float64, error) {
 	grown := a.growth()
-	wire := spell(frame.Binary, make([]byte, largest))
-	for range 5000 {
+	// Behind the message a Ping, so that both have been read before the reset.
+	wire := append(spell(frame.Binary, make([]byte, 12<<10)), spell(frame.Ping, nil)...)
+	for range 10_000 {
 		p, err := a.open()
 		if err != nil {
-			continue // the server is full
+			break // the server takes no more
 		}
-		_ = p.SetWriteDeadline(time.Now().Add(time.Second))
+		_ = p.SetDeadline(time.Now().Add(abuseTimeout / 20))
 		_, _ = p.Write(wire)
+		if _, _, err := p.next(); err != nil {
+			break // it does not read any more
+		}
 		_ = p.SetLinger(0)
 		_ = p.Close()
 	}
@@ -471,7 +479,7 @@ func alignedPings(a *attack) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	peers, err := a.openMany(20_000)
+	peers, err := a.openMany(15_000)
 	if err != nil {
 		return 0, err
 	}
