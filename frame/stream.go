@@ -14,7 +14,8 @@ package frame
 type Stream struct {
 	state   State
 	message []byte // of the open message, what has arrived
-	rest    []byte // read and not parsed
+	kept    []byte // what Keep stored
+	at      int    // where in kept the rest begins: what was read and not parsed
 	given   bool   // message is whole, and the caller has it
 }
 
@@ -72,7 +73,7 @@ func (p *Parser) Ahead(s *Stream, in []byte) Op {
 }
 
 // Idle reports whether nothing has to be kept until the next read.
-func (s *Stream) Idle() bool { return !s.Open() && len(s.rest) == 0 }
+func (s *Stream) Idle() bool { return !s.Open() && s.Rest() == 0 }
 
 // Open reports whether the beginning of a message has been consumed, and not
 // yet its end.
@@ -82,28 +83,40 @@ func (s *Stream) Open() bool { return !s.state.Idle() }
 // that were kept before.
 func (s *Stream) Keep(rest []byte) {
 	s.release()
-	s.rest = append(emptied(s.rest), rest...)
+	s.kept, s.at = append(emptied(s.kept), rest...), 0
 }
 
 // Take moves what Keep stored to the front of buf and returns its length. What
 // buf has no room for stays.
 func (s *Stream) Take(buf []byte) int {
 	s.release()
-	n := copy(buf, s.rest)
-	s.rest = append(emptied(s.rest), s.rest[n:]...)
+	n := copy(buf, s.kept[s.at:])
+	s.Skip(n)
 	return n
 }
 
+// Pending returns what Keep stored, where it lies: the caller may give it to
+// Message and then has to Skip what that consumed. It is valid until the next
+// Keep, Take or Reset.
+func (s *Stream) Pending() []byte { return s.kept[s.at:] }
+
+// Skip forgets the first n bytes of what Keep stored.
+func (s *Stream) Skip(n int) {
+	if s.at += n; s.at == len(s.kept) {
+		s.kept, s.at = emptied(s.kept), 0
+	}
+}
+
 // Rest returns the length of what Keep stored.
-func (s *Stream) Rest() int { return len(s.rest) }
+func (s *Stream) Rest() int { return len(s.kept) - s.at }
 
 // Held returns how many bytes of memory s holds beside itself.
-func (s *Stream) Held() int { return cap(s.message) + cap(s.rest) }
+func (s *Stream) Held() int { return cap(s.message) + cap(s.kept) }
 
 // Reset makes s ready for another connection. It keeps its buffers unless they
 // are large.
 func (s *Stream) Reset() {
-	*s = Stream{message: emptied(s.message), rest: emptied(s.rest)}
+	*s = Stream{message: emptied(s.message), kept: emptied(s.kept)}
 }
 
 // release forgets the message that the caller has had.

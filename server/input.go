@@ -33,16 +33,16 @@ func (r *reactor) read(c *conn) {
 		r.block(c)
 		return
 	}
+	x := r.sides.of(c)
+	if x != nil && c.speaks() && x.input.Rest() > frame.MaxPending {
+		return // more is left of an earlier read than one turn may handle: resume goes on
+	}
 	kept, size := 0, len(r.buf)
 	if r.sides.held[accountBacklog] > r.limits.backlog {
 		size = readSmall
 	}
-	if x := r.sides.of(c); x != nil {
+	if x != nil {
 		kept = x.input.Take(r.buf)
-	}
-	if kept > len(r.buf)/2 { // more than the beginning of a frame or of a head
-		r.parse(c, r.buf[:kept])
-		return
 	}
 	n, err := netpoll.Read(int(c.FD), r.buf[kept:min(kept+size, len(r.buf))])
 	switch {
@@ -76,8 +76,7 @@ func (r *reactor) parse(c *conn, in []byte) {
 	}
 }
 
-// keep stores the rest of a read, and the beginning of a message. What is held
-// has bounds: where they are exceeded, the connection that holds most ends.
+// keep stores the rest of a read, and the beginning of a message.
 func (r *reactor) keep(c *conn, rest []byte) {
 	x := r.sides.of(c)
 	switch {
@@ -92,6 +91,12 @@ func (r *reactor) keep(c *conn, rest []byte) {
 		x.began = r.tick
 	}
 	x.input.Keep(rest)
+	r.settleInput(c, x)
+}
+
+// settleInput counts what is held of c's input. Where that exceeds its bounds, the
+// connection that holds most ends.
+func (r *reactor) settleInput(c *conn, x *side) {
 	r.sides.weigh(x)
 	switch held := r.sides.held[x.account]; {
 	case x.idle():
@@ -110,6 +115,10 @@ func (r *reactor) frames(c *conn, in []byte) (rest []byte) {
 		s = &x.input
 	}
 	pinged, more := false, true
+	if x != nil && x.pinged {
+		r.ping, pinged = append(r.ping[:0], x.ping...), true
+		x.ping, x.pinged = nil, false
+	}
 	for n := 0; n < framesMax && len(in) > 0 && c.speaks() && !c.is(flagUnread); n++ {
 		if c.state == stateOpen && r.full() && !r.parser.Ahead(s, in).Control() {
 			r.throttle(c)
@@ -147,13 +156,18 @@ func (r *reactor) frames(c *conn, in []byte) (rest []byte) {
 			}
 		}
 	}
-	// After our own Close frame no Pong may be sent (section 5.5.1).
-	if pinged && c.state == stateOpen {
+	left := more && len(in) > 0 && c.speaks() && !c.is(flagUnread)
+	if left {
+		r.again = append(r.again, r.slots.Token(c))
+	}
+	switch {
+	case !pinged || c.state != stateOpen: // after our Close frame no Pong may be sent (section 5.5.1)
+	case left:
+		x = r.sides.need(c)
+		x.ping, x.pinged = append(x.ping[:0], r.ping...), true
+	default:
 		r.reply = frame.Append(r.reply[:0], frame.Pong, r.ping)
 		r.say(c, frame.Pong, r.reply)
-	}
-	if more && len(in) > 0 && c.speaks() && !c.is(flagUnread) {
-		r.again = append(r.again, r.slots.Token(c))
 	}
 	return in
 }
@@ -330,7 +344,10 @@ func (r *reactor) resume() {
 		if c.state == stateOpen && r.gauge(c).Load().Exceeds(r.server.high) {
 			r.block(c)
 		} else {
-			r.parse(c, r.buf[:r.sides.of(c).input.Take(r.buf)])
+			x := r.sides.of(c)
+			in := x.input.Pending()
+			x.input.Skip(len(in) - len(r.frames(c, in)))
+			r.settleInput(c, x)
 		}
 		r.settle()
 	}

@@ -70,7 +70,7 @@ type Options struct {
 	// MaxBroadcast is how many bytes of broadcasts, and 512 for each, may be on
 	// their way to the slowest reactor before Broadcast returns ErrBackpressure;
 	// 8 MiB by default. Connections that broadcast (Conn.Broadcast) are slowed
-	// down at half of MaxOutbox.
+	// down at a quarter of MaxOutbox.
 	MaxBroadcast int
 
 	// HandshakeTimeout is the time for a request head to arrive, and for

@@ -235,7 +235,7 @@ type congestion struct {
 // congestedMax is how long a connection may make publishers wait before it falls
 // below the low watermark. One that takes longer reads too slowly, or not at
 // all, and shall hold up nobody.
-const congestedMax = netpoll.Tick(time.Second / netpoll.TickLength)
+const congestedMax = netpoll.Tick(4 * time.Second / netpoll.TickLength)
 
 func (r *reactor) notCongesting(x *side) {
 	if x.congesting {

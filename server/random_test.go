@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -500,6 +501,9 @@ func (w *world) invariants() {
 		// Beside messages there may be Upgrade, Open, Backpressure and Close.
 		if x.inbox != nil && x.inbox.Calls() > w.s.options.MaxInboxMessages+4 {
 			w.fail("%d calls wait for one handler", x.inbox.Calls())
+		}
+		if x.input.Rest() > frame.MaxPending && c.speaks() && !c.is(flagUnread) && !slices.Contains(r.again, r.slots.Token(c)) {
+			w.fail("%d bytes were read and will not be handled", x.input.Rest())
 		}
 		owing += x.box.Bytes()
 		held[x.account] += x.held

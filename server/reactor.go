@@ -100,7 +100,7 @@ type grants struct {
 const (
 	readSize   = 64 << 10 // bytes of one read, where messages do not queue
 	readSmall  = 512      // bytes of one read, when too much waits already
-	framesMax  = 256      // frames of one connection
+	framesMax  = 64       // frames of one connection
 	writesMax  = 16       // writes of what one connection's box holds
 	passSends  = 32       // sends of a broadcast's pass, about a quarter of a millisecond
 	passVisits = 4 << 10  // slots of a pass, many of which may have nothing to be sent

@@ -69,7 +69,7 @@ func newServer(h Handler, o Options) *Server {
 	s.bound = outbox.SizeOf(o.MaxOutboxMessages, o.MaxOutbox)
 	s.high, s.low = s.bound.Part(highPart), s.bound.Part(lowPart)
 	s.gate = gate.New(o.MaxConns, o.MaxInboxTotal/4)
-	s.throttle = fanout.NewThrottle(int64(o.MaxBroadcast), int64(o.MaxOutbox)/2, func() { s.tell(opRoom) })
+	s.throttle = fanout.NewThrottle(int64(o.MaxBroadcast), int64(o.MaxOutbox)/4, func() { s.tell(opRoom) })
 	if o.Mode != Inline {
 		limits := inbox.Limits{Messages: o.MaxInboxMessages, Bytes: o.MaxInbox, Total: int64(o.MaxInboxTotal)}
 		s.pool = inbox.NewPool(o.Workers, limits, s.hooks())

@@ -14,6 +14,8 @@ type side struct {
 
 	input   frame.Stream
 	began   netpoll.Tick // when the incomplete message, or the request head, began
+	ping    []byte       // the payload of a Ping that is answered when the rest of its read was handled
+	pinged  bool         // there is one
 	account account      // where held is counted
 	held    int          // bytes of input's buffers, as counted
 
