@@ -24,7 +24,7 @@ type doctorCommand struct {
 	ListenPorts int            `help:"Number of ports that the server listens on." default:"1"`
 	Sources     []string       `help:"The generator's source addresses and address ranges. auto means all addresses of this machine, or, with --role both, as many as are needed." default:"auto"`
 	Fanout      int            `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32"`
-	FDTables    netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private." default:"auto"`
+	FDTables    netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private, or shared where the system does not allow that." default:"auto"`
 	IdleTimeout time.Duration  `help:"The server's --idle-timeout. A silent connection is pinged after half of it." default:"10m"`
 	JSON        bool           `help:"Print JSON."`
 	Watch       bool           `help:"Afterwards, print once a second which kernel counters have grown, until interrupted."`

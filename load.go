@@ -33,7 +33,7 @@ type loadCommand struct {
 	FloodRate  float64        `help:"Messages per second of all --flood connections together. Default: as fast as the server reads them." placeholder:"N"`
 	Echo       time.Duration  `help:"How long --active and --flood connections send." default:"5s"`
 	Workers    int            `help:"Number of reactors. Default: as many as --conns needs." placeholder:"N"`
-	FDTables   netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private." default:"auto"`
+	FDTables   netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private, or shared where the system does not allow that." default:"auto"`
 	Floor      bool           `help:"The server is the floor program: send the fixed key and the zero mask that it needs."`
 	Anyway     bool           `help:"Start even if this machine cannot hold --conns."`
 	JSON       string         `help:"Write the result to this file." type:"path" placeholder:"FILE"`
@@ -57,8 +57,10 @@ func (c *loadCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = preflight(newLog(), c.Anyway, tuning.Demand{
-		Conns: c.Conns, Server: c.here(), Generator: true, Sources: len(sources), Targets: len(c.URL), Private: c.FDTables != netpoll.Shared,
+	log := newLog()
+	c.FDTables = chooseTables(c.FDTables, log)
+	err = preflight(log, c.Anyway, tuning.Demand{
+		Conns: c.Conns, Server: c.here(), Generator: true, Sources: len(sources), Targets: len(c.URL), Private: c.FDTables == netpoll.Private,
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -28,6 +29,19 @@ func checkFanout(bytes int) error {
 		return fmt.Errorf("--fanout=%d: must be from 0 to %s", bytes, humanize.Comma(1<<30))
 	}
 	return nil
+}
+
+// chooseTables decides what auto means: private descriptor tables, unless the
+// system does not allow them.
+func chooseTables(t netpoll.Tables, log *slog.Logger) netpoll.Tables {
+	if t != netpoll.Auto {
+		return t
+	}
+	if err := netpoll.PrivateTables(); err != nil {
+		log.Warn("reactors share one descriptor table, because the system does not allow private ones", "error", err)
+		return netpoll.Shared
+	}
+	return netpoll.Private
 }
 
 // preflight logs warnings if this machine meets a demand only badly, and

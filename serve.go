@@ -27,7 +27,7 @@ type serveCommand struct {
 	Mode         string              `help:"What to do with a message: chat sends it to every connection, echo sends it back to its sender." enum:"chat,echo" default:"chat"`
 	MaxConns     int                 `help:"Maximum number of connections. Default: as many as the descriptor limit allows." placeholder:"N"`
 	Reactors     int                 `help:"Number of reactors. Default: one for each processor, or more if --max-conns needs them." placeholder:"N"`
-	FDTables     netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private." default:"auto"`
+	FDTables     netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private, or shared where the system does not allow that." default:"auto"`
 	Handlers     server.Mode         `help:"Where messages are handled: on the connection's reactor (inline), on a pool of goroutines (workers), or on a single goroutine (serial)." default:"inline"`
 	Workers      int                 `help:"Maximum number of messages handled at once, with --handlers=workers. Default: 16 for each processor." placeholder:"N"`
 	InboxPolicy  server.InboxPolicy  `help:"What happens when a connection's inbox of unhandled messages is full: pause stops reading from it until the inbox is half empty, drop drops the message, close closes the connection (1013)." default:"pause"`
@@ -55,13 +55,7 @@ Examples:
 
 func (c *serveCommand) Run(ctx context.Context) error {
 	log := newLog()
-	if c.FDTables == netpoll.Auto {
-		c.FDTables = netpoll.Private // safe, because the handlers below open no descriptors
-		if err := netpoll.PrivateTables(); err != nil {
-			log.Warn("reactors share one descriptor table, because the system does not allow private ones", "error", err)
-			c.FDTables = netpoll.Shared
-		}
-	}
+	c.FDTables = chooseTables(c.FDTables, log) // private is safe: the handlers below open no descriptors
 	if err := c.preflight(log); err != nil {
 		return err
 	}

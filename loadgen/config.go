@@ -75,7 +75,9 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Size, 32)
 	set(&c.Patience, time.Minute)
 	if c.Tables == netpoll.Auto {
-		c.Tables = netpoll.Private
+		if c.Tables = netpoll.Private; netpoll.PrivateTables() != nil {
+			c.Tables = netpoll.Shared // containers' default profiles filter unshare
+		}
 	}
 	switch {
 	case len(c.URLs) == 0:

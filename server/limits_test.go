@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
 )
@@ -178,5 +179,21 @@ func TestAServerNeedsDescriptors(t *testing.T) {
 		s.open().echoed("hello")
 	}
 	s := start(t, echo, server.Options{Tables: netpoll.Private, Reactors: 4, MaxConns: 500})
+	s.open().echoed("hello")
+}
+
+// Where the system filters unshare, as containers' default profiles do, reactors
+// share one table, and the log says so.
+func TestTablesAreSharedWhereThereAreNoPrivateOnes(t *testing.T) {
+	t.Parallel()
+	if asProcess(t) {
+		return
+	}
+	must(testkit.DenyUnshare())
+	s := start(t, echo, server.Options{Mode: server.Workers})
+	if tables := s.Options().Tables; tables != netpoll.Shared {
+		t.Errorf("the tables are %v", tables)
+	}
+	s.log.one(t, "WARN reactors share one descriptor table")
 	s.open().echoed("hello")
 }
