@@ -213,7 +213,6 @@ func (s *Server) upgrade(o *caller, head []byte) {
 		a = s.decide(o.conn, fr, o.request)
 		return a.reject
 	})
-	a.head = o.request.head
 	response, err := u.Upgrade(head)
 	a.reject, a.head = err, o.request.head
 	o.conn.tag, o.conn.policy = a.tag, a.policy

@@ -73,7 +73,7 @@ func (r *Request) RemoteAddr() netip.AddrPort {
 // decide calls the handler's Upgrade, on a reactor or a worker. A panic rejects
 // the request.
 func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
-	a = answer{policy: s.options.OutboxPolicy, head: from.head}
+	a = answer{policy: s.options.OutboxPolicy}
 	if s.handler.Upgrade == nil {
 		return a
 	}

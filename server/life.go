@@ -435,27 +435,21 @@ func (r *reactor) look() {
 // calls.
 func (r *reactor) check(c *conn) (busy bool) {
 	l := &r.limits
-	after := func(limit, since netpoll.Tick) bool { return limit > 0 && r.tick-since >= limit }
 	switch c.state {
 	case stateRequest:
-		if after(l.handshake, c.seen) {
+		if r.after(l.handshake, c.seen) {
 			r.mark(c, fate{kind: fateReject, cause: rejectTimeout})
 			return true
 		}
 	case stateAsking:
-		if after(l.handshake, c.seen) {
+		if r.after(l.handshake, c.seen) {
 			r.mark(c, fate{kind: fateReject, cause: rejectSlow})
 			return true
 		}
 	case stateOpen:
 		return r.checkOpen(c)
-	case stateClosing:
-		if after(l.close, c.seen) {
-			r.mark(c, gone(ErrCloseTimeout))
-			return true
-		}
-	case stateRejected, stateLinger:
-		if after(l.close, c.seen) {
+	case stateClosing, stateRejected, stateLinger:
+		if r.after(l.close, c.seen) {
 			r.mark(c, gone(ErrCloseTimeout))
 			return true
 		}
@@ -463,9 +457,13 @@ func (r *reactor) check(c *conn) (busy bool) {
 	return false
 }
 
+// after reports whether a timeout, if there is one, is over since a tick.
+func (r *reactor) after(timeout, since netpoll.Tick) bool {
+	return timeout > 0 && r.tick-since >= timeout
+}
+
 func (r *reactor) checkOpen(c *conn) (busy bool) {
 	l := &r.limits
-	after := func(limit, since netpoll.Tick) bool { return limit > 0 && r.tick-since >= limit }
 	if x := r.sides.of(c); x != nil {
 		if x.inbox != nil && !c.is(flagSlow) && x.end.kind == fateNone && x.inbox.Calls() == 0 {
 			x.inbox = nil
@@ -474,7 +472,7 @@ func (r *reactor) checkOpen(c *conn) (busy bool) {
 	}
 	x := r.sides.of(c)
 	switch {
-	case x != nil && x.box.Bytes() > 0 && after(l.write, x.moved):
+	case x != nil && x.box.Bytes() > 0 && r.after(l.write, x.moved):
 		r.mark(c, gone(ErrWriteTimeout))
 		return true
 	case c.is(flagUnread): // it is us who do not listen
@@ -483,16 +481,16 @@ func (r *reactor) checkOpen(c *conn) (busy bool) {
 			x.began = r.tick
 		}
 		return false
-	case x != nil && !x.input.Idle() && after(l.message, x.began):
+	case x != nil && !x.input.Idle() && r.after(l.message, x.began):
 		r.mark(c, fate{kind: fateClose, code: frame.PolicyViolation, cause: ErrMessageTimeout})
 		return true
-	case after(l.idle, c.seen):
+	case r.after(l.idle, c.seen):
 		// What has arrived counts, though the reactor has not come to it.
 		if r.read(c); c.seen != r.tick {
 			r.mark(c, fate{kind: fateClose, code: frame.GoingAway, cause: ErrIdle})
 		}
 		return true
-	case after(l.ping, c.seen) && !c.is(flagPinged):
+	case r.after(l.ping, c.seen) && !c.is(flagPinged):
 		c.flags |= flagPinged
 		r.reply = frame.Append(r.reply[:0], frame.Ping, nil)
 		r.say(c, frame.Ping, r.reply)
