@@ -150,16 +150,8 @@ func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, from Conn, r
 
 // hooks are what the pool needs: how to call the handler.
 func (s *Server) hooks() inbox.Hooks[*caller] {
-	tell := func(b *inbox.Inbox[*caller], kind opKind) {
-		if r, token := b.Owner.conn.address(); r != nil {
-			_ = r.mail.Force(op{kind: kind, token: token}, nil) // a reactor that has ended does not need it
-		}
-	}
 	return inbox.Hooks[*caller]{
-		Call:    s.call,
-		Exited:  func(b *inbox.Inbox[*caller]) { s.panicked("runtime.Goexit"); tell(b, opPanic) },
-		Changed: func(b *inbox.Inbox[*caller]) { tell(b, opChanged) },
-		Room:    func() { s.tell(opRoom) },
+		Call: s.call,
 		Ready: func(b *inbox.Inbox[*caller]) bool {
 			r, token := b.Owner.conn.address()
 			if r == nil {
@@ -169,25 +161,42 @@ func (s *Server) hooks() inbox.Hooks[*caller] {
 			gauge := r.gauges.At(int(token.Slot))
 			return !gauge.Load().Exceeds(s.high) || !gauge.Await(s.low)
 		},
-		Flush: func(b *inbox.Inbox[*caller]) {
-			if r, _ := b.Owner.conn.address(); r != nil {
-				r.mail.Rouse()
+		Tell: func(n inbox.Note, b *inbox.Inbox[*caller]) {
+			switch n {
+			case inbox.WishGranted:
+				b.Owner.conn.tell(opChanged)
+			case inbox.RoomFree:
+				s.tell(opRoom)
+			case inbox.Served:
+				if r, _ := b.Owner.conn.address(); r != nil {
+					r.mail.Rouse()
+				}
 			}
 		},
 	}
 }
 
-// call calls the handler, on a worker. A panic closes the connection.
+// tell posts an op about a connection, unless it has ended.
+func (c Conn) tell(kind opKind) {
+	if r, token := c.address(); r != nil {
+		_ = r.mail.Force(op{kind: kind, token: token}, nil) // a reactor that has ended does not need it
+	}
+}
+
+// call calls the handler, on a worker. A panic closes the connection, and so does
+// runtime.Goexit.
 func (s *Server) call(b *inbox.Inbox[*caller], c inbox.Call) (ok bool) {
 	h, o := &s.handler, b.Owner
 	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(p)
-			if r, token := o.conn.address(); r != nil {
-				_ = r.mail.Force(op{kind: opPanic, token: token}, nil)
-			}
-			ok = false
+		if ok {
+			return
 		}
+		cause := recover()
+		if cause == nil {
+			cause = "runtime.Goexit"
+		}
+		s.panicked(cause)
+		o.conn.tell(opPanic)
 	}()
 	switch c.Kind {
 	case inbox.Upgrade:

@@ -71,7 +71,7 @@ func (s *Server) Census() Census {
 func larger(a, b PeerOutbox) int { return cmp.Compare(b.Bytes, a.Bytes) }
 
 // note counts c.
-func (n *Census) note(r *reactor, c *conn) {
+func (n *Census) note(t *conns, c *conn) {
 	switch c.state {
 	case stateRequest, stateAsking:
 		n.Handshaking++
@@ -89,7 +89,7 @@ func (n *Census) note(r *reactor, c *conn) {
 	default:
 		n.Closing++
 	}
-	x := r.sides.of(c)
+	x := t.sides.of(c)
 	if x == nil {
 		return
 	}
@@ -100,27 +100,27 @@ func (n *Census) note(r *reactor, c *conn) {
 	}
 	if x.box.Bytes() > 0 {
 		n.Outbox.add(uint64(x.box.Bytes()))
-		n.noteLarge(r, c, x, &x.box)
+		n.noteLarge(t, c, x, &x.box)
 	}
 }
 
 // noteLarge keeps c if its outbox is among the largest.
-func (n *Census) noteLarge(r *reactor, c *conn, x *side, b *outbox.Box) {
+func (n *Census) noteLarge(t *conns, c *conn, x *side, b *outbox.Box) {
 	p := PeerOutbox{Bytes: b.Bytes()}
 	i, _ := slices.BinarySearchFunc(n.Largest, p, larger)
 	if i == largestKept {
 		return
 	}
-	p.ID, p.Tag, p.Messages = r.conn(c).id, c.tag, b.Size().Messages()
-	p.For = time.Duration(r.tick-x.since) * netpoll.TickLength
+	p.ID, p.Tag, p.Messages = t.handle(c).id, c.tag, b.Size().Messages()
+	p.For = time.Duration(t.tick-x.since) * netpoll.TickLength
 	n.Largest = slices.Insert(n.Largest, i, p)
 	n.Largest = n.Largest[:min(len(n.Largest), largestKept)]
 }
 
 // publishCensus lets others see what was counted in a lap.
 func (r *reactor) publishCensus() {
-	n := r.census
-	r.census = Census{}
+	n := r.sweep.census
+	r.sweep.census = Census{}
 	for i := range n.Largest {
 		p := &n.Largest[i]
 		c := r.slots.Get(tokenOf(p.ID))
@@ -143,8 +143,8 @@ type Ending struct {
 	Outbox int    // bytes that it had not taken
 }
 
-func (r *reactor) ending(c *conn, f fate) Ending {
-	return Ending{Time: time.Now(), ID: r.conn(c).id, Tag: c.tag, Code: uint16(f.code), Cause: f.reason(), Outbox: r.owed(c)}
+func (t *conns) ending(c *conn, f fate) Ending {
+	return Ending{Time: time.Now(), ID: t.handle(c).id, Tag: c.tag, Code: uint16(f.code), Cause: f.reason(), Outbox: t.owed(c)}
 }
 
 // endingsKept is how many a server remembers.

@@ -4,19 +4,29 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/netip"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
-	"github.com/seed-134acfd0/lull/server/internal/inbox"
 )
 
-// Input goes this way: read → parse → handshake or frames → message → the
-// handler, or its inbox.
+// input receives. It goes this way: read → parse → handshake or frames → the
+// handler, by calls.
+type input struct {
+	*conns
+	out   *output
+	calls *calls
+	mail  *netpoll.Mailbox[op] // of the reactor; looked at, not opened
+
+	parser    *frame.Parser
+	again     []netpoll.Token // have input that was read and not handled
+	throttled []netpoll.Token // have flagThrottled
+	ping      []byte          // the payload of the last Ping of a read
+	stream    frame.Stream    // of connections that have no side
+}
 
 // read reads from c once. A peer that has sent more is ready again in the next
 // turn, behind the others.
-func (r *reactor) read(c *conn) {
+func (in *input) read(c *conn) {
 	switch {
 	case c.is(flagDying):
 		return
@@ -27,288 +37,221 @@ func (r *reactor) read(c *conn) {
 		if err == nil {
 			err = io.EOF
 		}
-		r.mark(c, gone(err))
+		in.mark(c, gone(err))
 		return
-	case c.state == stateOpen && r.gauge(c).Load().Exceeds(r.server.high):
-		r.block(c)
+	case c.state == stateOpen && in.gauge(c).Load().Exceeds(in.server.high):
+		in.block(c)
 		return
 	}
-	x := r.sides.of(c)
+	x := in.sides.of(c)
 	if x != nil && c.speaks() && x.input.Rest() > frame.MaxPending {
 		return // more is left of an earlier read than one turn may handle: resume goes on
 	}
-	kept, size := 0, len(r.buf)
-	if r.sides.held[accountBacklog] > r.limits.backlog {
+	kept, size := 0, len(in.buf)
+	if in.sides.held[accountBacklog] > in.limits.backlog {
 		size = readSmall
 	}
 	if x != nil {
-		kept = x.input.Take(r.buf)
+		kept = x.input.Take(in.buf)
 	}
-	n, err := netpoll.Read(int(c.FD), r.buf[kept:min(kept+size, len(r.buf))])
+	n, err := netpoll.Read(int(c.FD), in.buf[kept:min(kept+size, len(in.buf))])
 	switch {
 	case err == io.EOF && (c.state == stateOpen || c.state == stateClosing):
-		r.finish(c, gone(io.EOF))
+		in.finish(c, gone(io.EOF))
 		return
 	case err != nil:
-		r.mark(c, gone(err))
+		in.mark(c, gone(err))
 		return
 	case n > 0 && c.state == stateOpen:
-		c.seen = r.tick
+		c.seen = in.tick
 		c.flags &^= flagPinged
 	}
-	r.counts.BytesIn += uint64(n)
-	r.parse(c, r.buf[:kept+n])
+	in.counts.BytesIn += uint64(n)
+	in.parse(c, in.buf[:kept+n])
 }
 
-// parse handles input of c, which belongs to r.buf, and keeps what the next read
+// parse handles input of c, which belongs to buf, and keeps what the next read
 // needs.
-func (r *reactor) parse(c *conn, in []byte) {
+func (in *input) parse(c *conn, data []byte) {
 	if c.state == stateRequest {
-		in = r.handshake(c, in)
+		data = in.handshake(c, data)
 	}
 	if c.speaks() {
-		in = r.frames(c, in)
+		data = in.frames(c, data)
 	}
 	switch c.state {
 	case stateRejected, stateLinger, stateEnded: // input is thrown away
 	default:
-		r.keep(c, in)
+		in.keep(c, data)
 	}
 }
 
 // keep stores the rest of a read, and the beginning of a message.
-func (r *reactor) keep(c *conn, rest []byte) {
-	x := r.sides.of(c)
+func (in *input) keep(c *conn, rest []byte) {
+	x := in.sides.of(c)
 	switch {
-	case !r.stream.Idle(): // c had no side when its frames began
-		x = r.sides.need(c)
-		x.input, r.stream = r.stream, x.input
-		x.began = r.tick
+	case !in.stream.Idle(): // c had no side when its frames began
+		x = in.sides.need(c)
+		x.input, in.stream = in.stream, x.input
+		x.began = in.tick
 	case x == nil && len(rest) == 0:
 		return
 	case x == nil:
-		x = r.sides.need(c)
-		x.began = r.tick
+		x = in.sides.need(c)
+		x.began = in.tick
 	}
 	x.input.Keep(rest)
-	r.settleInput(c, x)
+	in.settleInput(c, x)
 }
 
 // settleInput counts what is held of c's input. Where that exceeds its bounds, the
 // connection that holds most ends.
-func (r *reactor) settleInput(c *conn, x *side) {
-	r.sides.weigh(x)
-	switch held := r.sides.held[x.account]; {
+func (in *input) settleInput(c *conn, x *side) {
+	in.sides.weigh(x)
+	switch held := in.sides.held[x.account]; {
 	case x.idle():
-		r.sides.drop(c)
-	case x.account == accountRequest && held > r.limits.requests:
-		r.mark(r.sides.heaviest(accountRequest, c), fate{kind: fateReject, cause: rejectFull})
-	case x.account == accountPartial && held > r.limits.partial:
-		r.mark(r.sides.heaviest(accountPartial, c), fate{kind: fateClose, code: frame.TryAgainLater, cause: ErrPartial})
+		in.sides.drop(c)
+	case x.account == accountRequest && held > in.limits.requests:
+		in.mark(in.sides.heaviest(accountRequest, c), fate{kind: fateReject, cause: rejectFull})
+	case x.account == accountPartial && held > in.limits.partial:
+		in.mark(in.sides.heaviest(accountPartial, c), fate{kind: fateClose, code: frame.TryAgainLater, cause: ErrPartial})
 	}
 }
 
-// frames handles the frames in in and returns what is left.
-func (r *reactor) frames(c *conn, in []byte) (rest []byte) {
-	s, x := &r.stream, r.sides.of(c)
+// frames handles the frames in data and returns what is left.
+func (in *input) frames(c *conn, data []byte) (rest []byte) {
+	s, x := &in.stream, in.sides.of(c)
 	if x != nil {
 		s = &x.input
 	}
 	pinged, more := false, true
 	if x != nil && x.pinged {
-		r.ping, pinged = append(r.ping[:0], x.ping...), true
+		in.ping, pinged = append(in.ping[:0], x.ping...), true
 		x.ping, x.pinged = nil, false
 	}
-	for n := 0; n < framesMax && len(in) > 0 && c.speaks() && !c.is(flagUnread); n++ {
-		if c.state == stateOpen && r.full() && !r.parser.Ahead(s, in).Control() {
-			r.throttle(c)
+	for n := 0; n < framesMax && len(data) > 0 && c.speaks() && !c.is(flagUnread); n++ {
+		if c.state == stateOpen && in.full() && !in.parser.Ahead(s, data).Control() {
+			in.throttle(c)
 			break
 		}
-		ev, used, err := r.parser.Message(s, in)
+		ev, used, err := in.parser.Message(s, data)
 		if err != nil {
 			var breach *frame.Error
 			errors.As(err, &breach) // a Parser reports nothing else
-			r.finish(c, fate{kind: fateClose, code: breach.Code, cause: breach})
-			in = nil
+			in.finish(c, fate{kind: fateClose, code: breach.Code, cause: breach})
+			data = nil
 			break
 		}
 		if used == 0 {
 			more = false
 			break
 		}
-		in = in[used:]
+		data = data[used:]
 		if x != nil && ev.Op != 0 && !s.Open() {
-			x.began = r.tick // of whatever comes next
+			x.began = in.tick // of whatever comes next
 		}
 		switch ev.Op {
 		case 0, frame.Pong:
 		case frame.Ping:
 			// RFC 6455 section 5.5.3: of several Pings only the last need be
 			// answered.
-			r.ping, pinged = append(r.ping[:0], ev.Payload...), true
+			in.ping, pinged = append(in.ping[:0], ev.Payload...), true
 		case frame.Close:
 			code, _ := frame.ParseClose(ev.Payload)
-			r.finish(c, fate{kind: fateAnswer, code: code})
-			in = nil
+			in.finish(c, fate{kind: fateAnswer, code: code})
+			data = nil
 		default:
-			if r.message(c, ev.Op, ev.Payload); r.mustSettle(c) {
+			if in.calls.message(c, ev.Op, ev.Payload); in.mustSettle(c) {
 				n = framesMax
 			}
 		}
 	}
-	left := more && len(in) > 0 && c.speaks() && !c.is(flagUnread)
+	left := more && len(data) > 0 && c.speaks() && !c.is(flagUnread)
 	if left {
-		r.again = append(r.again, r.slots.Token(c))
+		in.again = append(in.again, in.slots.Token(c))
 	}
 	switch {
 	case !pinged || c.state != stateOpen: // after our Close frame no Pong may be sent (section 5.5.1)
 	case left:
-		x = r.sides.need(c)
-		x.ping, x.pinged = append(x.ping[:0], r.ping...), true
+		x = in.sides.need(c)
+		x.ping, x.pinged = append(x.ping[:0], in.ping...), true
 	default:
-		r.reply = frame.Append(r.reply[:0], frame.Pong, r.ping)
-		r.say(c, frame.Pong, r.reply)
+		in.out.sayControl(c, frame.Pong, in.ping)
 	}
-	return in
+	return data
 }
 
 // full reports whether no more messages may be taken from anybody.
-func (r *reactor) full() bool {
-	if p := r.server.pool; p != nil {
+func (in *input) full() bool {
+	if p := in.server.pool; p != nil {
 		return p.Full()
 	}
-	return r.server.throttle.Full()
+	return in.server.throttle.Full()
 }
 
 // mustSettle reports whether what the handler has sent and broadcast has to go
 // out before it is called again: c has published and publishers have to wait, or
 // c's gauge is above the high watermark, perhaps only because its messages are
 // still in the mailbox.
-func (r *reactor) mustSettle(c *conn) bool {
-	if r.server.pool != nil {
+func (in *input) mustSettle(c *conn) bool {
+	if in.server.pool != nil {
 		return false
 	}
-	return r.gauge(c).Load().Exceeds(r.server.high) || r.mail.Called() && r.server.throttle.Crowded()
-}
-
-// message hands a message to the handler, or to its inbox. If the inbox is full
-// Options.InboxPolicy says what happens.
-func (r *reactor) message(c *conn, op frame.Op, data []byte) {
-	if c.state != stateOpen {
-		return // it crossed our Close frame
-	}
-	r.counts.MessagesIn++
-	switch {
-	case r.server.handler.Message == nil:
-		return
-	case r.server.pool == nil:
-		defer r.guard(c)
-		r.server.handler.Message(r.conn(c), op, data)
-		return
-	}
-	b, policy := r.inbox(c), r.server.options.InboxPolicy
-	if policy != InboxPause && b.Full() {
-		if r.counts.MessagesDropped++; policy == InboxClose {
-			r.mark(c, fate{kind: fateClose, code: frame.TryAgainLater, cause: ErrInbox})
-		}
-		return
-	}
-	r.call(b, b.Add(inbox.Message, byte(op), data))
-	if policy == InboxPause && b.Full() && b.Want(inbox.Room) {
-		r.counts.ReadPauses++
-		r.want(c, flagPaused, true)
-	}
-}
-
-// guard keeps a panic of the handler to its connection.
-func (r *reactor) guard(c *conn) {
-	if p := recover(); p != nil {
-		r.server.panicked(p)
-		r.mark(c, fate{kind: fateClose, code: frame.InternalError, cause: ErrPanic})
-	}
-}
-
-// inbox returns c's inbox, and gives it one first if it has none.
-func (r *reactor) inbox(c *conn) *inbox.Inbox[*caller] {
-	x := r.sides.need(c)
-	if x.inbox == nil {
-		x.inbox = r.server.pool.NewInbox(&caller{conn: r.conn(c)})
-	}
-	return x.inbox
-}
-
-// call lets the pool know of an inbox, at the end of the turn's input, if hand
-// is true.
-func (r *reactor) call(b *inbox.Inbox[*caller], hand bool) {
-	if hand {
-		r.hand = append(r.hand, b)
-	}
-}
-
-// handOver gives the pool all inboxes of this turn together.
-func (r *reactor) handOver() {
-	if len(r.hand) > 0 {
-		r.server.pool.Hand(r.hand...)
-		r.handed = true
-		clear(r.hand)
-		r.hand = r.hand[:0]
-	}
+	return in.gauge(c).Load().Exceeds(in.server.high) || in.mail.Called() && in.server.throttle.Crowded()
 }
 
 // changed goes on with a connection whose inbox has room, or is empty.
-func (r *reactor) changed(c *conn) {
-	x := r.sides.of(c)
+func (in *input) changed(c *conn) {
+	x := in.sides.of(c)
 	switch {
 	case x == nil:
-	case c.state == stateEnded:
-		r.freeIdle(c, x)
 	case x.end.kind != fateNone:
-		r.finish(c, x.end)
+		in.finish(c, x.end)
 	default:
-		r.unpause(c, flagPaused)
+		in.unpause(c, flagPaused)
 	}
 }
 
 // unpause ends a reason not to read from c. What was read already is handled
 // first.
-func (r *reactor) unpause(c *conn, reason flags) {
+func (in *input) unpause(c *conn, reason flags) {
 	if !c.is(reason) {
 		return
 	}
-	r.want(c, reason, false)
+	in.want(c, reason, false)
 	if !c.is(flagUnread) {
-		r.again = append(r.again, r.slots.Token(c))
+		in.again = append(in.again, in.slots.Token(c))
 	}
 }
 
 // throttle stops reading from c until there is room for what it, or others, have
 // published or sent to their handlers.
-func (r *reactor) throttle(c *conn) {
+func (in *input) throttle(c *conn) {
 	if c.is(flagThrottled | flagDying) {
 		return
 	}
-	r.counts.Throttled++
-	r.want(c, flagThrottled, true)
-	r.throttled = append(r.throttled, r.slots.Token(c))
-	if !r.awaitRoom() {
-		_ = r.mail.Force(op{kind: opRoom}, nil) // there is room already
+	in.counts.Throttled++
+	in.want(c, flagThrottled, true)
+	in.throttled = append(in.throttled, in.slots.Token(c))
+	if !in.awaitRoom() {
+		_ = in.mail.Force(op{kind: opRoom}, nil) // there is room already
 	}
 }
 
 // awaitRoom has opRoom posted when there is room. It returns false if there is.
-func (r *reactor) awaitRoom() bool {
-	pool := r.server.pool != nil && r.server.pool.AwaitRoom()
-	return r.server.throttle.AwaitRoom() || pool
+func (in *input) awaitRoom() bool {
+	pool := in.server.pool != nil && in.server.pool.AwaitRoom()
+	return in.server.throttle.AwaitRoom() || pool
 }
 
 // unthrottle goes on with the connections that are throttled, those first that
 // have waited longest. Those for which there is no room are throttled again.
-func (r *reactor) unthrottle() {
-	waiting := r.throttled
-	r.throttled = nil
+func (in *input) unthrottle() {
+	waiting := in.throttled
+	in.throttled = nil
 	for _, t := range waiting {
-		if c := r.slots.Get(t); c != nil {
-			r.unpause(c, flagThrottled)
+		if c := in.slots.Get(t); c != nil {
+			in.unpause(c, flagThrottled)
 		}
 	}
 }
@@ -316,43 +259,33 @@ func (r *reactor) unthrottle() {
 // block stops reading from c until its peer has taken what it is owed, down to
 // the low watermark: a peer that does not take the answers to its messages sends
 // no more.
-func (r *reactor) block(c *conn) {
-	if r.gauge(c).Await(r.server.low) {
-		r.counts.ReadBlocks++
-		r.want(c, flagBlocked, true)
+func (in *input) block(c *conn) {
+	if in.gauge(c).Await(in.server.low) {
+		in.counts.ReadBlocks++
+		in.want(c, flagBlocked, true)
 	}
 }
 
 // eased goes on with a connection whose peer has taken enough.
-func (r *reactor) eased(c *conn) {
-	if x := r.sides.of(c); x != nil && x.inbox != nil {
+func (in *input) eased(c *conn) {
+	if x := in.sides.of(c); x != nil && x.inbox != nil {
 		x.inbox.Unpark()
 	}
-	r.unpause(c, flagBlocked)
+	in.unpause(c, flagBlocked)
 }
 
-// resume handles input that was read in earlier turns, or in this one beyond a
-// connection's budget.
-func (r *reactor) resume() {
-	ready := r.again
-	r.again = nil
-	for _, t := range ready {
-		c := r.slots.Get(t)
-		if c == nil || c.is(flagUnread) || c.side == 0 || !c.speaks() {
-			continue
-		}
-		if c.state == stateOpen && r.gauge(c).Load().Exceeds(r.server.high) {
-			r.block(c)
-		} else {
-			x := r.sides.of(c)
-			in := x.input.Pending()
-			x.input.Skip(len(in) - len(r.frames(c, in)))
-			r.settleInput(c, x)
-		}
-		r.settle()
-	}
-	if r.again == nil {
-		r.again = ready[:0]
+// resume handles input of c that was read in an earlier turn, or in this one
+// beyond its budget.
+func (in *input) resume(c *conn) {
+	switch {
+	case c.is(flagUnread) || c.side == 0 || !c.speaks():
+	case c.state == stateOpen && in.gauge(c).Load().Exceeds(in.server.high):
+		in.block(c)
+	default:
+		x := in.sides.of(c)
+		data := x.input.Pending()
+		x.input.Skip(len(data) - len(in.frames(c, data)))
+		in.settleInput(c, x)
 	}
 }
 
@@ -371,104 +304,58 @@ func unavailable(reason string) *Reject {
 // handshake answers a request once its head is there, or has a worker ask the
 // handler. It returns the bytes that are left: the incomplete head, or the frames
 // behind it.
-func (r *reactor) handshake(c *conn, in []byte) (rest []byte) {
-	n, err := frame.HeadLen(in)
+func (in *input) handshake(c *conn, data []byte) (rest []byte) {
+	n, err := frame.HeadLen(data)
 	switch {
 	case err != nil:
-		r.mark(c, fate{kind: fateReject, cause: err})
+		in.mark(c, fate{kind: fateReject, cause: err})
 		return nil
 	case n == 0:
-		return in
+		return data
 	// Nothing may fail once the handler has accepted, so that comes first.
-	case !r.poll(c):
+	case !in.poll(c):
 		return nil
-	case !r.server.gate.Enter():
-		r.mark(c, fate{kind: fateReject, cause: rejectFull})
-		return nil
-	}
-	r.enter(c, stateAsking)
-	if r.server.pool != nil && r.server.handler.Upgrade != nil {
-		r.ask(c, in[:n])
-		return in[n:]
-	}
-	r.asking = c
-	response, err := r.upgrader.Upgrade(in[:n])
-	r.asking = nil
-	if err != nil {
-		r.mark(c, fate{kind: fateReject, cause: err})
+	case !in.server.gate.Enter():
+		in.mark(c, fate{kind: fateReject, cause: rejectFull})
 		return nil
 	}
-	r.open(c, response)
-	return in[n:]
+	in.enter(c, stateAsking)
+	response, asked, err := in.calls.upgrade(c, data[:n])
+	switch {
+	case asked:
+	case err != nil:
+		in.mark(c, fate{kind: fateReject, cause: err})
+		return nil
+	default:
+		in.open(c, response)
+	}
+	return data[n:]
 }
 
 // open sends the response that opens a connection.
-func (r *reactor) open(c *conn, response []byte) {
-	r.enter(c, stateOpen)
-	c.heard = r.log.End()
-	r.counts.Opened++
-	r.say(c, 0, response)
-	switch {
-	case c.is(flagDying), r.server.handler.Open == nil:
-	case r.server.pool != nil:
-		b := r.inbox(c)
-		r.call(b, b.Add(inbox.Open, 0, nil))
-	default:
-		defer r.guard(c)
-		r.server.handler.Open(r.conn(c))
-	}
-}
-
-// origin is what a Request knows about its peer.
-type origin struct {
-	remote netip.AddrPort
-	fd     int // where remote is found when it is asked for, -1 where it is known
-	head   int // bytes of the request head
-}
-
-// decide asks the handler about a well-formed request.
-func (r *reactor) decide(head *frame.Request) error {
-	c := r.asking
-	a := r.server.decide(r.conn(c), head, origin{fd: int(c.FD)})
-	c.tag, c.policy = a.tag, a.policy
-	return a.reject
-}
-
-// answer is what a handler's Upgrade leads to, beside the response.
-type answer struct {
-	tag    uint64
-	policy OutboxPolicy
-	reject error // of the handler, or of package frame
-	head   int
-}
-
-// ask has a worker ask the handler about a request.
-func (r *reactor) ask(c *conn, head []byte) {
-	if !r.server.gate.Ask(len(head)) {
-		r.mark(c, fate{kind: fateReject, cause: rejectFull})
-		return
-	}
-	r.want(c, flagPaused, true)
-	b := r.inbox(c)
-	b.Owner.request = origin{remote: netpoll.RemoteAddr(int(c.FD)), fd: -1, head: len(head)}
-	r.call(b, b.Add(inbox.Upgrade, 0, head))
+func (in *input) open(c *conn, response []byte) {
+	in.enter(c, stateOpen)
+	c.heard = in.out.log.End()
+	in.counts.Opened++
+	in.out.say(c, 0, response)
+	in.calls.open(c)
 }
 
 // answered goes on with a handshake as the handler has decided. Where the handler
 // has accepted a connection that has gone meanwhile, it is told of the end.
-func (r *reactor) answered(c *conn, a *answer, response []byte) {
-	r.server.gate.Asked(a.head)
+func (in *input) answered(c *conn, a *answer, response []byte) {
+	in.server.gate.Asked(a.head)
 	c.tag, c.policy = a.tag, a.policy
 	switch {
 	case c.state != stateAsking || c.is(flagDying):
 		if a.reject == nil {
-			r.tell(c, frame.Abnormal, io.EOF)
+			in.calls.close(c, frame.Abnormal, io.EOF)
 		}
 	case a.reject != nil:
-		r.unpause(c, flagPaused)
-		r.mark(c, fate{kind: fateReject, cause: a.reject})
+		in.unpause(c, flagPaused)
+		in.mark(c, fate{kind: fateReject, cause: a.reject})
 	default:
-		r.unpause(c, flagPaused)
-		r.open(c, response)
+		in.unpause(c, flagPaused)
+		in.open(c, response)
 	}
 }

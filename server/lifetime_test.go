@@ -36,7 +36,7 @@ func TestNothingOfOneConnectionIsTakenForAnothers(t *testing.T) {
 	}}, Options{OutboxPolicy: OutboxDropNew, MaxOutboxTotal: 1000})
 	slotB, peerB := r.join(t, stateOpen)
 	slotC, peerC := r.join(t, stateOpen)
-	b, c = r.conn(slotB), r.conn(slotC)
+	b, c = r.handle(slotB), r.handle(slotC)
 	fill(t, int(slotB.FD))
 	fill(t, int(slotC.FD))
 	say := func(peer int, fragments ...string) {

@@ -85,7 +85,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 func TestIDsHoldSlotReactorAndGeneration(t *testing.T) {
 	s := &Server{reactors: make([]*reactor, reactorsMax)}
 	for i := range s.reactors {
-		s.reactors[i] = &reactor{server: s, index: i}
+		s.reactors[i] = &reactor{conns: conns{server: s, index: i}}
 	}
 	for _, token := range []netpoll.Token{{Slot: 0, Gen: 1}, {Slot: slotsMax - 1, Gen: 1<<32 - 1}, {Slot: 12345, Gen: 1 << 31}} {
 		for _, index := range []int{0, 1, reactorsMax - 1} {

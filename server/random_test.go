@@ -478,7 +478,7 @@ func (w *world) turn() {
 // invariants holds after every turn.
 func (w *world) invariants() {
 	r := w.r
-	if len(r.dying) > 0 || !r.stream.Idle() {
+	if len(r.dying) > 0 || !r.in.stream.Idle() {
 		w.fail("%d marked connections are left", len(r.dying))
 	}
 	owing, held, sides := 0, [accounts]int{}, 0
@@ -502,14 +502,14 @@ func (w *world) invariants() {
 		if x.inbox != nil && x.inbox.Calls() > w.s.options.MaxInboxMessages+4 {
 			w.fail("%d calls wait for one handler", x.inbox.Calls())
 		}
-		if x.input.Rest() > frame.MaxPending && c.speaks() && !c.is(flagUnread) && !slices.Contains(r.again, r.slots.Token(c)) {
+		if x.input.Rest() > frame.MaxPending && c.speaks() && !c.is(flagUnread) && !slices.Contains(r.in.again, r.slots.Token(c)) {
 			w.fail("%d bytes were read and will not be handled", x.input.Rest())
 		}
 		owing += x.box.Bytes()
 		held[x.account] += x.held
 	}
-	if owing != r.owing || held != r.sides.held || sides != r.sides.pool.Used() {
-		w.fail("owing %d, held %v, sides %d; counted %d, %v, %d", r.owing, r.sides.held, r.sides.pool.Used(), owing, held, sides)
+	if owing != r.out.owing || held != r.sides.held || sides != r.sides.pool.Used() {
+		w.fail("owing %d, held %v, sides %d; counted %d, %v, %d", r.out.owing, r.sides.held, r.sides.pool.Used(), owing, held, sides)
 	}
 	if most := r.limits.owed + 1<<12; owing > most {
 		w.fail("%d bytes are owed, more than %d", owing, most)
@@ -579,13 +579,13 @@ func (w *world) end() {
 			}
 		}
 		w.turn()
-		if w.now += 300 * time.Millisecond; w.r.slots.Used() == 0 && !w.r.log.Busy() && !w.r.mail.Called() {
+		if w.now += 300 * time.Millisecond; w.r.slots.Used() == 0 && !w.r.out.log.Busy() && !w.r.mail.Called() {
 			break
 		}
 	}
 	r, n := w.r, &w.r.counts
-	if r.slots.Used() != 0 || r.sides.pool.Used() != 0 || r.owing != 0 || r.sides.held != [accounts]int{} {
-		w.fail("%d slots, %d sides, %d bytes owed, %v held are left", r.slots.Used(), r.sides.pool.Used(), r.owing, r.sides.held)
+	if r.slots.Used() != 0 || r.sides.pool.Used() != 0 || r.out.owing != 0 || r.sides.held != [accounts]int{} {
+		w.fail("%d slots, %d sides, %d bytes owed, %v held are left", r.slots.Used(), r.sides.pool.Used(), r.out.owing, r.sides.held)
 	}
 	if w.s.gate.Open() != 0 || w.s.throttle.InFlight() != 0 || w.s.values.n.Load() != 0 {
 		w.fail("%d open, %d bytes of broadcasts, %d values are left", w.s.gate.Open(), w.s.throttle.InFlight(), w.s.values.n.Load())

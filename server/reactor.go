@@ -8,8 +8,6 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/fanout"
 	"github.com/seed-134acfd0/lull/server/internal/histogram"
-	"github.com/seed-134acfd0/lull/server/internal/inbox"
-	"github.com/seed-134acfd0/lull/server/internal/outbox"
 	"github.com/seed-134acfd0/lull/server/internal/stack"
 )
 
@@ -42,49 +40,33 @@ const (
 	opEnd                     // end now
 )
 
-// reactor serves its share of the connections on a thread of its own. Its
-// methods are called by its own goroutine alone, but for Accept and Load.
+// reactor serves its share of the connections on a thread of its own. It is the
+// loop, and wires the parts, each of which calls only those above it here:
+//
+//	conns   what connections are: slots, states, marks, what is polled for
+//	output  what they are sent
+//	calls   the handler
+//	input   what they have sent
+//	closer  their end
+//	sweep   their timeouts
+//
+// Its methods, and theirs, are called by its own goroutine alone, but for Accept
+// and Load.
 type reactor struct {
-	// constant after Listen
-	server *Server
-	index  int
-	waker  *netpoll.Waker
-	mail   *netpoll.Mailbox[op]
-	slots  *netpoll.Slots[conn, *conn] // the reactor's own, but for Live
-	gauges *netpoll.Table[outbox.Gauge]
-	limits limits
-	now    func() time.Duration // the clock
+	conns
+	out    output
+	calls  calls
+	in     input
+	closer closer
+	sweep  sweep
 
-	// the reactor's own, from here to the end
-	poller    *netpoll.Poller
-	sides     sides
-	log       fanout.Log
-	parser    *frame.Parser
-	upgrader  *frame.Upgrader
-	asking    *conn                   // whose request the upgrader looks at
-	dying     []death                 // marked connections, for bury
-	fresh     []netpoll.Token         // accepted in this turn
-	again     []netpoll.Token         // have input that was read and not handled
-	throttled []netpoll.Token         // have flagThrottled
-	congested []congestion            // the oldest first
-	hand      []*inbox.Inbox[*caller] // have calls that the pool does not know of
+	waker *netpoll.Waker
+	mail  *netpoll.Mailbox[op]
 
+	fresh   []netpoll.Token // accepted in this turn
 	grants  grants
-	time    time.Duration // since the start, without gaps in which the process stood still
-	began   time.Duration // when this turn did, by the clock
-	tick    netpoll.Tick  // time in ticks
-	census  Census        // of this lap of the sweep
-	sweep   sweep
-	drained int  // the slot that drain comes to next, -1 before opDrain
-	handed  bool // inboxes were given to the pool in this turn
+	drained int // the slot that drain comes to next, -1 before opDrain
 	ended   bool
-
-	counts Counts
-	owing  int          // bytes in all boxes
-	buf    []byte       // what is read, for one read of one connection
-	reply  []byte       // a control frame of ours
-	ping   []byte       // the payload of the last Ping of a read
-	stream frame.Stream // of connections that have no side
 
 	public public // what others read
 }
@@ -108,7 +90,7 @@ const (
 	drainBatch = 256      // connections that are closed at the server's end
 	evictMax   = 16       // connections that are evicted from a full table
 	sweepMax   = 4 << 10  // slots that the sweep looks at
-	pingsMax   = 32       // of these, that are written to
+	pingsMax   = 32       // of these, that take system calls
 )
 
 // readSize is less where messages queue: what one read brings is kept while its
@@ -128,29 +110,17 @@ func newReactor(s *Server, index int) (*reactor, error) {
 	if err != nil {
 		return nil, err
 	}
-	slots, err := netpoll.NewSlots[conn](s.slots)
+	t, err := newConns(s, index)
 	if err != nil {
 		return nil, err
 	}
-	gauges, err := netpoll.NewTable[outbox.Gauge](s.slots)
-	if err != nil {
-		return nil, err
-	}
-	r := &reactor{
-		server:  s,
-		index:   index,
-		waker:   waker,
-		mail:    netpoll.NewMailbox[op](waker, mailLimit),
-		slots:   slots,
-		gauges:  gauges,
-		limits:  newLimits(&s.options),
-		now:     s.clock.Now,
-		sides:   newSides(),
-		parser:  frame.NewServerParser(s.options.MaxMessage),
-		drained: -1,
-		buf:     make([]byte, s.options.readSize()),
-	}
-	r.upgrader = frame.NewUpgrader(r.decide)
+	r := &reactor{conns: t, waker: waker, mail: netpoll.NewMailbox[op](waker, mailLimit), drained: -1}
+	r.out = output{conns: &r.conns}
+	r.calls = calls{conns: &r.conns}
+	r.calls.upgrader = frame.NewUpgrader(r.calls.decide)
+	r.in = input{conns: &r.conns, out: &r.out, calls: &r.calls, mail: r.mail, parser: frame.NewServerParser(s.options.MaxMessage)}
+	r.closer = closer{&r.conns, &r.out, &r.calls, &r.in}
+	r.sweep = sweep{conns: &r.conns, out: &r.out, in: &r.in}
 	return r, nil
 }
 
@@ -183,11 +153,12 @@ func (r *reactor) turn(events []netpoll.Event) {
 	r.settle()
 	r.greet()
 	r.resume()
-	r.handOver()
+	r.calls.handOver()
 	r.pass()
 	r.look()
 	r.drain()
 	r.evict()
+	r.calls.handOver()
 	r.slots.Reclaim()
 }
 
@@ -199,6 +170,24 @@ func (r *reactor) settle() {
 		r.readMail()
 	}
 	r.bury()
+}
+
+// bury tells handlers of backpressure, goes on with peers that have taken enough,
+// and ends the connections that are marked.
+func (r *reactor) bury() {
+	for _, t := range r.out.turned {
+		if c := r.slots.Get(t.token); c != nil {
+			r.calls.backpressure(c, t.high)
+		}
+	}
+	r.out.turned = r.out.turned[:0]
+	for _, t := range r.out.eased {
+		if c := r.slots.Get(t); c != nil {
+			r.in.eased(c)
+		}
+	}
+	r.out.eased = r.out.eased[:0]
+	r.closer.bury()
 }
 
 // wait waits for events. While workers have calls to make it dozes: answers do
@@ -214,8 +203,8 @@ func (r *reactor) wait() ([]netpoll.Event, error) {
 		r.publish()
 		r.publishCensus()
 		return r.poller.Wait(-1)
-	case r.server.pool != nil && (r.server.pool.Nudge() || r.handed):
-		r.handed = false
+	case r.server.pool != nil && (r.server.pool.Nudge() || r.calls.handed):
+		r.calls.handed = false
 		return r.poller.Doze(doze)
 	}
 	r.publish()
@@ -224,21 +213,15 @@ func (r *reactor) wait() ([]netpoll.Event, error) {
 
 // busy reports whether there is work that needs no event.
 func (r *reactor) busy() bool {
-	return r.grants.granted || len(r.fresh) > 0 || r.log.Busy() || len(r.again) > 0 || r.sweep.due > 0 || r.drained >= 0 && r.drained < r.slots.High()
+	return r.grants.granted || len(r.fresh) > 0 || r.out.log.Busy() || len(r.in.again) > 0 || r.sweep.due > 0 ||
+		r.drained >= 0 && r.drained < r.slots.High()
 }
-
-// gapMax is how much of the time between two turns counts. Where the process
-// stood still (a stop signal, a suspended machine) no peer was silent.
-const gapMax = time.Second
 
 // beginTurn and endTurn let others see that the reactor gets on: its turn is an
 // odd number while it works, an even one while it waits.
 func (r *reactor) beginTurn() {
 	r.public.turn.Store(r.public.turn.Load() | 1)
-	now := r.now()
-	r.time += min(now-r.began, gapMax)
-	r.began = now
-	r.tick = netpoll.TickAt(r.time)
+	r.clock.advance()
 }
 
 func (r *reactor) endTurn() {
@@ -255,10 +238,10 @@ func (r *reactor) event(e *netpoll.Event) {
 		return // it was closed earlier in this turn
 	}
 	if e.Writable() {
-		r.flush(c)
+		r.out.flush(c)
 	}
 	if e.Readable() {
-		r.read(c)
+		r.in.read(c)
 	}
 }
 
@@ -275,7 +258,7 @@ func (r *reactor) readMail() {
 			for i+1 < len(letters) && letters[i+1].Value.kind == opSend && letters[i+1].Value.token == o.token {
 				i++
 			}
-			r.send(letters[first:i+1], data, begin)
+			r.out.send(letters[first:i+1], data, begin)
 		}
 		begin = letters[i].End
 	}
@@ -287,12 +270,12 @@ func (r *reactor) do(o *op, data []byte) {
 	case opAccept:
 		r.accept(o.grant)
 	case opBroadcast:
-		r.log.Add(o.message, r.began)
+		r.out.log.Add(o.message, r.began)
 		if c != nil && r.server.throttle.Crowded() {
-			r.throttle(c)
+			r.in.throttle(c)
 		}
 	case opRoom:
-		r.unthrottle()
+		r.in.unthrottle()
 	case opDrain:
 		r.drained = 0
 	case opEnd:
@@ -300,24 +283,32 @@ func (r *reactor) do(o *op, data []byte) {
 	case opRefused:
 		r.gauges.At(int(o.token.Slot)).Told()
 		if c != nil {
-			r.refused(c, o.policy)
+			r.out.refused(c, o.policy)
 		}
 	default:
-		if c == nil {
-			return
+		if c != nil {
+			r.doFor(c, o, data)
 		}
-		switch o.kind {
-		case opClose:
-			r.startClose(c, o.code, string(data))
-		case opAnswer:
-			r.answered(c, o.answer, data)
-		case opChanged:
-			r.changed(c)
-		case opEased:
-			r.eased(c)
-		case opPanic:
-			r.mark(c, fate{kind: fateClose, code: frame.InternalError, cause: ErrPanic})
+	}
+}
+
+// doFor does what is asked for one connection.
+func (r *reactor) doFor(c *conn, o *op, data []byte) {
+	switch o.kind {
+	case opClose:
+		r.closer.startClose(c, o.code, string(data))
+	case opAnswer:
+		r.in.answered(c, o.answer, data)
+	case opChanged:
+		if c.state == stateEnded {
+			r.closer.freeIdle(c)
+		} else {
+			r.in.changed(c)
 		}
+	case opEased:
+		r.in.eased(c)
+	case opPanic:
+		r.mark(c, fate{kind: fateClose, code: frame.InternalError, cause: ErrPanic})
 	}
 }
 
@@ -362,7 +353,7 @@ func (r *reactor) greet() {
 		if c == nil {
 			continue
 		}
-		r.read(c)
+		r.in.read(c)
 		if !c.is(flagDying) {
 			r.poll(c)
 		}
@@ -371,47 +362,145 @@ func (r *reactor) greet() {
 	r.fresh = r.fresh[:0]
 	if r.grants.granted {
 		r.grants.granted = false
+		if r.pollError != nil {
+			r.grants.result.Err = r.pollError
+		}
 		r.server.acceptor.Answer(r.grants.result)
 	}
+	r.pollError = nil
 }
 
-// poll registers a connection with the poller, unless it is registered. If that
-// fails the connection is rejected.
-func (r *reactor) poll(c *conn) (ok bool) {
-	if c.is(flagPolled) {
-		return true
+// resume goes on with connections of which more was read than was handled.
+func (r *reactor) resume() {
+	ready := r.in.again
+	r.in.again = nil
+	for _, t := range ready {
+		if c := r.slots.Get(t); c != nil {
+			r.in.resume(c)
+			r.settle()
+		}
 	}
-	if err := r.poller.Add(int(c.FD), r.slots.Token(c), c.interest()); err != nil {
-		r.grants.result.Err = err // accepting pauses: it is a limit of the machine
-		r.mark(c, fate{kind: fateReject, cause: rejectFull})
-		return false
+	if r.in.again == nil {
+		r.in.again = ready[:0]
 	}
-	c.flags |= flagPolled
-	return true
 }
 
-// want sets or clears a flag that says what c's socket is polled for.
-func (r *reactor) want(c *conn, flag flags, on bool) {
-	if on == c.is(flag) {
+// pass goes on with the pass of broadcasts, for a bounded number of sends: a
+// broadcast to everybody must not make anybody wait.
+func (r *reactor) pass() {
+	sends := 0
+	for visits := 0; r.out.log.Busy() && sends < passSends && visits < passVisits; visits++ {
+		sends += r.out.step()
+		r.bury()
+	}
+}
+
+// look goes on with the sweep.
+func (r *reactor) look() {
+	if r.sweep.advance() {
+		r.publish()
+		r.out.endCongestion()
+	}
+	calls := 0
+	for n := 0; r.sweep.due > 0 && n < sweepMax && calls < pingsMax; n++ {
+		c, lap := r.sweep.next()
+		if lap {
+			r.publishCensus()
+		}
+		if c == nil {
+			continue
+		}
+		if r.sweep.check(c) {
+			calls++
+		}
+		r.sweep.census.note(&r.conns, c)
+		r.bury()
+	}
+}
+
+// evict makes room in a table that is full.
+func (r *reactor) evict() {
+	victims := r.sweep.victims()
+	if len(victims) == 0 {
 		return
 	}
-	before := c.interest()
-	c.flags ^= flag
-	if !c.is(flagPolled) || c.interest() == before {
+	for _, c := range victims {
+		r.counts.Evicted++
+		r.mark(c, gone(errEvicted))
+	}
+	r.bury()
+	r.public.used.Store(int64(r.slots.Used()))
+}
+
+// drain asks the next batch of connections to leave, and ends the reactor when
+// all have.
+func (r *reactor) drain() {
+	if r.drained < 0 {
 		return
 	}
-	if err := r.poller.Modify(int(c.FD), r.slots.Token(c), c.interest()); err != nil {
-		r.mark(c, gone(err))
+	for n := 0; n < drainBatch && r.drained < r.slots.High(); r.drained++ {
+		c := r.slots.At(r.drained)
+		if c == nil {
+			continue
+		}
+		switch c.state {
+		case stateOpen:
+			r.closer.startClose(c, frame.GoingAway, "the server is shutting down")
+			n++
+		case stateRequest, stateAsking:
+			r.mark(c, fate{kind: fateReject, cause: rejectLeaving})
+			n++
+		}
+	}
+	r.bury()
+	if r.slots.Used() == 0 {
+		r.ended = true
 	}
 }
 
-// conn is the handle that the handler gets for a slot.
-func (r *reactor) conn(c *conn) Conn {
-	t := r.slots.Token(c)
-	return Conn{server: r.server, id: idOf(r.index, t), tag: c.tag, policy: c.policy}
+// end gives up the connections that are left.
+func (r *reactor) end() {
+	for i := range r.slots.High() {
+		if c := r.slots.At(i); c != nil {
+			r.mark(c, gone(ErrShutdown))
+		}
+	}
+	r.ended = true
 }
 
-func (r *reactor) gauge(c *conn) *outbox.Gauge { return r.gauges.At(int(r.slots.Token(c).Slot)) }
+// close gives the reactor's resources back.
+func (r *reactor) close() {
+	defer r.endTurn()
+	r.end() // after an error there may be connections left
+	r.settle()
+	r.mail.Shut()
+	letters, _ := r.mail.Open()
+	for i := range letters {
+		switch o := &letters[i].Value; o.kind {
+		case opSend:
+			r.counts.MessagesAccepted++
+			r.counts.Undelivered++
+		case opBroadcast:
+			o.message.Passed(fanout.Tally{})
+		case opAnswer:
+			if c := r.slots.Get(o.token); c != nil {
+				r.in.answered(c, o.answer, nil)
+			}
+		}
+	}
+	r.calls.handOver()
+	for _, e := range r.out.log.Drop() {
+		e.Passed(e.Tally)
+	}
+	for i := range r.slots.High() { // whose handlers are not through with them
+		if c := r.slots.At(i); c != nil {
+			r.server.gate.Leave()
+		}
+	}
+	r.publish()
+	r.slots.Close()
+	_ = r.poller.Close()
+}
 
 // public is the part of a reactor that others read.
 type public struct {
@@ -420,7 +509,7 @@ type public struct {
 
 	goroutine atomic.Value // its stack.ID
 
-	turnTime, passTime histogram.Atomic
-	census             atomic.Pointer[Census]
-	stats              sharedStats
+	turnTime histogram.Atomic
+	census   atomic.Pointer[Census]
+	stats    sharedStats
 }

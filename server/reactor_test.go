@@ -63,7 +63,7 @@ func (r *reactor) join(t testing.TB, s state) (c *conn, peer int) {
 	}
 	c.state = s
 	c.policy = r.server.options.OutboxPolicy
-	c.heard = r.log.End()
+	c.heard = r.out.log.End()
 	c.seen = r.tick
 	r.poll(c)
 	return c, pair[1]
@@ -153,7 +153,7 @@ func TestAPassDoesNotAllocateForAConnection(t *testing.T) {
 			if err := r.server.Broadcast(frame.Text, payload); err != nil {
 				t.Fatal(err)
 			}
-			for r.round(t); r.log.Busy(); {
+			for r.round(t); r.out.log.Busy(); {
 				r.round(t)
 			}
 			for _, p := range peers {
@@ -217,7 +217,7 @@ func TestAPassIsSliced(t *testing.T) {
 		if sent > passSends {
 			t.Errorf("turn %d: %d sends", turn, sent)
 		}
-		if turn > 2 && !r.log.Busy() {
+		if turn > 2 && !r.out.log.Busy() {
 			break
 		}
 	}
@@ -239,7 +239,7 @@ func TestNeighbouringMessagesLeaveTogether(t *testing.T) {
 		c    *conn
 		text string
 	}{{a, "1"}, {a, "2"}, {b, "3"}, {a, "4"}, {b, "5"}, {b, "6"}} {
-		if err := r.conn(send.c).Send(frame.Text, []byte(send.text)); err != nil {
+		if err := r.handle(send.c).Send(frame.Text, []byte(send.text)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -261,7 +261,7 @@ func TestNothingIsSentBehindAClose(t *testing.T) {
 	r := bare(t, Handler{}, Options{MaxOutbox: 1000})
 	c, peer := r.join(t, stateOpen)
 	large := make([]byte, 1<<20) // more than the socket takes
-	behind := r.conn(c)
+	behind := r.handle(c)
 	for _, err := range []error{
 		behind.Send(frame.Binary, large),
 		r.server.Broadcast(frame.Binary, make([]byte, 1000)),
@@ -337,7 +337,7 @@ func TestAnInboxDoesNotOutlastItsCalls(t *testing.T) {
 		for b.Calls() > 0 { // until it has returned
 			runtime.Gosched()
 		}
-		r.check(c)
+		r.sweep.check(c)
 		if left := r.server.pool.Stats(); c.side != 0 || left.Bytes != 0 || left.Calls != 0 {
 			t.Errorf("an idle connection has side %d, %+v is queued", c.side, left)
 		}

@@ -143,7 +143,9 @@ func (s *Server) Run(ctx context.Context) error {
 		running.Add(1)
 		err := s.threads.Start(func() {
 			defer running.Done()
-			ended <- r.run()
+			err := errGoexit
+			defer func() { ended <- err }()
+			err = r.run()
 		})
 		if err != nil {
 			running.Done()
@@ -181,6 +183,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// errGoexit is why a reactor ends that a handler has ended.
+var errGoexit = errors.New("a handler called runtime.Goexit on the reactor")
 
 // endPool waits for the calls of handlers that are left, the last of which are
 // those of Close.

@@ -190,7 +190,7 @@ func (s *Server) Stats() Stats {
 	for _, r := range s.reactors {
 		stats.Sockets += int(r.public.used.Load())
 		r.public.turnTime.AddTo(&stats.TurnTime.Buckets, &stats.TurnTime.Sum)
-		r.public.passTime.AddTo(&stats.PassTime.Buckets, &stats.PassTime.Sum)
+		r.out.passTime.AddTo(&stats.PassTime.Buckets, &stats.PassTime.Sum)
 		r.public.stats.addTo(&stats)
 	}
 	if p := s.pool; p != nil {
@@ -237,7 +237,7 @@ func (r *reactor) publish() {
 		}
 		s.mu.Lock()
 	}
-	s.counts, s.owing = r.counts, r.owing
+	s.counts, s.owing = r.counts, r.out.owing
 	s.partial = r.sides.held[accountPartial] + r.sides.held[accountRequest]
 	s.mu.Unlock()
 }

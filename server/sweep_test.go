@@ -116,7 +116,7 @@ func TestTimeouts(t *testing.T) {
 				c, peer := r.join(t, row.state)
 				c.flags |= row.flags
 				r.tick = now
-				r.check(c)
+				r.sweep.check(c)
 				r.settle()
 				if c.state != row.want {
 					t.Errorf("state %d, want %d", c.state, row.want)

@@ -62,11 +62,11 @@ func (s *Server) stalled(r *reactor) {
 	trace := stack.Of(r.public.goroutine.Load().(stack.ID))
 	in := "the reactor itself"
 	for _, f := range []struct{ function, handler string }{
-		{"(*reactor).pressure(", "Handler.Backpressure"},
-		{"(*reactor).message(", "Handler.Message"},
-		{"(*reactor).decide(", "Handler.Upgrade"},
-		{"(*reactor).open(", "Handler.Open"},
-		{"(*reactor).tell(", "Handler.Close"},
+		{"(*calls).backpressure(", "Handler.Backpressure"},
+		{"(*calls).message(", "Handler.Message"},
+		{"(*calls).decide(", "Handler.Upgrade"},
+		{"(*calls).open(", "Handler.Open"},
+		{"(*calls).close(", "Handler.Close"},
 	} {
 		if bytes.Contains(trace, []byte(f.function)) {
 			in = f.handler

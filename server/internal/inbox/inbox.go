@@ -178,7 +178,7 @@ func (b *Inbox[T]) Pressures(yield func(high bool) bool) {
 
 // Wish is what a reactor waits for before it goes on with a connection.
 //
-//	None ──Want──▶ Room or Idle ──it is true──▶ None, and Hooks.Changed is called
+//	None ──Want──▶ Room or Idle ──it is true──▶ None, and WishGranted is told
 type Wish uint8
 
 // The wishes.
@@ -208,8 +208,8 @@ func (b *Inbox[T]) Calls() int {
 	return b.calls
 }
 
-// Want makes a wish. It returns false if that is true already; Hooks.Changed
-// will not be called then. Only the reactor may call it.
+// Want makes a wish. It returns false if that is true already; WishGranted is not
+// told then. Only the reactor may call it.
 func (b *Inbox[T]) Want(w Wish) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -293,7 +293,7 @@ func (b *Inbox[T]) refill(calls, bytes int) (more bool) {
 	b.listed = more
 	b.mu.Unlock()
 	if changed {
-		b.pool.hooks.Changed(b)
+		b.pool.hooks.Tell(WishGranted, b)
 	}
 	return more
 }

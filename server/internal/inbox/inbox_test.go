@@ -36,11 +36,12 @@ func stepped(l Limits) *Pool[*recorder] {
 			}
 			return !r.panics
 		},
-		Exited:  func(*Inbox[*recorder]) {},
-		Ready:   func(b *Inbox[*recorder]) bool { return b.Owner.ready },
-		Changed: func(b *Inbox[*recorder]) { b.Owner.changed++ },
-		Room:    func() {},
-		Flush:   func(*Inbox[*recorder]) {},
+		Ready: func(b *Inbox[*recorder]) bool { return b.Owner.ready },
+		Tell: func(n Note, b *Inbox[*recorder]) {
+			if n == WishGranted {
+				b.Owner.changed++
+			}
+		},
 	})
 }
 
@@ -213,12 +214,9 @@ type gate struct {
 
 func working(workers int, call func(*Inbox[*gate]) bool) *Pool[*gate] {
 	return NewPool(workers, wide, Hooks[*gate]{
-		Call:    func(b *Inbox[*gate], _ Call) bool { return call(b) },
-		Exited:  func(*Inbox[*gate]) {},
-		Ready:   func(*Inbox[*gate]) bool { return true },
-		Changed: func(*Inbox[*gate]) {},
-		Room:    func() {},
-		Flush:   func(*Inbox[*gate]) {},
+		Call:  func(b *Inbox[*gate], _ Call) bool { return call(b) },
+		Ready: func(*Inbox[*gate]) bool { return true },
+		Tell:  func(Note, *Inbox[*gate]) {},
 	})
 }
 
@@ -297,11 +295,8 @@ func TestManyAddAndManyCall(t *testing.T) {
 			b.Owner.Add(-1)
 			return true
 		},
-		Exited:  func(*Inbox[*atomic.Int32]) {},
-		Ready:   func(*Inbox[*atomic.Int32]) bool { return true },
-		Changed: func(*Inbox[*atomic.Int32]) {},
-		Room:    func() {},
-		Flush:   func(*Inbox[*atomic.Int32]) {},
+		Ready: func(*Inbox[*atomic.Int32]) bool { return true },
+		Tell:  func(Note, *Inbox[*atomic.Int32]) {},
 	})
 	var adding sync.WaitGroup
 	for range reactors {

@@ -12,20 +12,25 @@ import (
 // a time for one Inbox.
 type Hooks[T any] struct {
 	// Call makes a call and recovers from its panic: then it returns false, and
-	// nothing but Close is called any more.
+	// nothing but Close is called any more. It is so too if the call ends its
+	// goroutine (runtime.Goexit).
 	Call func(*Inbox[T], Call) (ok bool)
-	// Exited is told that a call has ended its goroutine (runtime.Goexit).
-	Exited func(*Inbox[T])
 	// Ready reports whether the next message may be handled. If not, the Inbox
 	// waits for Unpark.
 	Ready func(*Inbox[T]) bool
-	// Changed tells that what the reactor wants of an Inbox is true.
-	Changed func(*Inbox[T])
-	// Room tells that AwaitRoom's wait is over.
-	Room func()
-	// Flush tells that a worker makes no more calls of this Inbox for now.
-	Flush func(*Inbox[T])
+	// Tell is told a Note. The Inbox of RoomFree is nil.
+	Tell func(Note, *Inbox[T])
 }
+
+// Note is what a Pool tells its owner.
+type Note uint8
+
+// The notes.
+const (
+	WishGranted Note = iota // what the reactor wants of an Inbox is true
+	RoomFree                // AwaitRoom's wait is over
+	Served                  // a worker makes no more calls of an Inbox for now
+)
 
 // quantum is how long a worker stays with an Inbox. A handler that takes longer
 // is called once.
@@ -174,8 +179,8 @@ func (p *Pool[T]) free() int64 { return max(0, p.limits.Total-p.bytes.Load()) }
 // goroutine may call it.
 func (p *Pool[T]) Full() bool { return p.free() == 0 }
 
-// AwaitRoom has Hooks.Room called when a quarter of the total is free. It
-// returns false if it is; then Room will not be called.
+// AwaitRoom has RoomFree told when a quarter of the total is free. It
+// returns false if it is; then it will not be told.
 func (p *Pool[T]) AwaitRoom() bool {
 	p.awaited.Store(true)
 	return !p.roomy()

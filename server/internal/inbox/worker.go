@@ -35,7 +35,6 @@ func (w *worker[T]) serve(b *Inbox[T]) {
 	defer func() {
 		if !returned { // the call has ended this goroutine
 			b.broken = true
-			p.hooks.Exited(b)
 			p.busy.Add(-1)
 			w.again(b, calls+1, size)
 			w.replace()
@@ -85,9 +84,9 @@ func (w *worker[T]) serve(b *Inbox[T]) {
 	if !parked {
 		w.again(b, calls, size)
 	}
-	p.hooks.Flush(b)
+	p.hooks.Tell(Served, b)
 	if p.roomy() {
-		p.hooks.Room()
+		p.hooks.Tell(RoomFree, nil)
 	}
 }
 

@@ -1,0 +1,161 @@
+package server
+
+import (
+	"errors"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/inbox"
+)
+
+// closer ends connections: those that are marked, and those that are asked to
+// leave.
+type closer struct {
+	*conns
+	out   *output
+	calls *calls
+	in    *input
+}
+
+// bury ends the connections that are marked. A last word that can not be sent
+// marks its connection again.
+func (l *closer) bury() {
+	if len(l.dying) == 0 {
+		return
+	}
+	for i := 0; i < len(l.dying); i++ {
+		c, f := l.dying[i].conn, l.dying[i].fate
+		if c.state == stateEnded {
+			continue
+		}
+		c.flags &^= flagDying | flagMute
+		open, closing := c.state == stateOpen, c.state == stateClosing
+		if open && f.orderly && f.kind != fateGone {
+			l.out.catchUp(c)
+		}
+		switch c.state {
+		case stateRequest, stateAsking:
+			if f.kind == fateReject {
+				l.reject(c, f)
+			} else {
+				l.counts.Aborted++
+			}
+		case stateOpen, stateClosing:
+			l.closed(c, f)
+		}
+		if open && f.kind != fateGone {
+			l.enter(c, stateLinger)
+			l.out.sayClose(c, f.code, f.reason())
+		}
+		// RFC 6455 section 7.1.1: the server closes the TCP connection first,
+		// once both Close frames have been sent.
+		failed := c.is(flagDying) && l.death(c).fate.kind == fateGone
+		if failed || f.kind == fateGone || f.kind == fateAnswer && (closing || l.owed(c) == 0) {
+			l.release(c)
+		} else {
+			l.linger(c, f)
+		}
+	}
+	clear(l.dying)
+	l.dying = l.dying[:0]
+}
+
+// reject sends an HTTP error.
+func (l *closer) reject(c *conn, f fate) {
+	var reject *Reject
+	errors.As(f.cause, &reject) // nothing else is a fateReject's cause
+	l.counts.Rejected++
+	l.server.gate.Reject(reject.Status)
+	reason := reject.Reason
+	if cause := reject.Unwrap(); cause != nil {
+		reason = cause.Error()
+	}
+	l.warn(c, "handshake rejected", "status", reject.Status, "reason", reason)
+	l.out.say(c, 0, reject.Response())
+}
+
+// closed counts why an open connection ends, and tells its handler.
+func (l *closer) closed(c *conn, f fate) {
+	l.gauge(c).Close()
+	l.out.notSlow(c)
+	counter := l.counts.closed(f.cause)
+	*counter++
+	if f.cause != nil && counter != &l.counts.ClosedGone {
+		l.warn(c, "connection closed", "code", uint16(f.code), "cause", f.cause.Error())
+	}
+	l.server.endings.add(l.ending(c, f))
+	l.calls.close(c, f.code, f.cause)
+}
+
+// linger waits for the peer to take the last word and to end its side.
+func (l *closer) linger(c *conn, f fate) {
+	s := stateLinger
+	if f.kind == fateReject {
+		s = stateRejected
+	}
+	if c.state != s {
+		l.enter(c, s)
+	}
+	for _, reason := range []flags{flagPaused, flagThrottled, flagBlocked} {
+		l.want(c, reason, false)
+	}
+	if x := l.sides.of(c); x != nil {
+		l.sides.forget(x)
+		l.sides.drop(c)
+	}
+	if l.owed(c) == 0 {
+		netpoll.ShutdownWrite(int(c.FD))
+	}
+}
+
+// release closes the socket. The slot is free when the handler's last call has
+// returned, so that whatever waits for handlers is bounded by the slots.
+func (l *closer) release(c *conn) {
+	x := l.sides.of(c)
+	if owed := l.owed(c); owed > 0 {
+		l.out.owing -= owed
+		l.counts.BytesUndelivered += uint64(owed)
+		l.out.account(c, &l.counts.Undelivered, x.box.Sent(owed))
+		netpoll.Reset(int(c.FD)) // the kernel need not keep trying either
+	} else {
+		netpoll.Close(int(c.FD))
+	}
+	c.FD, c.flags = -1, 0
+	l.gauge(c).Close()
+	l.enter(c, stateEnded)
+	if x != nil {
+		l.out.notCongesting(x)
+		l.sides.forget(x)
+	}
+	l.freeIdle(c)
+}
+
+// freeIdle frees the slot, or waits until its handler's last call has returned.
+func (l *closer) freeIdle(c *conn) {
+	if x := l.sides.of(c); x == nil || x.inbox == nil || !x.inbox.Want(inbox.Idle) {
+		l.free(c)
+	}
+}
+
+// free gives up the slot.
+func (l *closer) free(c *conn) {
+	l.sides.put(c)
+	l.server.gate.Leave()
+	l.server.values.forget(l.handle(c).id)
+	l.slots.Put(c)
+}
+
+// startClose begins the closing handshake from our side (RFC 6455 section
+// 7.1.2).
+func (l *closer) startClose(c *conn, code frame.Code, reason string) {
+	if c.state != stateOpen || c.is(flagMute) {
+		return
+	}
+	l.out.catchUp(c)
+	l.enter(c, stateClosing)
+	l.gauge(c).Close()
+	l.out.sayClose(c, code, reason)
+	for _, reason := range []flags{flagPaused, flagThrottled, flagBlocked} {
+		l.in.unpause(c, reason) // the peer's answer has to be read
+	}
+}

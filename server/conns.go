@@ -1,0 +1,135 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/outbox"
+)
+
+// conns are a reactor's connections, and what all parts of the reactor need to
+// know about them. Its methods change what one connection is, and call nothing
+// above.
+type conns struct {
+	server *Server                     // constant
+	index  int                         // the reactor's; constant
+	slots  *netpoll.Slots[conn, *conn] // the reactor's own, but for Live
+	gauges *netpoll.Table[outbox.Gauge]
+	limits limits // constant
+
+	clock
+	poller *netpoll.Poller
+	sides  sides
+	dying  []death // marked connections, for bury
+	counts Counts
+	buf    []byte // for one read of one connection, or one write
+
+	pollError error // why a connection could not be registered, for the Acceptor
+}
+
+// clock is the time of a reactor's turn.
+type clock struct {
+	now   func() time.Duration // constant
+	began time.Duration        // when this turn did, by now
+	time  time.Duration        // since the start, without gaps in which the process stood still
+	tick  netpoll.Tick         // time in ticks
+}
+
+// gapMax is how much of the time between two turns counts. Where the process
+// stood still (a stop signal, a suspended machine) no peer was silent.
+const gapMax = time.Second
+
+// advance begins a turn.
+func (t *clock) advance() {
+	now := t.now()
+	t.time += min(now-t.began, gapMax)
+	t.began = now
+	t.tick = netpoll.TickAt(t.time)
+}
+
+// after reports whether a timeout, if there is one, is over since a tick.
+func (t *clock) after(timeout, since netpoll.Tick) bool {
+	return timeout > 0 && t.tick-since >= timeout
+}
+
+func newConns(s *Server, index int) (t conns, err error) {
+	t = conns{
+		server: s,
+		index:  index,
+		limits: newLimits(&s.options),
+		clock:  clock{now: s.clock.Now},
+		sides:  newSides(),
+		buf:    make([]byte, s.options.readSize()),
+	}
+	if t.slots, err = netpoll.NewSlots[conn](s.slots); err != nil {
+		return t, err
+	}
+	t.gauges, err = netpoll.NewTable[outbox.Gauge](s.slots)
+	return t, err
+}
+
+// handle is what the handler gets for a slot.
+func (t *conns) handle(c *conn) Conn {
+	token := t.slots.Token(c)
+	return Conn{server: t.server, id: idOf(t.index, token), tag: c.tag, policy: c.policy}
+}
+
+func (t *conns) gauge(c *conn) *outbox.Gauge { return t.gauges.At(int(t.slots.Token(c).Slot)) }
+
+// owed is how many bytes c's socket has not taken.
+func (t *conns) owed(c *conn) int {
+	if x := t.sides.of(c); x != nil {
+		return x.box.Bytes()
+	}
+	return 0
+}
+
+// enter changes the state of a connection.
+func (t *conns) enter(c *conn, s state) {
+	switch before := c.state; {
+	case before.admitted() && !s.admitted():
+		t.server.gate.Leave()
+	case !before.admitted() && s == stateEnded:
+		t.server.gate.Readmit() // its handler is not through with it
+	}
+	c.state = s
+	c.seen = t.tick
+}
+
+// poll registers a connection with the poller, unless it is registered. If that
+// fails the connection is rejected.
+func (t *conns) poll(c *conn) (ok bool) {
+	if c.is(flagPolled) {
+		return true
+	}
+	if err := t.poller.Add(int(c.FD), t.slots.Token(c), c.interest()); err != nil {
+		t.pollError = err // accepting pauses: it is a limit of the machine
+		t.mark(c, fate{kind: fateReject, cause: rejectFull})
+		return false
+	}
+	c.flags |= flagPolled
+	return true
+}
+
+// want sets or clears a flag that says what c's socket is polled for.
+func (t *conns) want(c *conn, flag flags, on bool) {
+	if on == c.is(flag) {
+		return
+	}
+	before := c.interest()
+	c.flags ^= flag
+	if !c.is(flagPolled) || c.interest() == before {
+		return
+	}
+	if err := t.poller.Modify(int(c.FD), t.slots.Token(c), c.interest()); err != nil {
+		t.mark(c, gone(err))
+	}
+}
+
+// warn logs something about c and its peer.
+func (t *conns) warn(c *conn, msg string, args ...any) {
+	t.server.journal.add(slog.LevelWarn, msg, append(args,
+		"conn", fmt.Sprintf("%#x", t.handle(c).id), "remote", netpoll.RemoteAddr(int(c.FD)).String())...)
+}
