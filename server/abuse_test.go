@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -858,4 +859,26 @@ func TestAConnectionCarriesAValue(t *testing.T) {
 			eventually(t, "the value is gone", func() bool { return conn.Value() == nil })
 		}
 	})
+}
+
+// A handler that ends a reactor's goroutine ends the server, which says why.
+func TestAHandlerThatExitsAReactorIsNoticed(t *testing.T) {
+	h := server.Handler{Open: func(server.Conn) { runtime.Goexit() }}
+	s, err := server.Listen([]string{"127.0.0.1:0"}, h, server.Options{Reactors: 2, Mode: server.Inline, Log: slog.New(slog.DiscardHandler)})
+	must(err)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(t.Context()) }()
+	c, err := net.Dial("tcp", s.Addrs()[0].String())
+	must(err)
+	defer c.Close()
+	_, err = c.Write([]byte(request))
+	must(err)
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "runtime.Goexit") {
+			t.Errorf("Run returned %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("Run goes on without a reactor")
+	}
 }

@@ -7,10 +7,10 @@
 // nothing else: no goroutine, no timer, no object that the garbage collector
 // looks at. The loop is in reactor.go; a message goes through it like this:
 //
-//	input.go → Handler → Conn.Send → output.go
+//	input.go → calls.go → Handler → Conn.Send → output.go
 //
 // A broadcast goes from Server.Broadcast to output.go, and connections end in
-// life.go. What needs no reactor lies in packages of its own: outbox, inbox,
+// close.go. What needs no reactor lies in packages of its own: outbox, inbox,
 // fanout and gate, under internal.
 //
 // Handler's functions run on workers and may block, unless Options.Mode says

@@ -300,8 +300,14 @@ func newWorld(t testing.TB, seed uint64) *world {
 	return w
 }
 
-// fault decides whether a system call fails.
-func (w *world) fault(c netpoll.Call, _, size int) (limit int, errno unix.Errno) {
+// fault decides whether a system call fails. It sees too that nothing is written
+// to a connection that is marked but its last word.
+func (w *world) fault(c netpoll.Call, fd, size int) (limit int, errno unix.Errno) {
+	for i := 0; c == netpoll.CallWrite && i < w.r.slots.High(); i++ {
+		if c := w.r.slots.At(i); c != nil && int(c.FD) == fd && c.is(flagMute) {
+			w.fail("%d bytes are written to a connection that is marked", size)
+		}
+	}
 	if w.faults == 0 || w.rng.Float64() > w.faults {
 		return size, 0
 	}

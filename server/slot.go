@@ -21,7 +21,7 @@ type conn struct {
 	policy OutboxPolicy // of its messages, unless they have their own
 }
 
-// state is where a connection is in its life. Only reactor.enter changes it.
+// state is where a connection is in its life. Only conns.enter changes it.
 //
 //	accept ─▶ request ──────────────┐
 //	             │  └──▶ asking ──┐ │ rejected: an HTTP error is the last word
