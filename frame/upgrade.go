@@ -46,7 +46,7 @@ var (
 	rejectLine       = badRequest("request line is not «GET target HTTP/1.1»")
 	rejectField      = badRequest("malformed header line")
 	rejectHost       = badRequest("exactly one Host header is needed")
-	rejectUpgrade    = badRequest("an Upgrade header with the token websocket is needed")
+	rejectUpgrade    = badRequest("the Upgrade header needs the token websocket")
 	rejectConnection = badRequest("a Connection header with the token Upgrade is needed")
 	rejectKey        = badRequest("exactly one Sec-WebSocket-Key header is needed, 16 bytes in base64")
 	rejectVersion    = badRequest("exactly one Sec-WebSocket-Version header is needed")
@@ -57,6 +57,11 @@ var (
 		Header: http.Header{"Allow": {"GET"}},
 	}
 	rejectHTTP = &Reject{Status: http.StatusHTTPVersionNotSupported, Reason: "HTTP/1.1 is needed"}
+	// RFC 9110 section 15.5.22: with 426 goes the protocol that would do.
+	rejectNoUpgrade = &Reject{
+		Status: http.StatusUpgradeRequired, Reason: "this is a WebSocket server: the request needs an Upgrade header",
+		Header: http.Header{"Upgrade": {"websocket"}, "Sec-WebSocket-Version": {"13"}},
+	}
 	// RFC 6455 section 4.2.2: with 426 goes the version that would do.
 	rejectUnknownVersion = &Reject{
 		Status: http.StatusUpgradeRequired, Reason: "WebSocket version 13 is needed",
@@ -285,11 +290,26 @@ func checkHead(head []byte) (lists bool, err error) {
 			return false, err
 		}
 	}
-	// The library says what is wrong with a request that has no Upgrade line.
-	if saw&sawUpgrade != 0 && saw&sawWebSocket == 0 {
+	switch {
+	case saw&sawUpgrade == 0:
+		return false, rejectNoUpgrade
+	case saw&sawWebSocket == 0:
 		return false, rejectUpgrade
 	}
 	return lists, nil
+}
+
+// WantsWebSocket reports whether a complete head, as HeadLen delimits it, has an
+// Upgrade header with the token websocket. Any other request is an ordinary one
+// for HTTP.
+func WantsWebSocket(head []byte) bool {
+	_, headers := firstLine(head[emptyLines(head):])
+	for line := range lines(headers) {
+		if name, value, ok := field(line); ok && is(name, "Upgrade") && hasToken(value, "websocket") {
+			return true
+		}
+	}
+	return false
 }
 
 // requestLine reports whether a line has the three parts of a request line and

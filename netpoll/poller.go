@@ -70,8 +70,13 @@ func (p *Poller) Add(fd int, token Token, want Interest) error {
 	return p.change(CallPollAdd, unix.EPOLL_CTL_ADD, fd, token, want)
 }
 
-// Modify changes what a registered socket waits for. Closing a socket removes
-// it, so there is no Remove.
+// Remove ends what Add began, for a socket that stays open elsewhere. Closing a
+// socket's last descriptor removes it too.
+func (p *Poller) Remove(fd int) {
+	_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, fd, nil) // it is registered
+}
+
+// Modify changes what a registered socket waits for.
 func (p *Poller) Modify(fd int, token Token, want Interest) error {
 	return p.change(CallPollModify, unix.EPOLL_CTL_MOD, fd, token, want)
 }

@@ -227,6 +227,9 @@ func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
 // (tcp(7), socket(7): SO_SNDBUF).
 func SetSendBuffer(fd, n int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, n) }
 
+// NoKeepAlive turns TCP keep-alive off, which net/http turns on.
+func NoKeepAlive(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0) }
+
 // Close closes a socket. The kernel still delivers what was written.
 func Close(fd int) { _ = unix.Close(fd) }
 

@@ -152,11 +152,12 @@ func Yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 func (t *Threads) Private() bool { return t.private }
 
 // Start runs f on a new goroutine that has a thread to itself, and ends the
-// thread with f. It returns when the thread and its table are ready.
-func (t *Threads) Start(f func()) error {
+// thread with f. It returns when the thread and its table are ready. keep are
+// descriptors that this thread's table needs too, if it is private.
+func (t *Threads) Start(f func(), keep ...int) error {
 	ready := make(chan error)
 	go onOwnThread(func() {
-		err := t.enter()
+		err := t.enter(keep)
 		ready <- err
 		if err == nil {
 			f()
@@ -187,7 +188,7 @@ func onOwnThread(f func()) {
 }
 
 // enter gives the calling thread its table.
-func (t *Threads) enter() error {
+func (t *Threads) enter(keep []int) error {
 	if !t.private {
 		return nil
 	}
@@ -204,7 +205,7 @@ func (t *Threads) enter() error {
 		}
 	}
 	for fd, name := range open {
-		if fd > 2 && !t.keep[fd] && t.runtime[fd] == "" && !staysInCopies(name) {
+		if fd > 2 && !t.keep[fd] && !slices.Contains(keep, fd) && t.runtime[fd] == "" && !staysInCopies(name) {
 			_ = unix.Close(fd)
 		}
 	}

@@ -211,6 +211,9 @@ func (s *Server) call(b *inbox.Inbox[*caller], c inbox.Call) (ok bool) {
 		}
 	case inbox.Close:
 		h.Close(o.conn, o.code, o.cause)
+		if o.conn.stray() {
+			s.values.forget(o.conn.id)
+		}
 	}
 	return true
 }

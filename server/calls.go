@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/netip"
 
 	"github.com/seed-134acfd0/lull/frame"
@@ -21,8 +22,9 @@ type calls struct {
 // origin is what a Request knows about its peer.
 type origin struct {
 	remote netip.AddrPort
-	fd     int // where remote is found when it is asked for, -1 where it is known
-	head   int // bytes of the request head
+	fd     int             // where remote is found when it is asked for, -1 where it is known
+	head   int             // bytes of the request head
+	ctx    context.Context // of ServeHTTP's request, nil otherwise
 }
 
 // answer is what a handler's Upgrade leads to, beside the response.
@@ -141,6 +143,28 @@ func (k *calls) close(c *conn, code frame.Code, cause error) {
 			b.Owner.code, b.Owner.cause = code, cause
 			k.call(b, b.Add(inbox.Close, 0, nil))
 		}
+	}
+}
+
+// closeStray calls Handler.Close for a connection that Upgrade has accepted and
+// that has no slot.
+func (k *calls) closeStray(a *adoption, cause error) {
+	a.conn.tag = a.tag
+	h := k.server.handler.Close
+	switch {
+	case h == nil:
+		k.server.values.forget(a.conn.id)
+	case k.server.pool == nil:
+		defer func() {
+			if p := recover(); p != nil {
+				k.server.panicked(p)
+			}
+			k.server.values.forget(a.conn.id)
+		}()
+		h(a.conn, frame.Abnormal, cause)
+	default:
+		b := k.server.pool.NewInbox(&caller{conn: a.conn, code: frame.Abnormal, cause: cause})
+		k.call(b, b.Add(inbox.Close, 0, nil))
 	}
 }
 

@@ -36,6 +36,8 @@ func (r *running) dialDeaf() *client {
 	return dial(r.t, testkit.DeafDialer(), r.address())
 }
 
+func dialTo(t testing.TB, address string) *client { return dial(t, &net.Dialer{}, address) }
+
 func dial(t testing.TB, d *net.Dialer, address string) *client {
 	t.Helper()
 	conn, err := d.Dial("tcp", address)

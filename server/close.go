@@ -35,9 +35,10 @@ func (l *closer) bury() {
 		}
 		switch c.state {
 		case stateRequest, stateAsking:
-			if f.kind == fateReject {
+			switch f.kind {
+			case fateReject:
 				l.reject(c, f)
-			} else {
+			case fateGone:
 				l.counts.Aborted++
 			}
 		case stateOpen, stateClosing:
@@ -50,7 +51,7 @@ func (l *closer) bury() {
 		// RFC 6455 section 7.1.1: the server closes the TCP connection first,
 		// once both Close frames have been sent.
 		failed := c.is(flagDying) && l.death(c).fate.kind == fateGone
-		if failed || f.kind == fateGone || f.kind == fateAnswer && (closing || l.owed(c) == 0) {
+		if failed || f.kind == fateGone || f.kind == fateVisit || f.kind == fateAnswer && (closing || l.owed(c) == 0) {
 			l.release(c)
 		} else {
 			l.linger(c, f)
@@ -66,12 +67,16 @@ func (l *closer) reject(c *conn, f fate) {
 	errors.As(f.cause, &reject) // nothing else is a fateReject's cause
 	l.counts.Rejected++
 	l.server.gate.Reject(reject.Status)
-	reason := reject.Reason
-	if cause := reject.Unwrap(); cause != nil {
-		reason = cause.Error()
-	}
-	l.warn(c, "handshake rejected", "status", reject.Status, "reason", reason)
+	l.warn(c, "handshake rejected", "status", reject.Status, "reason", reasonOf(reject))
 	l.out.say(c, 0, reject.Response())
+}
+
+// reasonOf is what the log says about a rejection.
+func reasonOf(r *Reject) string {
+	if cause := r.Unwrap(); cause != nil {
+		return cause.Error()
+	}
+	return r.Reason
 }
 
 // closed counts why an open connection ends, and tells its handler.

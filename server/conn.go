@@ -182,6 +182,16 @@ func (v *values) get(id uint64) any {
 	return value
 }
 
+// move gives one connection's value to another.
+func (v *values) move(from, to uint64) {
+	if v.n.Load() == 0 {
+		return
+	}
+	if value, was := v.byID.LoadAndDelete(from); was {
+		v.byID.Store(to, value)
+	}
+}
+
 func (v *values) forget(id uint64) {
 	if v.n.Load() == 0 {
 		return

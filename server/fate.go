@@ -30,6 +30,7 @@ const (
 	fateClose           // a Close frame of ours is the last word
 	fateReject          // an HTTP error is the last word
 	fateGone            // the socket is closed at once
+	fateVisit           // the socket is net/http's now
 )
 
 // death is a connection that is marked.

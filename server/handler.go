@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 
@@ -68,6 +69,15 @@ func (r *Request) RemoteAddr() netip.AddrPort {
 		return r.origin.remote
 	}
 	return netpoll.RemoteAddr(r.origin.fd)
+}
+
+// Context is the request's of net/http where the request came by ServeHTTP, with
+// the values that middleware has put there. Otherwise it is context.Background.
+func (r *Request) Context() context.Context {
+	if r.origin.ctx == nil {
+		return context.Background()
+	}
+	return r.origin.ctx
 }
 
 // decide calls the handler's Upgrade, on a reactor or a worker. A panic rejects

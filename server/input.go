@@ -16,6 +16,7 @@ type input struct {
 	out   *output
 	calls *calls
 	mail  *netpoll.Mailbox[op] // of the reactor; looked at, not opened
+	door  *door
 
 	parser    *frame.Parser
 	again     []netpoll.Token // have input that was read and not handled
@@ -312,6 +313,9 @@ func (in *input) handshake(c *conn, data []byte) (rest []byte) {
 		return nil
 	case n == 0:
 		return data
+	case in.server.httpd != nil && !frame.WantsWebSocket(data[:n]):
+		in.visit(c, data)
+		return nil
 	// Nothing may fail once the handler has accepted, so that comes first.
 	case !in.poll(c):
 		return nil

@@ -86,7 +86,7 @@ func TestAnAcceptedConnectionDoesNotWaitForAnEvent(t *testing.T) {
 	if r.busy() {
 		t.Fatal("an idle reactor has work")
 	}
-	r.adopt(pair[0])
+	r.take(pair[0])
 	if !r.busy() {
 		t.Error("a reactor sleeps with a connection that it has accepted and not read")
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -100,6 +101,13 @@ type Options struct {
 	// is logged and counted (Stats.Stuck); 10 s.
 	CallTimeout time.Duration
 
+	// HTTP serves the requests on the server's own port that are no WebSocket
+	// handshake: health checks, a page, an API. Their connections become net/http's,
+	// at most MaxHTTP at a time (1000 by default); others get 503. Without HTTP
+	// such a request is answered with 426.
+	HTTP    http.Handler
+	MaxHTTP int
+
 	// Log receives what an operator should know; by default slog.Default().
 	Log *slog.Logger
 }
@@ -185,6 +193,7 @@ const (
 // withDefaults fills in what o leaves open and checks the rest. listeners is how
 // many descriptors each table needs for them.
 func (o Options) withDefaults(listeners int) (Options, error) {
+	set(&o.MaxHTTP, 1000)
 	set(&o.Backlog, 65535)
 	set(&o.MaxMessage, 64<<10)
 	set(&o.MaxPartial, 256<<20)
@@ -232,7 +241,7 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 // limits are the numbers that must not be negative.
 func (o *Options) limits() map[string]int64 {
 	return map[string]int64{
-		"Reactors": int64(o.Reactors), "Workers": int64(o.Workers), "MaxConns": int64(o.MaxConns), "Backlog": int64(o.Backlog),
+		"Reactors": int64(o.Reactors), "Workers": int64(o.Workers), "MaxConns": int64(o.MaxConns), "MaxHTTP": int64(o.MaxHTTP), "Backlog": int64(o.Backlog),
 		"MaxMessage": o.MaxMessage, "MaxPartial": int64(o.MaxPartial),
 		"MaxInbox": int64(o.MaxInbox), "MaxInboxMessages": int64(o.MaxInboxMessages), "MaxInboxTotal": int64(o.MaxInboxTotal),
 		"MaxOutbox": int64(o.MaxOutbox), "MaxOutboxMessages": int64(o.MaxOutboxMessages), "MaxOutboxTotal": int64(o.MaxOutboxTotal),

@@ -348,7 +348,7 @@ func (w *world) connect() {
 	l.wire = frame.AppendRequest(nil, "x", target, frame.SampleKey)
 	w.lives, w.clients = append(w.lives, l), append(w.clients, l)
 	w.push(l)
-	w.r.adopt(pair[0])
+	w.r.take(pair[0])
 }
 
 // say has a client say something more.

@@ -21,6 +21,7 @@ type op struct {
 	grant   netpoll.Grant       // opAccept
 	message *fanout.Publication // opBroadcast
 	answer  *answer             // opAnswer
+	adopted *adoption           // opAdopt
 }
 
 type opKind uint8
@@ -31,6 +32,7 @@ const (
 	opClose                   // the letter's bytes are the reason
 	opBroadcast               // a frame for every open connection
 	opAccept                  // a grant to accept
+	opAdopt                   // a socket waits at the door; the bytes are what was read of it
 	opAnswer                  // what the handler says to a request; the bytes are the response
 	opChanged                 // what the reactor wants of an inbox is true
 	opEased                   // the peer has taken enough
@@ -62,6 +64,7 @@ type reactor struct {
 
 	waker *netpoll.Waker
 	mail  *netpoll.Mailbox[op]
+	door  door
 
 	fresh   []netpoll.Token // accepted in this turn
 	grants  grants
@@ -114,11 +117,15 @@ func newReactor(s *Server, index int) (*reactor, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reactor{conns: t, waker: waker, mail: netpoll.NewMailbox[op](waker, mailLimit), drained: -1}
+	passage, err := netpoll.NewPassage()
+	if err != nil {
+		return nil, err
+	}
+	r := &reactor{conns: t, waker: waker, mail: netpoll.NewMailbox[op](waker, mailLimit), door: door{Passage: passage}, drained: -1}
 	r.out = output{conns: &r.conns}
 	r.calls = calls{conns: &r.conns}
 	r.calls.upgrader = frame.NewUpgrader(r.calls.decide)
-	r.in = input{conns: &r.conns, out: &r.out, calls: &r.calls, mail: r.mail, parser: frame.NewServerParser(s.options.MaxMessage)}
+	r.in = input{conns: &r.conns, out: &r.out, calls: &r.calls, mail: r.mail, door: &r.door, parser: frame.NewServerParser(s.options.MaxMessage)}
 	r.closer = closer{&r.conns, &r.out, &r.calls, &r.in}
 	r.sweep = sweep{conns: &r.conns, out: &r.out, in: &r.in}
 	return r, nil
@@ -269,6 +276,8 @@ func (r *reactor) do(o *op, data []byte) {
 	switch o.kind {
 	case opAccept:
 		r.accept(o.grant)
+	case opAdopt:
+		r.adopt(o.adopted, data)
 	case opBroadcast:
 		r.out.log.Add(o.message, r.began)
 		if c != nil && r.server.throttle.Crowded() {
@@ -330,13 +339,13 @@ func (r *reactor) accept(g netpoll.Grant) {
 			r.grants.result.More, r.grants.result.Err = err != nil, err
 			break
 		}
-		r.adopt(fd)
+		r.take(fd)
 	}
 	r.public.used.Store(int64(r.slots.Used())) // before anybody is answered
 }
 
-// adopt makes a connection of an accepted socket. There must be a free slot.
-func (r *reactor) adopt(fd int) {
+// take makes a connection of an accepted socket. There must be a free slot.
+func (r *reactor) take(fd int) {
 	c := r.slots.Take(fd)
 	r.gauge(c).Open()
 	r.enter(c, stateRequest)
@@ -486,6 +495,9 @@ func (r *reactor) close() {
 			if c := r.slots.Get(o.token); c != nil {
 				r.in.answered(c, o.answer, nil)
 			}
+		case opAdopt:
+			r.server.gate.Leave()
+			r.calls.closeStray(o.adopted, ErrShutdown)
 		}
 	}
 	r.calls.handOver()

@@ -43,7 +43,10 @@ type Server struct {
 	endings  endings
 	values   values
 
+	httpd    *httpd // nil without Options.HTTP
+	strays   atomic.Uint64
 	refusals atomic.Uint64
+	rejected atomic.Uint64 // handshakes, by ServeHTTP
 	pauses   atomic.Uint64
 	stalls   atomic.Uint64
 	stuck    atomic.Uint64
@@ -105,6 +108,9 @@ func (s *Server) listen(addresses []string) (err error) {
 	if s.acceptor, err = netpoll.NewAcceptor(s.listeners, accepting, s.pausing); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
+	if s.options.HTTP != nil {
+		s.httpd = newHTTPD(s)
+	}
 	if s.threads, err = netpoll.NewThreads(s.options.Tables, s.options.Reactors, keep...); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
@@ -146,13 +152,17 @@ func (s *Server) Run(ctx context.Context) error {
 			err := errGoexit
 			defer func() { ended <- err }()
 			err = r.run()
-		})
+		}, r.door.Inside())
 		if err != nil {
 			running.Done()
 			return fmt.Errorf("server: start reactor %d: %w", i, err)
 		}
 	}
 
+	if s.httpd != nil {
+		go s.httpd.run()
+		defer s.httpd.end(s.options.Grace)
+	}
 	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
 	defer unwatch()
 	go s.watch(watched)
@@ -210,6 +220,9 @@ func (s *Server) close() {
 	}
 	for _, l := range s.listeners {
 		netpoll.Close(l.FD)
+	}
+	for _, r := range s.reactors {
+		r.door.Close()
 	}
 }
 

@@ -16,6 +16,7 @@ type Counts struct {
 	Accepted uint64 `name:"accepted"` // sockets accepted
 	Opened   uint64 `name:"opened"`   // handshakes answered with 101
 	Rejected uint64 `name:"rejected"` // handshakes answered with an HTTP error
+	Visits   uint64 `name:"visits"`   // connections passed to Options.HTTP
 	Aborted  uint64 `name:"aborted"`  // sockets that ended before their request was answered
 	Evicted  uint64 `name:"evicted"`  // of these and of closing ones, cut off because every slot was taken
 
@@ -206,6 +207,7 @@ func (s *Server) Stats() Stats {
 	stats.Stalls += s.stalls.Load()
 	stats.CallsStuck += s.stuck.Load()
 	stats.SendsRefused += s.refusals.Load()
+	stats.Rejected += s.rejected.Load()
 	stats.LogLinesLost += s.journal.lost.Load()
 	return stats
 }
