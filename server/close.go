@@ -114,16 +114,16 @@ func (l *closer) linger(c *conn, f fate) {
 }
 
 // release closes the socket. The slot is free when the handler's last call has
-// returned, so that whatever waits for handlers is bounded by the slots.
+// returned, so that whatever waits for handlers is bounded by the slots. The
+// socket is closed last: whoever sees its end finds the place free.
 func (l *closer) release(c *conn) {
+	fd, end := int(c.FD), netpoll.Close
 	x := l.sides.of(c)
 	if owed := l.owed(c); owed > 0 {
 		l.out.owing -= owed
 		l.counts.BytesUndelivered += uint64(owed)
 		l.out.account(c, &l.counts.Undelivered, x.box.Sent(owed))
-		netpoll.Reset(int(c.FD)) // the kernel need not keep trying either
-	} else {
-		netpoll.Close(int(c.FD))
+		end = netpoll.Reset // the kernel need not keep trying either
 	}
 	c.FD, c.flags = -1, 0
 	l.gauge(c).Close()
@@ -133,6 +133,7 @@ func (l *closer) release(c *conn) {
 		l.sides.forget(x)
 	}
 	l.freeIdle(c)
+	end(fd)
 }
 
 // freeIdle frees the slot, or waits until its handler's last call has returned.
