@@ -24,8 +24,8 @@ func swap(old, new string) string {
 // with puts header lines in front of the request's own.
 func with(lines ...string) string { return swap("Host:", strings.Join(lines, "\r\n")+"\r\nHost:") }
 
-// response reads an HTTP error whole, up to the stream's end.
-func (c *client) response() (r *http.Response, body string) {
+// nextResponse reads an HTTP response, behind which there may be others.
+func (c *client) nextResponse() (r *http.Response, body string) {
 	c.t.Helper()
 	r, err := http.ReadResponse(c.in, nil)
 	if err != nil {
@@ -35,8 +35,15 @@ func (c *client) response() (r *http.Response, body string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.expectEnd()
 	return r, string(b)
+}
+
+// response reads an HTTP error whole, up to the stream's end.
+func (c *client) response() (r *http.Response, body string) {
+	c.t.Helper()
+	r, body = c.nextResponse()
+	c.expectEnd()
+	return r, body
 }
 
 func TestOddRequestsAreAccepted(t *testing.T) {
