@@ -26,7 +26,7 @@ func converse(e *endpoint) error {
 		message := bytes.Repeat([]byte{byte(size)}, size)
 		sent := make(chan error, 1)
 		sealed := e.layer.Seal(7, &e.state, nil, message[:size/3], nil, message[size/3:])
-		if len(sealed) != SealedLen(size) {
+		if len(sealed) != SealedLen(size) && e.layer.keyLimit == keyLimit {
 			return fmt.Errorf("%d bytes were sealed to %d, not %d", size, len(sealed), SealedLen(size))
 		}
 		go func() { _, err := e.conn.Write(sealed); sent <- err }()
@@ -386,4 +386,25 @@ func FuzzFeed(f *testing.F) {
 			}
 		})
 	})
+}
+
+// crypto/tls follows our key updates, and answers those that ask.
+func TestCryptoTLSUpdatesItsKeys(t *testing.T) {
+	server, client := configs(t)
+	for _, suite := range allSuites {
+		force(t, suite)
+		a, b := pair(t)
+		e := newEndpoint(a, 1<<16)
+		e.layer.keyLimit = 2
+		echoed := make(chan error, 1)
+		go func() { echoed <- echo(tls.Client(b, client)) }()
+		r, err := e.handshake(ServerConfig(server))
+		must(t, err)
+		must(t, converse(e))
+		must(t, <-echoed)
+		if e.state.read.secret == r.State.read.secret || e.state.write.secret == r.State.write.secret {
+			t.Error("the keys were not updated")
+		}
+		e.close()
+	}
 }

@@ -399,17 +399,17 @@ func TestTheSteadyStateDoesNotAllocate(t *testing.T) {
 // other pieces mean the same.
 func FuzzOpen(f *testing.F) {
 	secret := bytes.Repeat([]byte{7}, maxSecret)
-	l := NewLayer(8)
 	fresh := func(suite uint8, client bool) State {
 		u := 1 + suite%3
 		return newState(0x1300|uint16(u), client, secret[:suites[u].secretSize], secret[:suites[u].secretSize])
 	}
 	s := fresh(0, true)
-	sealed, _ := stream(l, &s)
+	sealed, _ := stream(NewLayer(8), &s)
 	f.Add(sealed, uint8(0), false, uint16(40))
 	f.Add([]byte{23, 3, 3, 0, 17}, uint8(1), true, uint16(1))
 	f.Add([]byte{typeHandshake, keyUpdate, 0, 0, 1, 1}, uint8(2), true, uint16(0))
 	f.Fuzz(func(t *testing.T, in []byte, suite uint8, client bool, cut uint16) {
+		l := NewLayer(8)
 		// The bytes as they are, and as the content of a record.
 		inputs := [][]byte{in}
 		if len(in) > 0 && len(in) <= MaxPlain {
