@@ -101,7 +101,8 @@ func (t *transport) logged(c *tls.Config) *tls.Config {
 // Handshake is one handshake of crypto/tls. Its methods are for one goroutine
 // at a time, which brings it what a socket has received and sends what it has
 // to say. It holds MaxInput of input at most, a flight of output, and what
-// crypto/tls needs: some ten kilobytes until it has ended.
+// crypto/tls needs: some twenty kilobytes, its stack among them, until it has
+// ended.
 type Handshake struct {
 	t       transport
 	config  *Config

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 )
 
-// exchange is a conversation: e says a message, the peer repeats it.
+// sizes are those of the messages of a conversation.
 var sizes = []int{1, 100, MaxPlain - 1, MaxPlain, MaxPlain + 1, 50_000}
 
 func echo(c *tls.Conn) error {
@@ -106,6 +106,15 @@ func TestCryptoTLSAsThePeer(t *testing.T) {
 	}
 }
 
+// A client whose key share does not suit is asked for another (RFC 8446 section
+// 4.1.4).
+func TestHelloRetryRequest(t *testing.T) {
+	server, client := configs(t)
+	server.CurvePreferences = []tls.CurveID{tls.CurveP384}
+	meet(t, ServerConfig(server), client, 50)
+	meet(t, ClientConfig(client), server, 50)
+}
+
 // What is chosen for a client keeps the tickets of the server, and the bytes of
 // secrets go nowhere else.
 func TestConfigForClient(t *testing.T) {
@@ -149,7 +158,6 @@ func TestSelfAsThePeer(t *testing.T) {
 	}
 }
 
-// bad is a peer that a server refuses.
 func TestPeersThatAreRefused(t *testing.T) {
 	server, good := configs(t)
 	client := func(change func(*tls.Config)) func(net.Conn) error {
@@ -173,7 +181,11 @@ func TestPeersThatAreRefused(t *testing.T) {
 		text string // in our error
 		told string // in the peer's
 	}{
-		"plain HTTP":     {0, say("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), ErrPlainHTTP, "plain HTTP", "HTTP/1.1 400"},
+		"plain HTTP": {0, say("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), ErrPlainHTTP, "plain HTTP", "HTTP/1.1 400"},
+		"hangs up": {0, func(conn net.Conn) error {
+			_, err := conn.Write([]byte{22, 3, 1, 2, 0, 1})
+			return err
+		}, ErrHungUp, "hung up", ""},
 		"noise":          {0, say("\x00\x01\x02\x03\x04\x05"), ErrNotTLS, `"\x00\x01\x02\x03\x04"`, ""},
 		"TLS 1.2":        {0, client(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), ErrVersion, "it offers TLS 1.2", "protocol version"},
 		"HTTP/2":         {0, client(func(c *tls.Config) { c.NextProtos = []string{"h2"} }), ErrProtocol, `["h2"]`, "no application protocol"},
