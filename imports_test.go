@@ -12,6 +12,7 @@ import (
 var arrows = map[string][]string{
 	"frame":            nil,
 	"netpoll":          nil,
+	"internal/record":  nil,
 	"internal/testkit": nil, // for tests alone
 	// How many connections fit descriptor tables, and whether threads may have
 	// their own.
