@@ -13,6 +13,7 @@ var arrows = map[string][]string{
 	"frame":            nil,
 	"netpoll":          nil,
 	"internal/testkit": nil, // for tests alone
+	"internal/deflate": {"frame"},
 	// How many connections fit descriptor tables, and whether threads may have
 	// their own.
 	"tuning":        {"netpoll", "tuning/cgroup"},

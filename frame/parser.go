@@ -22,6 +22,7 @@ type State struct {
 	mask [4]byte   // the open frame's masking key, rotated to the next byte
 	op   Op        // Text or Binary while a message is open, else zero
 	fin  bool      // the open frame is its message's last
+	rsv1 bool      // the open message is compressed
 }
 
 // Idle reports whether the connection is between two messages, so that s need
@@ -39,12 +40,20 @@ type Event struct {
 	Last bool
 	// Whole marks a piece that is an entire message.
 	Whole bool
+	// Deflated marks a piece of a message that permessage-deflate compressed.
+	// Whether it is text in UTF-8 shows when it has been inflated.
+	Deflated bool
 }
 
 // Parser finds frames in bytes that arrive in whatever pieces. One Parser
 // serves any number of connections, each with its State, but only one
 // goroutine at a time.
 type Parser struct {
+	// Deflate allows compressed messages (RFC 7692): it is for connections that
+	// agreed to them, and others need another Parser. It is set before the
+	// first use. The limit of a message's size is for its bytes on the wire.
+	Deflate bool
+
 	max  int64
 	side ws.State
 	in   bytes.Reader
@@ -90,7 +99,7 @@ func (p *Parser) Next(s *State, in []byte) (ev Event, consumed int, err error) {
 
 	first := h.OpCode != ws.OpContinuation
 	if first {
-		*s = State{op: Op(h.OpCode)}
+		*s = State{op: Op(h.OpCode), rsv1: h.Rsv != 0}
 	}
 	// Refused by what the header declares, before a byte of it is stored.
 	if h.Length > p.max-s.size {
@@ -127,7 +136,11 @@ func (p *Parser) header(s *State, in []byte) (h ws.Header, length int, err error
 	// Section 5.2: unknown opcodes and RSV bits fail the connection. 5.1: a
 	// client masks, a server does not. 5.4: a fragmented message is continued
 	// before another begins. 5.5: control frames are short and whole.
-	if err := ws.CheckHeader(h, side); err != nil {
+	checked := h
+	if p.Deflate && Op(h.OpCode).Data() {
+		checked.Rsv &^= rsv1 // RFC 7692 section 6: a message's first frame may have it
+	}
+	if err := ws.CheckHeader(checked, side); err != nil {
 		return h, 0, headerError(err)
 	}
 	return h, length, nil
@@ -168,12 +181,12 @@ func (p *Parser) piece(s *State, in []byte, head int, first bool) (Event, int, e
 
 	// Section 8.1: text that is not UTF-8 fails the connection. It is looked
 	// for across pieces and fragments, and ends with a whole rune.
-	if s.op == Text {
+	if s.op == Text && !s.rsv1 {
 		if !s.text.valid(payload) || last && !s.text.complete() {
 			return Event{}, 0, ErrUTF8
 		}
 	}
-	ev := Event{Op: s.op, Payload: payload, Last: last, Whole: last && first}
+	ev := Event{Op: s.op, Payload: payload, Last: last, Whole: last && first, Deflated: s.rsv1}
 	if last {
 		*s = State{}
 	}
