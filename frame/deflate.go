@@ -2,8 +2,13 @@ package frame
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+
+	"github.com/gobwas/ws"
 )
 
 // Window is what two peers agreed about permessage-deflate (RFC 7692): zero
@@ -26,14 +31,38 @@ const (
 	// to; a response binds both to it.
 	deflateTerms = deflateName + "; server_no_context_takeover; client_no_context_takeover"
 	deflateLine  = extensionsName + ": " + deflateTerms
-	// Section 7.1.2.1: an answer to an offer with this has to repeat it.
-	deflateServerBits = "; server_max_window_bits="
 )
+
+// deflateAnswers are the header lines of responses, by the window that the
+// accepted offer speaks of: section 7.1.2.1 wants it repeated. The first is for
+// offers that do not.
+var deflateAnswers = func() (lines [MaxWindow + 1]string) {
+	lines[0] = deflateLine + "\r\n"
+	for w := Window(8); w <= MaxWindow; w++ {
+		lines[w] = fmt.Sprintf("%s; server_max_window_bits=%d\r\n", deflateLine, w)
+	}
+	return lines
+}()
 
 // deflateOffer is an offer that the server accepts. Its zero value is none.
 type deflateOffer struct {
 	window Window
-	named  bool // the offer speaks of the server's window
+	answer string // the response's header line
+}
+
+// deflateHeader is what a response has beside the mandatory headers.
+type deflateHeader struct {
+	answer string
+	more   http.Header // may be nil
+}
+
+func (h deflateHeader) WriteTo(w io.Writer) (int64, error) {
+	n, err := io.WriteString(w, h.answer)
+	if err != nil || h.more == nil {
+		return int64(n), err
+	}
+	m, err := ws.HandshakeHeaderHTTP(h.more).WriteTo(w)
+	return int64(n) + m, err
 }
 
 // chooseOffer returns the first acceptable offer of a request, the one that the
@@ -50,26 +79,11 @@ func (r *Request) chooseOffer() (chosen deflateOffer, ok bool) {
 				return deflateOffer{}, false
 			}
 			if p.valid && chosen.window == 0 {
-				chosen = deflateOffer{window: MaxWindow}
-				if p.serverWindow != 0 {
-					chosen = deflateOffer{window: p.serverWindow, named: true}
-				}
+				chosen = deflateOffer{cmp.Or(p.serverWindow, MaxWindow), deflateAnswers[p.serverWindow]}
 			}
 		}
 	}
 	return chosen, true
-}
-
-// responseHeader is what the 101 response gets beside the mandatory headers.
-func (o deflateOffer) responseHeader(more http.Header) []byte {
-	b := bytes.NewBufferString(deflateLine) // takes everything, so no write can fail
-	if o.named {
-		b.WriteString(deflateServerBits)
-		b.WriteString(strconv.Itoa(int(o.window)))
-	}
-	b.Write(crlf)
-	_ = more.Write(b)
-	return b.Bytes()
 }
 
 // extensions is what is left of a Sec-WebSocket-Extensions header's value (RFC

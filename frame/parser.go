@@ -133,14 +133,14 @@ func (p *Parser) header(s *State, in []byte) (h ws.Header, length int, err error
 	if s.op != 0 {
 		side = side.Set(ws.StateFragmented)
 	}
+	// RFC 7692 section 6: of all frames a message's first may have RSV1.
+	if h.Rsv == rsv1 && p.Deflate && Op(h.OpCode).Data() {
+		side = side.Set(ws.StateExtended)
+	}
 	// Section 5.2: unknown opcodes and RSV bits fail the connection. 5.1: a
 	// client masks, a server does not. 5.4: a fragmented message is continued
 	// before another begins. 5.5: control frames are short and whole.
-	checked := h
-	if p.Deflate && Op(h.OpCode).Data() {
-		checked.Rsv &^= rsv1 // RFC 7692 section 6: a message's first frame may have it
-	}
-	if err := ws.CheckHeader(checked, side); err != nil {
+	if err := ws.CheckHeader(h, side); err != nil {
 		return h, 0, headerError(err)
 	}
 	return h, length, nil

@@ -235,7 +235,7 @@ func (u *Upgrader) decide() (ws.HandshakeHeader, error) {
 	}
 	switch {
 	case offer.window != 0 && r.Deflate != 0:
-		return ws.HandshakeHeaderBytes(offer.responseHeader(r.ResponseHeader)), nil
+		return deflateHeader{offer.answer, r.ResponseHeader}, nil
 	case r.ResponseHeader == nil:
 		return nil, nil // an empty one costs the library a tenth of the whole
 	}

@@ -14,8 +14,8 @@ import (
 // consistent with the message's type.
 var ErrCorrupt = &frame.Error{Code: frame.InvalidPayload, Text: "compressed message is corrupt"}
 
-// maxStreams bounds how often a message may set BFINAL. Each time costs a copy
-// of the window, which two bytes can ask for.
+// maxStreams bounds the streams of a message: a block with BFINAL ends one. Each
+// costs a copy of the window, and takes two bytes.
 const maxStreams = 256
 
 // suffix is read behind each message: the four bytes that its sender left out
@@ -79,12 +79,14 @@ func (f *Inflater) Inflate(dst, compressed []byte, limit int) ([]byte, error) {
 			return dst, frame.ErrTooBig
 		case err == nil:
 			continue
-		case err != io.EOF, streams == maxStreams:
+		case err != io.EOF:
 			return dst, ErrCorrupt
 		// The final block was ours; or it ended the payload, though its sender
 		// should have put an empty block behind it (RFC 7692 section 7.2.1).
 		case rest == 0, rest == len(suffix):
 			return out, nil
+		case streams == maxStreams:
+			return dst, ErrCorrupt
 		}
 		// A block may follow one with BFINAL, at the next byte: see the example
 		// in section 7.2.3.4.
