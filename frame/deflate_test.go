@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -319,8 +320,11 @@ var deflateCases = []rfcCase{
 	{"6 on a reserved opcode", fromClient, 0, client(fin|rsv1|3, ""), nil, breach("reserved op code")},
 	{"6 inside a message", fromClient, 0, client(text, "a") + client(fin|rsv1|text, "b"), nil, breach("non-continuation")},
 	{"6 not masked", fromClient, 0, server(fin|rsv1|text, "a"), nil, breach("must be masked")},
-	{"10.4 of exactly the limit", fromClient, 3, client(rsv1|text, "ab") + client(fin|more, "c"), []string{`deflated text "abc"`}, nil},
-	{"10.4 beyond the limit", fromClient, 3, client(rsv1|text, "ab") + client(fin|more, "cd"), nil, tooBig()},
+	{"10.4 of exactly the limit", fromClient, 512, client(rsv1|bin, zeros(512)) + client(fin|more, zeros(66)), []string{"deflated " + show(frame.Binary, zeros(578))}, nil},
+	{"10.4 beyond the limit", fromClient, 512, client(rsv1|bin, zeros(512)) + client(fin|more, zeros(67)), nil, tooBig()},
+	{"10.4 beyond the limit at once", fromServer, 512, server(fin|rsv1|text, zeros(579)), nil, tooBig()},
+	{"10.4 plain beyond the limit", fromClient, 512, client(fin|text, zeros(513)), nil, tooBig()},
+	{"10.4 no limit", fromClient, math.MaxInt64, client(fin|rsv1|text, "a"), []string{`deflated text "a"`}, nil},
 }
 
 func TestParserFindsCompressedMessages(t *testing.T) {

@@ -3,6 +3,7 @@ package frame
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"unicode/utf8"
 
 	"github.com/gobwas/ws"
@@ -51,7 +52,8 @@ type Event struct {
 type Parser struct {
 	// Deflate allows compressed messages (RFC 7692): it is for connections that
 	// agreed to them, and others need another Parser. It is set before the
-	// first use. The limit of a message's size is for its bytes on the wire.
+	// first use. A compressed message may be longer than the limit by what
+	// DEFLATE adds to bytes that it cannot compress, a 256th and 64 bytes.
 	Deflate bool
 
 	max  int64
@@ -102,7 +104,7 @@ func (p *Parser) Next(s *State, in []byte) (ev Event, consumed int, err error) {
 		*s = State{op: Op(h.OpCode), rsv1: h.Rsv != 0}
 	}
 	// Refused by what the header declares, before a byte of it is stored.
-	if h.Length > p.max-s.size {
+	if h.Length > p.limit(s)-s.size {
 		return Event{}, 0, ErrTooBig
 	}
 	s.size += h.Length
@@ -110,6 +112,14 @@ func (p *Parser) Next(s *State, in []byte) (ev Event, consumed int, err error) {
 	s.mask = h.Mask
 	s.fin = h.Fin
 	return p.piece(s, in, head, first)
+}
+
+// limit returns how long the open message may be on the wire.
+func (p *Parser) limit(s *State) int64 {
+	if !s.rsv1 {
+		return p.max
+	}
+	return p.max + min(p.max>>8+64, math.MaxInt64-p.max)
 }
 
 // header decodes and checks the frame header at the front of in. A length of

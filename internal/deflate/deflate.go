@@ -22,6 +22,20 @@ type compressor struct {
 	out   []byte
 }
 
+// newCompressor makes one that works as hard as the library's level 5. For chat
+// of 1–64 KiB level 1 takes a fifth to a half less time and 8–15 % more bytes.
+// The library's stateless compression takes up to 60 times as long, because each
+// call allocates 270 KB.
+func newCompressor(window frame.Window) *compressor {
+	c := new(compressor)
+	w, err := flate.NewWriterWindow(c, window.Size())
+	if err != nil {
+		panic("deflate: no window: " + err.Error())
+	}
+	c.flate = w
+	return c
+}
+
 func (c *compressor) Write(p []byte) (int, error) {
 	c.out = append(c.out, p...)
 	return len(p), nil
@@ -42,8 +56,7 @@ func (d *Deflater) Deflate(dst, plain []byte, window frame.Window) []byte {
 	}
 	c, _ := d.pools[window].Get().(*compressor)
 	if c == nil {
-		c = new(compressor)
-		c.flate, _ = flate.NewWriterWindow(c, window.Size()) // which takes 32 bytes – 32 KiB
+		c = newCompressor(window)
 	}
 	c.out = dst
 	c.flate.Reset(c)

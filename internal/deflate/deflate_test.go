@@ -84,6 +84,9 @@ func TestFramesAgreeWithGobwas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(theirs.Payload) > len(plain)+len(plain)>>8+64 {
+			t.Errorf("%s: %d bytes of %d are refused by a Parser with that limit", name, len(theirs.Payload), len(plain))
+		}
 		if got, err := f.Message(frame.Binary, theirs.Payload, len(plain)); err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("%s: %d bytes of %d, error %v", name, len(got), len(plain), err)
 		}

@@ -28,7 +28,7 @@ const maxKept = 128 << 10
 
 // Inflater inflates messages of any number of connections. It serves one
 // goroutine at a time. Its zero value is ready; from its first message on it
-// holds about 50 KiB, and two buffers of up to 128.
+// holds about 40 KiB, and two buffers of up to 128.
 type Inflater struct {
 	flate   io.ReadCloser // which is a flate.Resetter too
 	source  bytes.Reader
