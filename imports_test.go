@@ -14,6 +14,7 @@ var arrows = map[string][]string{
 	"netpoll":          nil,
 	"internal/record":  nil,
 	"internal/testkit": nil, // for tests alone
+	"internal/deflate": {"frame"},
 	// How many connections fit descriptor tables, and whether threads may have
 	// their own.
 	"tuning":        {"netpoll", "tuning/cgroup"},

@@ -67,3 +67,15 @@ func BenchmarkCheckResponse(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkUpgradeDeflate(b *testing.B) {
+	u := frame.NewUpgrader(func(*frame.Request) error { return nil })
+	u.Deflate = true
+	head := []byte(with(offerLine + "permessage-deflate; client_max_window_bits")) // Chromium's offer
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := u.Upgrade(head); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

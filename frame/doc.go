@@ -15,6 +15,9 @@
 //
 // A client uses AppendRequest and CheckResponse in place of Upgrader.
 //
+// Of permessage-deflate (RFC 7692) this package has what heads and frame
+// headers say, for callers that ask for it; compressing is another's work.
+//
 // The frame header's layout, masking and the handshake's rules are the work of
 // github.com/gobwas/ws; this package makes them resumable, bounds them and
 // closes the gaps that library leaves to its callers.

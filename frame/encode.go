@@ -14,6 +14,14 @@ import (
 // section 5.5: 125 for the frame, two of them for the code).
 const MaxCloseReason = ws.MaxControlFramePayloadSize - 2
 
+// Deflated marks a frame's payload as compressed where it is added to Text or
+// Binary in a call of Append, AppendHeader or AppendMasked: the bit RSV1 beside
+// the opcode (RFC 7692 section 6).
+const Deflated = Op(rsv1 << 4)
+
+// rsv1 is the bit among the three reserved ones.
+const rsv1 = 4
+
 // Append appends a server's frame to dst: one that is whole and not masked
 // (RFC 6455 section 5.1). A control frame's payload must not exceed 125 bytes.
 // It does not allocate if dst has room for the payload and 10 bytes more.
@@ -41,7 +49,8 @@ func AppendHeader(dst []byte, op Op, length int) []byte {
 // section 5.3). The payload itself is not touched.
 func AppendMasked(dst []byte, op Op, mask [4]byte, payload []byte) []byte {
 	dst = appendHeader(dst, ws.Header{
-		Fin: true, OpCode: ws.OpCode(op), Length: int64(len(payload)), Masked: true, Mask: mask,
+		Fin: true, Rsv: byte(op) >> 4, OpCode: ws.OpCode(op & 0x0f),
+		Length: int64(len(payload)), Masked: true, Mask: mask,
 	})
 	dst = append(dst, payload...)
 	ws.Cipher(dst[len(dst)-len(payload):], mask, 0)

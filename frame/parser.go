@@ -3,6 +3,7 @@ package frame
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"unicode/utf8"
 
 	"github.com/gobwas/ws"
@@ -22,6 +23,7 @@ type State struct {
 	mask [4]byte   // the open frame's masking key, rotated to the next byte
 	op   Op        // Text or Binary while a message is open, else zero
 	fin  bool      // the open frame is its message's last
+	rsv1 bool      // the open message is compressed
 }
 
 // Idle reports whether the connection is between two messages, so that s need
@@ -39,12 +41,21 @@ type Event struct {
 	Last bool
 	// Whole marks a piece that is an entire message.
 	Whole bool
+	// Deflated marks a piece of a message that permessage-deflate compressed.
+	// Whether it is text in UTF-8 shows when it has been inflated.
+	Deflated bool
 }
 
 // Parser finds frames in bytes that arrive in whatever pieces. One Parser
 // serves any number of connections, each with its State, but only one
 // goroutine at a time.
 type Parser struct {
+	// Deflate allows compressed messages (RFC 7692): it is for connections that
+	// agreed to them, and others need another Parser. It is set before the
+	// first use. A compressed message may be longer than the limit by what
+	// DEFLATE adds to bytes that it cannot compress, a 256th and 64 bytes.
+	Deflate bool
+
 	max  int64
 	side ws.State
 	in   bytes.Reader
@@ -90,10 +101,10 @@ func (p *Parser) Next(s *State, in []byte) (ev Event, consumed int, err error) {
 
 	first := h.OpCode != ws.OpContinuation
 	if first {
-		*s = State{op: Op(h.OpCode)}
+		*s = State{op: Op(h.OpCode), rsv1: h.Rsv != 0}
 	}
 	// Refused by what the header declares, before a byte of it is stored.
-	if h.Length > p.max-s.size {
+	if h.Length > p.limit(s)-s.size {
 		return Event{}, 0, ErrTooBig
 	}
 	s.size += h.Length
@@ -101,6 +112,14 @@ func (p *Parser) Next(s *State, in []byte) (ev Event, consumed int, err error) {
 	s.mask = h.Mask
 	s.fin = h.Fin
 	return p.piece(s, in, head, first)
+}
+
+// limit returns how long the open message may be on the wire.
+func (p *Parser) limit(s *State) int64 {
+	if !s.rsv1 {
+		return p.max
+	}
+	return p.max + min(p.max>>8+64, math.MaxInt64-p.max)
 }
 
 // header decodes and checks the frame header at the front of in. A length of
@@ -123,6 +142,10 @@ func (p *Parser) header(s *State, in []byte) (h ws.Header, length int, err error
 	side := p.side
 	if s.op != 0 {
 		side = side.Set(ws.StateFragmented)
+	}
+	// RFC 7692 section 6: of all frames a message's first may have RSV1.
+	if h.Rsv == rsv1 && p.Deflate && Op(h.OpCode).Data() {
+		side = side.Set(ws.StateExtended)
 	}
 	// Section 5.2: unknown opcodes and RSV bits fail the connection. 5.1: a
 	// client masks, a server does not. 5.4: a fragmented message is continued
@@ -168,12 +191,12 @@ func (p *Parser) piece(s *State, in []byte, head int, first bool) (Event, int, e
 
 	// Section 8.1: text that is not UTF-8 fails the connection. It is looked
 	// for across pieces and fragments, and ends with a whole rune.
-	if s.op == Text {
+	if s.op == Text && !s.rsv1 {
 		if !s.text.valid(payload) || last && !s.text.complete() {
 			return Event{}, 0, ErrUTF8
 		}
 	}
-	ev := Event{Op: s.op, Payload: payload, Last: last, Whole: last && first}
+	ev := Event{Op: s.op, Payload: payload, Last: last, Whole: last && first, Deflated: s.rsv1}
 	if last {
 		*s = State{}
 	}

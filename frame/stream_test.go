@@ -49,7 +49,11 @@ func (r *reader) arrive(piece []byte) {
 		if ev.Op == 0 {
 			continue
 		}
-		r.events = append(r.events, show(ev.Op, ev.Payload))
+		found := show(ev.Op, ev.Payload)
+		if ev.Deflated {
+			found = "deflated " + found
+		}
+		r.events = append(r.events, found)
 	}
 	if len(in) > frame.MaxPending {
 		r.t.Fatalf("%d bytes are left unconsumed, at most %d may be", len(in), frame.MaxPending)

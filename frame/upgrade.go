@@ -51,6 +51,7 @@ var (
 	rejectKey        = badRequest("exactly one Sec-WebSocket-Key header is needed, 16 bytes in base64")
 	rejectVersion    = badRequest("exactly one Sec-WebSocket-Version header is needed")
 	rejectBody       = badRequest("a request with a body cannot be upgraded")
+	rejectExtensions = badRequest("malformed " + extensionsName + " header")
 	rejectProtocol   = &Reject{Status: http.StatusInternalServerError, Reason: "the server chose a subprotocol that was not offered"}
 	rejectMethod     = &Reject{
 		Status: http.StatusMethodNotAllowed, Reason: "the request method must be GET",
@@ -77,6 +78,9 @@ type Request struct {
 	Protocol string
 	// ResponseHeader holds headers to send with the 101 response; nil at first.
 	ResponseHeader http.Header
+	// Deflate is not zero if the client offers permessage-deflate and the
+	// Upgrader accepts it. The callback may set it to zero, to decline.
+	Deflate Window
 
 	line, headers []byte
 }
@@ -145,6 +149,10 @@ func (r *Request) fields() iter.Seq2[[]byte, []byte] {
 // Upgrader answers opening handshakes. It holds buffers and serves one
 // goroutine at a time.
 type Upgrader struct {
+	// Deflate accepts the first offer of permessage-deflate that it can. It is
+	// set before the first Upgrade.
+	Deflate bool
+
 	request  Request
 	exchange exchange
 	ws       ws.Upgrader
@@ -206,12 +214,19 @@ func (u *Upgrader) upgrade(head []byte) error {
 // decide asks accept, once the library finds nothing wrong, and returns what
 // the response gets beside the mandatory headers.
 func (u *Upgrader) decide() (ws.HandshakeHeader, error) {
-	if u.accept == nil {
-		return nil, nil
-	}
 	r := &u.request
-	if err := u.accept(r); err != nil {
-		return nil, err
+	var offer deflateOffer
+	if u.Deflate {
+		var ok bool
+		if offer, ok = r.chooseOffer(); !ok {
+			return nil, rejectExtensions
+		}
+		r.Deflate = offer.window
+	}
+	if u.accept != nil {
+		if err := u.accept(r); err != nil {
+			return nil, err
+		}
 	}
 	if r.Protocol != "" {
 		if !slices.Contains(r.Protocols(), r.Protocol) {
@@ -223,7 +238,10 @@ func (u *Upgrader) decide() (ws.HandshakeHeader, error) {
 		}
 		r.ResponseHeader.Set("Sec-WebSocket-Protocol", r.Protocol)
 	}
-	if r.ResponseHeader == nil {
+	switch {
+	case offer.window != 0 && r.Deflate != 0:
+		return deflateHeader{offer.answer, r.ResponseHeader}, nil
+	case r.ResponseHeader == nil:
 		return nil, nil // an empty one costs the library a tenth of the whole
 	}
 	return ws.HandshakeHeaderHTTP(r.ResponseHeader), nil
