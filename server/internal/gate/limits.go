@@ -229,8 +229,11 @@ func (l *level) enter(hash uint64, now time.Duration) (key uint32, v Verdict) {
 	s := l.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.bound.Conns > 0 && s.conns[key] >= uint32(l.bound.Conns) {
-		return 0, Verdict{l.tooMany, connsWait}
+	open := 0
+	if l.bound.Conns > 0 {
+		if open = int(s.conns[key]); open >= l.bound.Conns {
+			return 0, Verdict{l.tooMany, connsWait}
+		}
 	}
 	if s.recent != nil {
 		if wait := s.recent.tryTake(l.bound.Handshakes, hash, now); wait > 0 {
@@ -240,7 +243,7 @@ func (l *level) enter(hash uint64, now time.Duration) (key uint32, v Verdict) {
 	if l.bound.Conns == 0 {
 		return 0, Verdict{}
 	}
-	s.conns[key]++
+	s.conns[key] = uint32(open + 1)
 	return key, Verdict{}
 }
 
@@ -251,8 +254,8 @@ func (l *level) leave(key uint32) {
 	s := l.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns[key] > 1 {
-		s.conns[key]--
+	if open := s.conns[key]; open > 1 {
+		s.conns[key] = open - 1
 	} else {
 		delete(s.conns, key)
 	}
