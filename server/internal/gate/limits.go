@@ -66,8 +66,10 @@ func (l Limits) Check() error {
 //     Of a million addresses one in 4,000 shares its entry with another one.
 //   - Handshakes are counted in sketches of a fixed size. An attacker with an IPv6 /32
 //     has 2^32 prefixes of 64 bits and may use a new one for each handshake. Each has
-//     its own pace, so only Total holds them up; but they cannot push out anything that
-//     is known about others, and none of the prefixes gets more than its own pace.
+//     its own pace and its own connections, so only a shorter prefix, Total and the
+//     Gate hold them up. But they cannot push out anything that is known about others,
+//     and nobody else is refused for it as long as no more handshakes a second are let
+//     in than 65,536 times the pace of an address or a prefix. Total sees to that.
 type Limiter struct {
 	limits          Limits
 	seed            maphash.Seed
@@ -137,15 +139,19 @@ func (l *Limiter) Counts() bool {
 // verdict is OK, Leave has to follow once with the ticket. The address may be
 // invalid, as that of a Unix socket is; then only Total counts.
 //
-// The narrowest limit comes first, so what an address is refused is not taken from
-// its prefix or from everybody.
+// The narrowest limit is charged first, so what an address is refused is not taken from
+// its prefix or from everybody. While nothing is left for anybody, nothing is charged.
 func (l *Limiter) Enter(from netip.Addr, now time.Duration) (Ticket, Verdict) {
 	if l == nil {
 		return Ticket{}, Verdict{}
 	}
+	at := epoch.Add(now)
+	if l.total != nil && l.total.TokensAt(at) < 1 {
+		return Ticket{}, l.later(at)
+	}
 	t, v := l.enter(from, now)
-	if v.OK() {
-		v = l.begin(now)
+	if v.OK() && l.total != nil && !l.total.AllowN(at, 1) {
+		v = l.later(at)
 	}
 	if !v.OK() {
 		l.Leave(t)
@@ -170,13 +176,9 @@ func (l *Limiter) enter(from netip.Addr, now time.Duration) (t Ticket, v Verdict
 	return t, v
 }
 
-// begin takes a handshake out of what all together may have. Those for whom nothing is
-// left are told to return one after the other, as fast as they will be let in.
-func (l *Limiter) begin(now time.Duration) Verdict {
-	at := epoch.Add(now)
-	if l.total == nil || l.total.AllowN(at, 1) {
-		return Verdict{}
-	}
+// later refuses those for whom nothing is left of Total. They are told to return one
+// after the other, as fast as they will be let in.
+func (l *Limiter) later(at time.Time) Verdict {
 	place := l.returns.ReserveN(at, 1)
 	wait := place.DelayFrom(at)
 	if wait > returnsWait {
