@@ -106,6 +106,20 @@ func TestAStormIsToldToReturnOneAfterAnother(t *testing.T) {
 	}
 }
 
+func TestWhereNothingIsLeftForAnybodyNothingIsCharged(t *testing.T) {
+	once := Bound{Conns: 1, Handshakes: Pace{PerSecond: 0.001, Burst: 1}}
+	lim := limiter(t, Limits{Address: once, Total: Pace{PerSecond: 1, Burst: 1}})
+	lim.Enter(netip.IPv6Loopback(), 0)
+	for range 10 {
+		if _, v := lim.Enter(someone, 0); v.Reason != TotalRate {
+			t.Fatal(v.Reason)
+		}
+	}
+	if _, v := lim.Enter(someone, time.Second); !v.OK() {
+		t.Error(v.Reason)
+	}
+}
+
 // The limiter and obvious maps agree about random connections that come and go.
 func TestLimiterAgainstAModel(t *testing.T) {
 	for seed := range uint64(20) {
