@@ -42,7 +42,7 @@ test-predictions:
 
 # Each fuzz test in turn, for FUZZTIME: the parsers, and a reactor's random life.
 fuzz:
-	for d in frame server internal/record internal/deflate; do \
+	for d in frame server internal/record internal/deflate server/internal/gate server/internal/proxy; do \
 		for f in $$(grep -ho '^func Fuzz[A-Za-z]*' $$d/*_test.go | cut -c6-); do \
 			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$d || exit 1; \
 		done; \

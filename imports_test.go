@@ -21,12 +21,14 @@ var arrows = map[string][]string{
 	"tuning/cgroup": nil,
 	"tuning/deploy": {"tuning"},
 	// Its defaults follow from what the control groups allow.
-	"server":                    {"frame", "netpoll", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/gate", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
+	"server":                    {"frame", "netpoll", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/gate", "server/internal/proxy", "server/internal/pressure", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
 	"server/internal/outbox":    nil,
 	"server/internal/inbox":     {"server/internal/histogram", "server/internal/stack"},
 	"server/internal/stack":     nil,
 	"server/internal/fanout":    nil,
 	"server/internal/gate":      nil,
+	"server/internal/proxy":     nil,
+	"server/internal/pressure":  {"tuning/cgroup"}, // what the control groups leave
 	"server/internal/histogram": nil,
 	"server/admin":              {"server", "frame", "tuning"},
 	"loadgen":                   {"frame", "netpoll"},

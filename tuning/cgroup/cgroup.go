@@ -24,6 +24,7 @@ type Memory struct {
 	Room    int64  // what is left below all of these limits
 	Tight   string // the group that leaves least
 	Used    int64  // of Tight's limit, without what can be given back
+	Dir     string // where the files of this process's group are
 }
 
 // MemoryLimit returns the smallest of the machine's memory and of the limits of
@@ -58,7 +59,7 @@ func Read(root string) (m Memory, ok bool) {
 	if version == 0 {
 		return Memory{}, false
 	}
-	m = Memory{Version: version, Path: own, Limit: Unlimited, Room: Unlimited}
+	m = Memory{Version: version, Path: own, Dir: filepath.Join(root, mount, own), Limit: Unlimited, Room: Unlimited}
 	for group := own; ; group = path.Dir(group) {
 		m.restrict(group, filepath.Join(root, mount, group))
 		if group == "/" || group == "." {

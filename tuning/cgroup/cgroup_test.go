@@ -117,24 +117,26 @@ func TestTheTightestGroupIsNamed(t *testing.T) {
 		files map[string]string
 		want  Memory
 	}{
-		{nested, Memory{2, "/kubepods/pod7/lull", 1536 * mib, 1236 * mib, "/kubepods/pod7", 300 * mib}},
+		{nested, Memory{2, "/kubepods/pod7/lull", 1536 * mib, 1236 * mib, "/kubepods/pod7", 300 * mib, "sys/fs/cgroup/kubepods/pod7/lull"}},
 		// Its own leaves 2048 − 300 MiB; memory.high makes that 900 − 300.
 		{with(nested, map[string]string{"sys/fs/cgroup/kubepods/pod7/lull/memory.high": "943718400\n"}),
-			Memory{2, "/kubepods/pod7/lull", 900 * mib, 600 * mib, "/kubepods/pod7/lull", 300 * mib}},
+			Memory{2, "/kubepods/pod7/lull", 900 * mib, 600 * mib, "/kubepods/pod7/lull", 300 * mib, "sys/fs/cgroup/kubepods/pod7/lull"}},
 		// More used than allowed is no room, not less.
 		{with(nested, map[string]string{"sys/fs/cgroup/kubepods/memory.max": "1000\n", "sys/fs/cgroup/kubepods/memory.current": "2000\n"}),
-			Memory{2, "/kubepods/pod7/lull", 1000, 0, "/kubepods", 2000}},
-		{v1, Memory{1, "/docker/abc", 1_000_000, 900_000, "/docker/abc", 100_000}},
-		{with(v1, map[string]string{"sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": none}), Memory{1, "/docker/abc", Unlimited, Unlimited, "", 0}},
+			Memory{2, "/kubepods/pod7/lull", 1000, 0, "/kubepods", 2000, "sys/fs/cgroup/kubepods/pod7/lull"}},
+		{v1, Memory{1, "/docker/abc", 1_000_000, 900_000, "/docker/abc", 100_000, "sys/fs/cgroup/memory/docker/abc"}},
+		{with(v1, map[string]string{"sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": none}), Memory{1, "/docker/abc", Unlimited, Unlimited, "", 0, "sys/fs/cgroup/memory/docker/abc"}},
 		// In a container its own group may be the top of what is mounted.
 		{with(v1, map[string]string{"proc/self/mountinfo": "31 22 0:3 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
-			"sys/fs/cgroup/memory/memory.limit_in_bytes": "500000\n"}), Memory{1, "/", 500_000, 500_000, "/", 0}},
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": "500000\n"}), Memory{1, "/", 500_000, 500_000, "/", 0, "sys/fs/cgroup/memory"}},
 		// A path that leads out of what is mounted is not followed.
 		{with(nested, map[string]string{"proc/self/cgroup": "0::/../../elsewhere\n", "sys/fs/cgroup/memory.max": "1000\n"}),
-			Memory{2, "/", 1000, 1000, "/", 0}},
+			Memory{2, "/", 1000, 1000, "/", 0, "sys/fs/cgroup"}},
 	}
 	for _, r := range rows {
-		if got, ok := Read(machine(t, r.files)); got != r.want || !ok {
+		root := machine(t, r.files)
+		r.want.Dir = filepath.Join(root, r.want.Dir)
+		if got, ok := Read(root); got != r.want || !ok {
 			t.Errorf("%+v, %t, want %+v", got, ok, r.want)
 		}
 	}

@@ -1,6 +1,3 @@
-// Package gate decides who may come in: how many connections may be open, and
-// how many requests a handler may be asked about at a time. It counts those that
-// it turned away.
 package gate
 
 import "sync/atomic"
@@ -8,7 +5,9 @@ import "sync/atomic"
 // statusMax is the largest HTTP status that is counted.
 const statusMax = 599
 
-// Gate is for all reactors together. Any goroutine may use it.
+// Gate bounds how many connections may be open, and how many requests a handler
+// may be asked about at a time. It counts those that were turned away. There is
+// one for all reactors together, and any goroutine may use it.
 type Gate struct {
 	// constant
 	connsMax  int64
@@ -17,6 +16,7 @@ type Gate struct {
 	open     atomic.Int64
 	asking   atomic.Int64
 	rejected [statusMax + 1]atomic.Uint64
+	refused  [reasons]atomic.Uint64
 }
 
 // New makes a Gate for so many open connections, and so many bytes of request
@@ -67,6 +67,20 @@ func (g *Gate) Rejected() map[int]uint64 {
 		if n := g.rejected[status].Load(); n > 0 {
 			counts[status] = n
 		}
+	}
+	return counts
+}
+
+// Refuse counts a connection or request that was refused for this reason. That it
+// was answered with an HTTP error, if it was, is for Reject to count.
+func (g *Gate) Refuse(why Reason) { g.refused[why].Add(1) }
+
+// Refused returns how many were refused for each reason, by Reason.String. Reasons
+// that have not occurred are there too, so that a counter begins at zero.
+func (g *Gate) Refused() map[string]uint64 {
+	counts := map[string]uint64{}
+	for why := Admitted + 1; why < reasons; why++ {
+		counts[why.String()] = g.refused[why].Load()
 	}
 	return counts
 }
