@@ -425,6 +425,25 @@ func TestPrivateTablesAreAllowedHere(t *testing.T) {
 	}
 }
 
+// Each question ends a thread, while others read what /proc shows of theirs.
+func TestPrivateTablesAreAllowedToManyAtOnce(t *testing.T) {
+	if asProcess(t) {
+		return
+	}
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			for range 50 {
+				if err := PrivateTables(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
 func TestPrivateTablesAreRefusedWhereUnshareIs(t *testing.T) {
 	if asProcess(t) {
 		return
