@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
 // manager is a service manager's end of the notifications.
@@ -43,7 +45,7 @@ func hear(t *testing.T, c *net.UnixConn, patience time.Duration) string {
 
 const longEnough = 10 * time.Second
 
-func TestTheServiceManagerHearsOfReadyAndStopping(t *testing.T) {
+func TestTheServiceManagerIsNotifiedOfReadyAndStopping(t *testing.T) {
 	c := manager(t, 0)
 	ctx, end := context.WithCancel(t.Context())
 	go notify(ctx, func() int { return 0 }, slog.New(slog.DiscardHandler))
@@ -56,7 +58,7 @@ func TestTheServiceManagerHearsOfReadyAndStopping(t *testing.T) {
 	}
 }
 
-func TestTheWatchdogHearsNothingWhileAReactorIsStuck(t *testing.T) {
+func TestTheWatchdogIsNotNotifiedWhileAReactorIsStuck(t *testing.T) {
 	c := manager(t, 40*time.Millisecond)
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
@@ -68,14 +70,12 @@ func TestTheWatchdogHearsNothingWhileAReactorIsStuck(t *testing.T) {
 		}
 	}
 	stalled.Store(1)
-	for at := looks.Load(); looks.Load() < at+2; { // the look before may still be on its way
-		time.Sleep(time.Millisecond)
+	at := looks.Load()
+	testkit.Eventually(t, "a look has begun and ended since", func() bool { return looks.Load() >= at+2 })
+	for hear(t, c, time.Millisecond) != "" { // notifications from before
 	}
-	for hear(t, c, time.Millisecond) != "" { // what was said before
-	}
-	for at := looks.Load(); looks.Load() < at+3; {
-		time.Sleep(time.Millisecond)
-	}
+	at = looks.Load()
+	testkit.Eventually(t, "the watchdog has looked three times", func() bool { return looks.Load() >= at+3 })
 	if got := hear(t, c, time.Millisecond); got != "" {
 		t.Errorf("it hears %q of a stuck reactor", got)
 	}
@@ -85,7 +85,7 @@ func TestTheWatchdogHearsNothingWhileAReactorIsStuck(t *testing.T) {
 	}
 }
 
-func TestNobodyNeedsAServiceManager(t *testing.T) {
+func TestAServiceManagerIsOptional(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	var log bytes.Buffer
@@ -97,7 +97,7 @@ func TestNobodyNeedsAServiceManager(t *testing.T) {
 	}
 }
 
-func TestAServiceManagerThatCannotBeToldIsLogged(t *testing.T) {
+func TestAServiceManagerThatCannotBeNotifiedIsLogged(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "none"))
 	t.Setenv("WATCHDOG_USEC", "often")
 	var log bytes.Buffer

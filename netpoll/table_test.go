@@ -25,9 +25,9 @@ func TestATableIsZeroedWhenItsMemoryIsGivenBack(t *testing.T) {
 	}
 }
 
-// Whether a token is stale may be asked from anywhere, while slots are taken
-// and put back.
-func TestAnybodyMayAskWhetherATokenIsLive(t *testing.T) {
+// Any goroutine may ask whether a token is stale, while slots are taken and put
+// back.
+func TestAnyGoroutineMayAskWhetherATokenIsLive(t *testing.T) {
 	s := newSlots(t, 2)
 	keeper := s.Token(s.Take(1))
 	over := make(chan bool)

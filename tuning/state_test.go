@@ -103,11 +103,11 @@ func TestAddressesThatAreNotOursAreRefused(t *testing.T) {
 	}
 }
 
-// The server's user may own the directory, but does not decide what root puts
-// back.
-func TestAStateOfSomebodyElseIsRefused(t *testing.T) {
+// The server's user may own the directory, but must not decide which values root
+// restores.
+func TestAStateOfAnotherUserIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		t.Skip("this needs root, to change a file's owner")
 	}
 	m := host(t)
 	mustApply(t, m, wishes, Choice{})
