@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Many senders add and one reactor subtracts. The sum never exceeds the bound,
-// nothing is lost, and flags and sum do not touch each other.
+// Many senders add and one reactor subtracts. The sum never exceeds the bound, nothing is
+// lost, and the flags do not change the sum.
 func TestAGaugeIsNeverAboveItsBound(t *testing.T) {
 	const senders, each, size = 8, 500, 100
 	bound, low := SizeOf(20, 1500), SizeOf(2, 200)
@@ -84,8 +84,8 @@ func TestAClosedGaugeTakesNothing(t *testing.T) {
 	}
 }
 
-// Whoever awaits a low gauge is told once, by the Sub that makes it low.
-func TestAnAwaitedFallIsToldOnce(t *testing.T) {
+// After an Await, exactly one Sub reports the fall: the one that makes the gauge low.
+func TestAnAwaitedFallIsReportedOnce(t *testing.T) {
 	var g Gauge
 	low := SizeOf(1, 100)
 	if g.Await(low) {
@@ -102,7 +102,7 @@ func TestAnAwaitedFallIsToldOnce(t *testing.T) {
 	}
 }
 
-// However Await and Sub fall together, exactly one of them sees the fall.
+// If Await and Sub run at the same time, exactly one of them sees the fall.
 func TestAFallIsNeverMissed(t *testing.T) {
 	for range 3_000 {
 		var g Gauge
