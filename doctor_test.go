@@ -66,7 +66,7 @@ func TestDoctorsExitCodes(t *testing.T) {
 			t.Errorf("%s %q: exit code %d, want %d: %s%s", r.machine, r.args, code, r.code, lines[len(lines)-1], errs)
 		}
 		if strings.Contains(out, "\x1b") {
-			t.Errorf("%s: colour, and nobody to see it", r.machine)
+			t.Errorf("%s: colours in the output of a pipe", r.machine)
 		}
 	}
 }

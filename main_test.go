@@ -186,7 +186,7 @@ func TestWorkersAnswerAFloodInOrder(t *testing.T) {
 	for i := range messages {
 		h, err := ws.ReadHeader(in)
 		if err != nil {
-			t.Fatalf("%v behind %d messages", err, i)
+			t.Fatalf("%v after %d messages", err, i)
 		}
 		payload := make([]byte, h.Length)
 		if _, err := io.ReadFull(in, payload); err != nil || string(payload) != fmt.Sprint(i) {

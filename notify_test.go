@@ -50,11 +50,11 @@ func TestTheServiceManagerIsNotifiedOfReadyAndStopping(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	go notify(ctx, func() int { return 0 }, slog.New(slog.DiscardHandler))
 	if got := hear(t, c, longEnough); got != "READY=1" {
-		t.Errorf("it hears %q", got)
+		t.Errorf("got %q", got)
 	}
 	end()
 	if got := hear(t, c, longEnough); got != "STOPPING=1" {
-		t.Errorf("it hears %q", got)
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -66,7 +66,7 @@ func TestTheWatchdogIsNotNotifiedWhileAReactorIsStuck(t *testing.T) {
 	go notify(ctx, func() int { looks.Add(1); return int(stalled.Load()) }, slog.New(slog.DiscardHandler))
 	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"} {
 		if got := hear(t, c, longEnough); got != want {
-			t.Errorf("it hears %q, want %q", got, want)
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 	stalled.Store(1)
@@ -77,11 +77,11 @@ func TestTheWatchdogIsNotNotifiedWhileAReactorIsStuck(t *testing.T) {
 	at = looks.Load()
 	testkit.Eventually(t, "the watchdog has looked three times", func() bool { return looks.Load() >= at+3 })
 	if got := hear(t, c, time.Millisecond); got != "" {
-		t.Errorf("it hears %q of a stuck reactor", got)
+		t.Errorf("got %q while a reactor is stuck", got)
 	}
 	stalled.Store(0)
 	if got := hear(t, c, longEnough); got != "WATCHDOG=1" {
-		t.Errorf("it hears %q once the reactor gets on", got)
+		t.Errorf("got %q after the reactor went on", got)
 	}
 }
 

@@ -92,7 +92,7 @@ func contents(t *testing.T, root string) string {
 	return all.String()
 }
 
-func TestTuneRefusesWhatCannotBeMeant(t *testing.T) {
+func TestTuneRefusesInvalidArguments(t *testing.T) {
 	for want, args := range map[string][]string{
 		"must be one of":                        {"show", "--role", "client"},
 		"--target=0: must be from 1 to":         {"apply", "--target", "0"},
@@ -205,7 +205,7 @@ func TestTuneWithoutProcSaysSo(t *testing.T) {
 	}
 }
 
-// anybody is a command of somebody without privileges.
+// anybody is a command that runs without privileges.
 func anybody(args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	if os.Geteuid() == 0 {

@@ -353,7 +353,7 @@ func TestSpareSourcesRunOut(t *testing.T) {
 }
 
 func TestASourceAddressOfAnotherMachineFails(t *testing.T) {
-	url := fake(t, func(*peer) { t.Error("somebody connected") })
+	url := fake(t, func(*peer) { t.Error("a connection came") })
 	res := mustRun(t, short(t), Config{
 		URLs: []string{url}, Conns: 3, Sources: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, // RFC 5737
 	})

@@ -68,6 +68,6 @@ func TestAnyGoroutineMayAskWhetherATokenIsLive(t *testing.T) {
 		t.Error("slots are live that do not exist")
 	}
 	if s.Close(); s.Live(keeper) {
-		t.Error("a slot is live behind the end")
+		t.Error("a slot is live after the end of the table")
 	}
 }

@@ -225,7 +225,7 @@ func TestAPanicHarmsOnlyItsConnection(t *testing.T) {
 					c.accepted()
 					row.ends(c)
 					if reason := c.expectClose(row.code); strings.Contains(reason, "secret") {
-						t.Errorf("the peer is told %q", reason)
+						t.Errorf("the reason of the Close frame is %q", reason)
 					}
 					c.expectEnd()
 					expectEnding(t, told, row.code, row.cause)

@@ -157,7 +157,7 @@ func TestAPassDoesNotAllocateForAConnection(t *testing.T) {
 			}
 			for _, p := range peers {
 				if got := hears(t, p, buf); len(got) != 2+len(payload) {
-					t.Fatalf("heard %q", got)
+					t.Fatalf("received %q", got)
 				}
 			}
 		})
@@ -221,7 +221,7 @@ func TestAPassTakesManyTurns(t *testing.T) {
 	}
 	one, two := "\x81\x03one", "\x81\x03two"
 	if heard[one] != 2*passSends || heard[two] != 2*passSends || heard[one+two] != conns-2*passSends {
-		t.Errorf("heard %v", heard)
+		t.Errorf("received %v", heard)
 	}
 	if n := r.server.throttle.InFlight(); n != 0 {
 		t.Errorf("%d bytes are on their way", n)
@@ -244,10 +244,10 @@ func TestNeighbouringMessagesLeaveTogether(t *testing.T) {
 	r.round(t)
 	buf := make([]byte, 100)
 	if got := hears(t, peerA, buf); string(got) != "\x81\x011\x81\x012\x81\x014" {
-		t.Errorf("a heard %q", got)
+		t.Errorf("a received %q", got)
 	}
 	if got := hears(t, peerB, buf); string(got) != "\x81\x013\x81\x015\x81\x016" {
-		t.Errorf("b heard %q", got)
+		t.Errorf("b received %q", got)
 	}
 	if n := r.counts.MessagesOut; n != 6 {
 		t.Errorf("%d messages out", n)
@@ -288,7 +288,7 @@ func TestNothingIsSentAfterACloseFrame(t *testing.T) {
 	}
 	last := string(frame.AppendClose(nil, frame.TryAgainLater, ErrOutbox.Error()))
 	if want := len(large) + 10 + len(last); len(heard) != want || !bytes.HasSuffix(heard, []byte(last)) {
-		t.Errorf("heard %d bytes to the end, %q, want %d", len(heard), heard[len(heard)-len(last):], want)
+		t.Errorf("received %d bytes to the end, %q, want %d", len(heard), heard[len(heard)-len(last):], want)
 	}
 	if n := r.counts.Undelivered; n != 2 {
 		t.Errorf("%d messages are undelivered", n)

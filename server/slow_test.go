@@ -209,7 +209,7 @@ func TestAnOutboxStaysWithinItsBound(t *testing.T) {
 							_ = conn.Send(frame.Binary, make([]byte, size))
 							m, b := conn.Queued()
 							if b > s.Options().MaxOutbox+4 || m > s.Options().MaxOutboxMessages {
-								t.Errorf("%d messages and %d bytes are owed", m, b)
+								t.Errorf("%d messages and %d bytes are in the outbox", m, b)
 								return
 							}
 						}
@@ -241,7 +241,7 @@ func TestAllOutboxesTogetherAreBounded(t *testing.T) {
 					// A frame that was begun is sent to its end, so each outbox may
 					// exceed its part by the rest of one.
 					if owed := s.Stats().Outbox; owed > bound+conns*(size+200) {
-						t.Fatalf("%d bytes are owed", owed)
+						t.Fatalf("%d bytes are in all outboxes", owed)
 					}
 				}
 				s.arrived()

@@ -127,7 +127,7 @@ func TestTimeouts(t *testing.T) {
 				}
 				heard := string(hears(t, peer, buf))
 				if !strings.HasPrefix(heard, row.hears) || row.hears == "" && heard != "" {
-					t.Errorf("the peer hears %q, want %q", heard, row.hears)
+					t.Errorf("the peer received %q, want %q", heard, row.hears)
 				}
 				pinged := c.flags&flagPinged != 0
 				if wasPinged := row.flags&flagPinged != 0 || row.hears == "\x89\x00"; pinged != wasPinged {

@@ -165,7 +165,7 @@ func TestTheLargestOutboxesAreListedAndTheirConnectionsCanBeClosed(t *testing.T)
 			t.Errorf("%+v", p)
 		}
 		if p.Remote != deaf.LocalAddr().String() && p.Remote != other.LocalAddr().String() {
-			t.Errorf("%s is nobody", p.Remote)
+			t.Errorf("%s is not an address of a client", p.Remote)
 		}
 	}
 	if now.Largest[0].Bytes < now.Largest[1].Bytes {

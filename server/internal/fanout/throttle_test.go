@@ -40,7 +40,7 @@ func TestPublishersWaitAtTheLowerBoundAndForCongestedReceivers(t *testing.T) {
 	th.Done(501)
 	th.Congested(1)
 	if !th.Crowded() {
-		t.Error("nobody waits for a congested receiver")
+		t.Error("no publisher waits for a congested receiver")
 	}
 	th.Congested(-1)
 	if th.Crowded() {
@@ -64,7 +64,7 @@ func TestNoPublisherWaitsForEver(t *testing.T) {
 		if want := int32(0); <-waits {
 			want = 1
 			if told.Load() != want {
-				t.Fatal("a reactor that waits was not told")
+				t.Fatal("a waiting reactor was not told that there is room")
 			}
 		}
 	}

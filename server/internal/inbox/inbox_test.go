@@ -254,7 +254,7 @@ func TestMoreWorkersAreWokenWhenSomeBlock(t *testing.T) {
 	if s := p.Stats(); s.Busy != most || s.Waiting != 1 || p.Late(0) != most {
 		t.Errorf("%+v, %d calls run", s, p.Late(0))
 	}
-	if stuck := p.Stuck(); stuck.Kind != Message || !strings.Contains(string(stuck.Stack), "TestWorkersThatBlock") {
+	if stuck := p.Stuck(); stuck.Kind != Message || !strings.Contains(string(stuck.Stack), "TestMoreWorkers") {
 		t.Errorf("the oldest call is %v, in %s", stuck.Kind, stuck.Stack)
 	}
 	close(g.leave)

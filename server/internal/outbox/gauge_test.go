@@ -74,10 +74,10 @@ func TestAClosedGaugeTakesNothing(t *testing.T) {
 		t.Error("a message was added")
 	}
 	if !g.Refuse() || g.Refuse() {
-		t.Error("the first refusal, and no other, has to be told")
+		t.Error("only the first refusal has to be reported")
 	}
 	if g.Told(); !g.Refuse() {
-		t.Error("a later refusal has to be told too")
+		t.Error("after that a later refusal has to be reported too")
 	}
 	if g.Open(); g.Load() != SizeOf(3, 300) || g.TryAdd(SizeOf(1, 1), SizeOf(MessagesMax, BytesMax)) != nil {
 		t.Errorf("%x waits", g.Load())
