@@ -58,8 +58,8 @@ func (r *run) rampStarted(w *worker) bool {
 	return int(w.public.started.Load()) >= r.share(w.index, 1).count
 }
 
-// share is the order to worker i to open its part of the connections, at its part
-// of the rate of together workers.
+// share is the order to worker i to open its part of the connections. together is how
+// many workers share the rate.
 func (r *run) share(i, together int) order {
 	from := i * r.slots
 	return order{
