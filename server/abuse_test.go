@@ -325,8 +325,8 @@ func TestBroadcastsOnTheirWayAreBounded(t *testing.T) {
 	}
 }
 
-// If all slots are taken, silent sockets are cut off before HandshakeTimeout to make
-// room for others.
+// If all slots are taken, silent sockets are cut off to make room for others, even
+// without a HandshakeTimeout.
 func TestSilentSocketsMakeRoom(t *testing.T) {
 	const silent = 300 // there are 256 slots besides MaxConns
 	onBothTables(t, func(t *testing.T, o server.Options) {

@@ -159,7 +159,8 @@ func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 	}
 }
 
-// Listen fails if there are too few descriptors for MaxConns.
+// Listen fails if RLIMIT_NOFILE leaves no room for connections. The default of MaxConns
+// is what the limit has room for.
 func TestAServerNeedsDescriptors(t *testing.T) {
 	t.Parallel()
 	if asProcess(t) {

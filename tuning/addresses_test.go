@@ -279,8 +279,8 @@ func TestAddressesAreAddedAndRemoved(t *testing.T) {
 	} else {
 		l.Close()
 	}
-	// On another device, one address is added alone, and one that is in use is
-	// refused.
+	// A second time: an address of another subnet is added, and none is added if one
+	// of them is taken.
 	if n, err = ReadNetwork("lull0"); err != nil {
 		t.Fatal(err)
 	}
