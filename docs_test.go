@@ -29,7 +29,7 @@ func text(t *testing.T, path string) string {
 	return string(b)
 }
 
-func TestTheREADMECanBeReadToItsEnd(t *testing.T) {
+func TestTheREADMEIsShort(t *testing.T) {
 	const linesMax = 200
 	if n := strings.Count(text(t, "README.md"), "\n"); n > linesMax {
 		t.Errorf("it has %d lines, more than %d", n, linesMax)
@@ -77,7 +77,7 @@ func TestTheDoctorsPageShowsADiagnosis(t *testing.T) {
 	}
 }
 
-// What the pages say to lull, lull understands.
+// lull has every flag that the pages use.
 func TestThePagesNameFlagsThatExist(t *testing.T) {
 	help := map[string]string{}
 	for _, command := range documented {
@@ -88,7 +88,7 @@ func TestThePagesNameFlagsThatExist(t *testing.T) {
 	flag := regexp.MustCompile(` (--[a-z][a-z-]*)`)
 	for _, page := range pages(t) {
 		if page == helpPage {
-			continue // that is the help
+			continue // the page with the help text
 		}
 		for _, m := range call.FindAllStringSubmatch(text(t, page), -1) {
 			for _, f := range flag.FindAllStringSubmatch(m[2], -1) {

@@ -13,7 +13,7 @@ import (
 	"github.com/gobwas/ws/wsutil"
 )
 
-// abandoned is a pipe whose reader has gone.
+// abandoned is the writing end of a pipe whose reading end is closed.
 func abandoned(t *testing.T) *os.File {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -31,7 +31,7 @@ func TestServeOutlivesTheReadersOfItsOutput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = abandoned(t) // and --admin has something to say there, as has --status
+	cmd.Stderr = abandoned(t) // --admin and --status write to it
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestServeOutlivesTheReadersOfItsOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for range 100 { // status lines are written meanwhile
+	for range 100 { // meanwhile the server writes status lines
 		if err := wsutil.WriteClientText(conn, []byte("hello")); err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestServeOutlivesTheReadersOfItsOutput(t *testing.T) {
 	}
 }
 
-func TestACommandWhoseReaderHasGoneEndsQuietly(t *testing.T) {
+func TestACommandWithoutAReaderEndsQuietly(t *testing.T) {
 	for _, args := range [][]string{{"doctor"}, {"doctor", "--json"}, {"doctor", "--help"}, {"tune", "show"}} {
 		var errs bytes.Buffer
 		cmd := exec.Command(program, args...)

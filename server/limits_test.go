@@ -17,7 +17,7 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// plug is a client's socket that was opened before descriptors ran out.
+// plug is a client's socket. The test opens it before the descriptors run out.
 type plug struct {
 	t  *testing.T
 	fd int
@@ -66,7 +66,7 @@ func (p plug) answered() {
 	var head []byte
 	for one := make([]byte, 1); !strings.HasSuffix(string(head), "\r\n\r\n"); head = append(head, one[0]) {
 		if _, err := p.Read(one); err != nil {
-			p.t.Fatalf("%v behind %q", err, head)
+			p.t.Fatalf("%v after %q", err, head)
 		}
 	}
 	if err := frame.CheckResponse(head, frame.SampleKey); err != nil {
@@ -100,8 +100,8 @@ func setLimit(t *testing.T, n int) {
 	must(unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 }
 
-// Without descriptors, accepting rests and says so once; connections that are
-// open go on, and those that wait are accepted when others leave.
+// Without descriptors, accepting pauses, and the log says so once. Open connections
+// go on, and waiting ones are accepted when others end.
 func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 	t.Parallel()
 	const peers = 50
@@ -110,7 +110,7 @@ func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 		limit  func(*testing.T)
 	}{
 		{netpoll.Shared, func(t *testing.T) { leave(t, 25) }},
-		// The reactor's table lacks the peers' sockets, which this table has.
+		// The peers' sockets are in this table, not in the reactor's.
 		{netpoll.Private, func(t *testing.T) { setLimit(t, 40) }},
 	}
 	for _, row := range rows {
@@ -120,7 +120,7 @@ func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 				return
 			}
 			s := start(t, server.Handler{}, server.Options{Tables: row.tables, IdleTimeout: 2 * time.Second})
-			s.open().leave() // so its table is there
+			s.open().leave() // so that the reactor has its table
 			plugs := make([]plug, peers)
 			for i := range plugs {
 				plugs[i] = newPlug(t)
@@ -130,7 +130,7 @@ func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 				p.ask(s.Addrs()[0])
 			}
 			s.counted("accept_pauses", 1)
-			// Meanwhile the server's clock goes on: long enough for many rests.
+			// This takes long enough for many pauses.
 			plugs[0].answered()
 			plugs[0].expect("\x89\x00")
 			served := int(s.Stats().Open)
@@ -159,7 +159,8 @@ func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 	}
 }
 
-// A server that cannot have the connections it shall have does not begin.
+// Listen fails if RLIMIT_NOFILE leaves no room for connections. The default of MaxConns
+// is what the limit has room for.
 func TestAServerNeedsDescriptors(t *testing.T) {
 	t.Parallel()
 	if asProcess(t) {
