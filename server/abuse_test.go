@@ -198,8 +198,11 @@ func TestHandshakesHaveABudgetOfTheirOwn(t *testing.T) {
 		s.dial().write("GET / HTTP/1.1\r\nCookie: " + xs(7000))
 	}
 	eventually(t, "every reactor has too many", rejected(requests/2))
-	c.write(piece(0, xs(30_000)) + message(frame.Ping, "still there"))
-	c.expect(frame.Pong, "still there")
+	c.write(piece(0, xs(30_000)))
+	for range 2 { // the first Pong may leave before the piece is kept
+		c.send(frame.Ping, "still there")
+		c.expect(frame.Pong, "still there")
+	}
 	eventually(t, "no more wait than may", rejected(requests-most/8/7000-1))
 	s.open().echoed("hello")
 	c.write(piece(fin, xs(10_000)))
