@@ -99,3 +99,26 @@ func TestThePagesNameFlagsThatExist(t *testing.T) {
 		}
 	}
 }
+
+// The tests that docs/abuse.md names are there.
+func TestTheAbusePageNamesTestsThatExist(t *testing.T) {
+	var all strings.Builder
+	err := filepath.WalkDir(".", func(path string, _ os.DirEntry, err error) error {
+		if strings.HasSuffix(path, "_test.go") {
+			all.WriteString(text(t, path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`Test\w+`).FindAllString(text(t, "docs/abuse.md"), -1)
+	for _, name := range names {
+		if !strings.Contains(all.String(), "\nfunc "+name+"(t *testing.T)") {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	if len(names) == 0 {
+		t.Error("no test is named")
+	}
+}

@@ -163,10 +163,14 @@ func TestNewcomersDoNotPayForIncompleteMessages(t *testing.T) {
 		o.MaxPartial = most
 		s := start(t, echo, o)
 		begun := message(frame.Binary, xs(whole))
-		for range hostile {
-			c := s.open()
-			c.write(begun[:len(begun)-1])
-			c.delivered()
+		for _, held := range []int{len(begun) - 1, 9000, 1000, 100} { // the small ones fill what the large ones leave
+			clients := s.openMany(hostile)
+			for _, c := range clients {
+				c.write(begun[:held])
+			}
+			for _, c := range clients {
+				c.delivered()
+			}
 		}
 		for i := range 20 {
 			c := s.open()
@@ -184,18 +188,25 @@ func TestNewcomersDoNotPayForIncompleteMessages(t *testing.T) {
 
 // Incomplete requests do not use up the memory of incomplete messages.
 func TestHandshakesHaveABudgetOfTheirOwn(t *testing.T) {
-	const most = 256 << 10
+	const most, requests = 256 << 10, 74
 	s := start(t, echo, server.Options{MaxPartial: most})
-	message := message(frame.Binary, xs(60_000))
+	rejected := func(n int) func() bool {
+		return func() bool { return int(s.Stats().RejectedBy[http.StatusServiceUnavailable]) >= n }
+	}
 	c := s.open()
-	c.write(message[:50_000])
-	for range 2 * most / 7000 {
+	c.write(piece(binary, xs(20_000)))
+	for range requests {
 		s.dial().write("GET / HTTP/1.1\r\nCookie: " + xs(7000))
 	}
-	s.counted("accepted", 1+2*most/7000)
-	eventually(t, "some are refused", func() bool { return s.Stats().RejectedBy[http.StatusServiceUnavailable] > 2*most/7000-most/8/7000-2 })
+	eventually(t, "every reactor has too many", rejected(requests/2))
+	c.write(piece(0, xs(30_000)))
+	for range 2 { // the first Pong may leave before the piece is kept
+		c.send(frame.Ping, "still there")
+		c.expect(frame.Pong, "still there")
+	}
+	eventually(t, "no more wait than may", rejected(requests-most/8/7000-1))
 	s.open().echoed("hello")
-	c.write(message[50_000:])
+	c.write(piece(fin, xs(10_000)))
 	c.expect(frame.Binary, xs(60_000))
 	s.counted("closed_partial", 0)
 }
@@ -374,7 +385,7 @@ func TestEmptyMessagesTakeRoom(t *testing.T) {
 
 // An empty message that waits costs little memory.
 func TestEmptyMessagesCostLittleMemory(t *testing.T) {
-	const messages, most = 50_000, 100
+	const messages, most = 50_000, 32
 	offReactors(t, func(t *testing.T, o server.Options) {
 		busy := newGated(t)
 		o.MaxInbox, o.MaxInboxMessages = 16<<20, messages+1

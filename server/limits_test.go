@@ -1,9 +1,12 @@
 package server_test
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -197,4 +200,41 @@ func TestTablesAreSharedWhereThereAreNoPrivateOnes(t *testing.T) {
 	}
 	s.log.one(t, "WARN reactors share one descriptor table")
 	s.open().echoed("hello")
+}
+
+// What may wait for all peers is a part of what the control group allows, not of
+// what the machine has.
+func TestOutboxesFitIntoTheControlGroup(t *testing.T) {
+	const limit = 512 << 20
+	if asProcess(t) {
+		return
+	}
+	joinMemoryGroup(t, limit)
+	if n := start(t, echo, server.Options{}).Options().MaxOutboxTotal; n != limit/8 {
+		t.Errorf("peers may be owed %d bytes in a group that is allowed %d", n, limit)
+	}
+}
+
+// joinMemoryGroup moves the process into a new control group of version 1 that is
+// allowed so many bytes, and back at the end. Version 2 lets no group that has
+// processes limit the groups below it.
+func joinMemoryGroup(t *testing.T, limit int) {
+	t.Helper()
+	groups, _ := os.ReadFile("/proc/self/cgroup")
+	_, rest, _ := strings.Cut(string(groups), ":memory:")
+	path, _, found := strings.Cut(rest, "\n")
+	above := filepath.Join("/sys/fs/cgroup/memory", path)
+	group := filepath.Join(above, fmt.Sprint("lull-test-", os.Getpid()))
+	write := func(file string, n int) error { return os.WriteFile(file, fmt.Append(nil, n), 0) }
+	if err := os.Mkdir(group, 0o755); !found || err != nil {
+		t.Skip("no control group can be made here:", err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(write(filepath.Join(above, "cgroup.procs"), os.Getpid()), os.Remove(group)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(write(filepath.Join(group, "memory.limit_in_bytes"), limit), write(filepath.Join(group, "cgroup.procs"), os.Getpid())); err != nil {
+		t.Skip("a control group cannot be used:", err)
+	}
 }

@@ -147,3 +147,42 @@ func TestStatesAreForTheirOwnerAlone(t *testing.T) {
 		t.Errorf("%q, %v", lines, err)
 	}
 }
+
+// While a name stands for an ordinary file and for a symbolic link in turns, what
+// is read is the file.
+func TestAFileIsNotReadThroughALinkThatTakesItsPlace(t *testing.T) {
+	m := host(t)
+	const path, own, foreign = "/etc/swapped", "own", "foreign"
+	put(t, m, "etc/foreign", foreign)
+	file, link, name := m.below("/etc/a"), m.below("/etc/b"), m.below(path)
+	done, ended := make(chan struct{}), make(chan error)
+	go func() {
+		var err error
+		for err == nil {
+			select {
+			case <-done:
+				close(ended)
+				return
+			default:
+				err = errors.Join(os.WriteFile(file, []byte(own), 0o600), os.Rename(file, name), os.Symlink("foreign", link), os.Rename(link, name))
+			}
+		}
+		ended <- err
+	}()
+	reads := 0
+	for range 50_000 {
+		if c, err := m.contentOf(path); err == nil && c != nil {
+			if reads++; string(c.Text) != own {
+				t.Errorf("read %d gave %q", reads, c.Text)
+				break
+			}
+		}
+	}
+	close(done)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if reads == 0 {
+		t.Error("nothing was read")
+	}
+}
