@@ -118,7 +118,7 @@ func TestServeWaitsForNobodyWhoReadsItsOutput(t *testing.T) {
 	echoesAndEnds(t, cmd, address)
 }
 
-func TestACommandWhoseReaderHasGoneEndsQuietly(t *testing.T) {
+func TestACommandWithoutAReaderEndsQuietly(t *testing.T) {
 	for _, args := range [][]string{{"doctor"}, {"doctor", "--json"}, {"doctor", "--help"}, {"tune", "show"}} {
 		var errs bytes.Buffer
 		cmd := exec.Command(program, args...)
