@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Each hop of the walks in ARCHITECTURE.md names a file and a function in it.
+// Each step of the walks in ARCHITECTURE.md names a file and a function in it.
 func TestTheWalksNameFunctionsThatExist(t *testing.T) {
 	text, err := os.ReadFile("ARCHITECTURE.md")
 	if err != nil {

@@ -29,7 +29,7 @@ func text(t *testing.T, path string) string {
 	return string(b)
 }
 
-func TestTheREADMECanBeReadToItsEnd(t *testing.T) {
+func TestTheREADMEIsShort(t *testing.T) {
 	const linesMax = 200
 	if n := strings.Count(text(t, "README.md"), "\n"); n > linesMax {
 		t.Errorf("it has %d lines, more than %d", n, linesMax)
@@ -77,7 +77,7 @@ func TestTheDoctorsPageShowsADiagnosis(t *testing.T) {
 	}
 }
 
-// What the pages say to lull, lull understands.
+// lull has every flag that the pages use.
 func TestThePagesNameFlagsThatExist(t *testing.T) {
 	help := map[string]string{}
 	for _, command := range documented {
@@ -88,7 +88,7 @@ func TestThePagesNameFlagsThatExist(t *testing.T) {
 	flag := regexp.MustCompile(` (--[a-z][a-z-]*)`)
 	for _, page := range pages(t) {
 		if page == helpPage {
-			continue // that is the help
+			continue // the page with the help text
 		}
 		for _, m := range call.FindAllStringSubmatch(text(t, page), -1) {
 			for _, f := range flag.FindAllStringSubmatch(m[2], -1) {
@@ -97,5 +97,28 @@ func TestThePagesNameFlagsThatExist(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The tests that docs/abuse.md names are there.
+func TestTheAbusePageNamesTestsThatExist(t *testing.T) {
+	var all strings.Builder
+	err := filepath.WalkDir(".", func(path string, _ os.DirEntry, err error) error {
+		if strings.HasSuffix(path, "_test.go") {
+			all.WriteString(text(t, path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`Test\w+`).FindAllString(text(t, "docs/abuse.md"), -1)
+	for _, name := range names {
+		if !strings.Contains(all.String(), "\nfunc "+name+"(t *testing.T)") {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	if len(names) == 0 {
+		t.Error("no test is named")
 	}
 }

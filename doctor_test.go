@@ -21,8 +21,8 @@ import (
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
-// patient copies one of tuning's machines to where doctor finds its own limits,
-// in /proc/self, which is a link in real life and cannot be one in a module.
+// patient copies one of tuning's machines and adds /proc/self. It is a symbolic link in
+// a real /proc, and a module cannot contain links.
 func patient(t *testing.T, name string) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -66,13 +66,13 @@ func TestDoctorsExitCodes(t *testing.T) {
 			t.Errorf("%s %q: exit code %d, want %d: %s%s", r.machine, r.args, code, r.code, lines[len(lines)-1], errs)
 		}
 		if strings.Contains(out, "\x1b") {
-			t.Errorf("%s: colour, and nobody to see it", r.machine)
+			t.Errorf("%s: colours in the output of a pipe", r.machine)
 		}
 	}
 }
 
-// All is well where all that can be raised was.
-func TestDoctorIsContent(t *testing.T) {
+// On a machine where everything was raised, nothing is left to raise.
+func TestDoctorOfATunedMachine(t *testing.T) {
 	root := patient(t, "amazon")
 	for name, value := range map[string]string{"core/somaxconn": "65535", "ipv4/tcp_mem": "190473 1000000 1000000"} {
 		if err := os.WriteFile(filepath.Join(root, "proc/sys/net", name), []byte(value+"\n"), 0o644); err != nil {
@@ -111,7 +111,7 @@ func TestDoctorsUsage(t *testing.T) {
 	}
 }
 
-// Without a /proc, or with one that may not be read, nothing can be told.
+// Without a /proc, or without the right to read it, the doctor cannot tell anything.
 func TestDoctorWithoutProc(t *testing.T) {
 	out, errs, code := run(t, "doctor", "--root", t.TempDir())
 	if code != 3 || out != "" || strings.Count(errs, "\n") != 1 || !strings.HasPrefix(errs, "lull: the machine cannot be read: tuning: read the machine: ") {
@@ -122,7 +122,7 @@ func TestDoctorWithoutProc(t *testing.T) {
 func TestDoctorThatMayNotReadProc(t *testing.T) {
 	root := patient(t, "amazon")
 	for path := root; path != "/"; path = filepath.Dir(path) {
-		if err := os.Chmod(path, 0o755); err != nil { // for nobody, who comes this way
+		if err := os.Chmod(path, 0o755); err != nil { // so that the user nobody can enter the directories
 			break
 		}
 	}
@@ -136,7 +136,7 @@ func TestDoctorThatMayNotReadProc(t *testing.T) {
 	}
 }
 
-// Everything can be looked at without privileges; slab sizes are then assumed.
+// The doctor needs no privileges. Without them it assumes the slab sizes.
 func TestDoctorOfThisMachineAsNobody(t *testing.T) {
 	out, errs, code := runCommand(t, asNobody(exec.Command(program, "doctor", "--target", "100", "--role", "both", "--fanout", "0")))
 	if code > 1 || errs != "" || !strings.Contains(out, "none that let limits be raised") || !strings.Contains(out, "this machine tops out at ") {
@@ -165,7 +165,7 @@ func TestDoctorsJSON(t *testing.T) {
 	}
 }
 
-// watchedMachine has a machine whose counters a test moves.
+// watchedMachine is a machine whose counters the test changes.
 func watchedMachine(t *testing.T) (m *tuning.Machine, count func(overflows string)) {
 	t.Helper()
 	root := patient(t, "conntrack")
@@ -181,8 +181,8 @@ func watchedMachine(t *testing.T) (m *tuning.Machine, count func(overflows strin
 	}
 }
 
-// Each second is held against the one before.
-func TestWatchTellsWhatMoves(t *testing.T) {
+// Each second is compared with the one before.
+func TestWatchShowsCountersThatGrow(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		m, count := watchedMachine(t)
 		count("345")
@@ -218,7 +218,7 @@ func TestWatchTellsWhatMoves(t *testing.T) {
 	}
 }
 
-func TestWatchIsSilentWhereNothingMoves(t *testing.T) {
+func TestWatchIsSilentWhileNoCounterGrows(t *testing.T) {
 	var b bytes.Buffer
 	for _, asJSON := range []bool{false, true} {
 		if err := (&doctorCommand{JSON: asJSON}).tell(&b, time.Now(), tuning.Counters{}); err != nil || b.Len() > 0 {
@@ -241,7 +241,7 @@ func TestWatchEndsWhenInterrupted(t *testing.T) {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		text.WriteString(lines.Text())
-		if strings.HasPrefix(lines.Text(), "this machine tops out at") { // the report is out
+		if strings.HasPrefix(lines.Text(), "this machine tops out at") { // the whole report is printed
 			if err := cmd.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}

@@ -7,20 +7,20 @@ import (
 	"testing"
 )
 
-// Who may import whom, as ARCHITECTURE.md draws it. A package that is not here
-// needs a place there first.
+// The imports that ARCHITECTURE.md allows each package. A new package needs a row here
+// and a place there.
 var arrows = map[string][]string{
 	"frame":            nil,
 	"netpoll":          nil,
 	"internal/record":  nil,
 	"internal/testkit": nil, // for tests alone
 	"internal/deflate": {"frame"},
-	// How many connections fit descriptor tables, and whether threads may have
-	// their own.
+	// tuning asks netpoll how many connections fit into descriptor tables, and whether
+	// private tables are possible.
 	"tuning":        {"netpoll", "tuning/cgroup"},
 	"tuning/cgroup": nil,
 	"tuning/deploy": {"tuning"},
-	// Its defaults follow from what the control groups allow.
+	// The server's defaults depend on what the control groups allow.
 	"server":                    {"frame", "netpoll", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/gate", "server/internal/proxy", "server/internal/pressure", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
 	"server/internal/outbox":    nil,
 	"server/internal/inbox":     {"server/internal/histogram", "server/internal/stack"},
@@ -33,8 +33,8 @@ var arrows = map[string][]string{
 	"server/admin":              {"server", "frame", "tuning"},
 	"loadgen":                   {"frame", "netpoll"},
 	"loadgen/floor":             {"netpoll"},
-	// A program, which nothing imports: a server whose handler is slow, for the
-	// experiment to start and to load. That package itself knows no server.
+	// slowhandler is a program, a server with a slow handler, which experiment starts.
+	// Package experiment itself imports no server.
 	"loadgen/slowhandler": {"frame", "netpoll", "server", "server/admin"},
 	"loadgen/peer":        nil, // a program on another library, to compare with
 	"loadgen/experiment":  {"frame", "loadgen", "tuning"},

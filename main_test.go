@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(dir)
-		if err := os.Chmod(dir, 0o755); err != nil { // for the test that is somebody else
+		if err := os.Chmod(dir, 0o755); err != nil { // for the test that runs as another user
 			panic(err)
 		}
 		program = filepath.Join(dir, "lull")
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// run runs lull to its end.
+// run runs lull and waits for its end.
 func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	return runCommand(t, exec.Command(program, args...))
@@ -112,7 +112,7 @@ func TestHelpHasExamples(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeDoneExitsWith1AndSaysWhy(t *testing.T) {
+func TestFailuresExitWith1AndAMessage(t *testing.T) {
 	for want, args := range map[string][]string{
 		"address already in use": nil, // filled in below
 		"invalid port":           {"serve", "--listen", "127.0.0.1:99999"},
@@ -164,8 +164,8 @@ func TestEchoAndLoadGetAlong(t *testing.T) {
 	}
 }
 
-// With handlers on workers, one who sends faster than they work is made to
-// wait, gets all his answers in order, and is not closed.
+// With handlers on workers, a client that sends faster than they work has to wait, gets
+// all answers in order, and is not closed.
 func TestWorkersAnswerAFloodInOrder(t *testing.T) {
 	const messages = 30_000
 	url, stop := serve(t, "--mode", "echo", "--handlers", "workers", "--workers", "2")
@@ -186,7 +186,7 @@ func TestWorkersAnswerAFloodInOrder(t *testing.T) {
 	for i := range messages {
 		h, err := ws.ReadHeader(in)
 		if err != nil {
-			t.Fatalf("%v behind %d messages", err, i)
+			t.Fatalf("%v after %d messages", err, i)
 		}
 		payload := make([]byte, h.Length)
 		if _, err := io.ReadFull(in, payload); err != nil || string(payload) != fmt.Sprint(i) {
@@ -195,7 +195,7 @@ func TestWorkersAnswerAFloodInOrder(t *testing.T) {
 	}
 }
 
-func TestLoadFailsWhereNobodyListens(t *testing.T) {
+func TestLoadFailsWithoutAServer(t *testing.T) {
 	url, stop := serve(t)
 	stop()
 	out, _, code := run(t, "load", "--url", url, "--conns", "5")
@@ -204,7 +204,7 @@ func TestLoadFailsWhereNobodyListens(t *testing.T) {
 	}
 }
 
-func TestSIGTERMSendsEverybodyAway(t *testing.T) {
+func TestSIGTERMClosesAllConnections(t *testing.T) {
 	url, stop := serve(t, "--grace", "30s")
 	conn, _, _, err := ws.Dial(t.Context(), url)
 	if err != nil {
@@ -255,7 +255,7 @@ func TestExperimentRunsForAnOrdinaryUser(t *testing.T) {
 	}
 }
 
-// helpPage is the page that shows what each command says of itself.
+// helpPage is the page with the help texts of all commands.
 const helpPage = "docs/commands.md"
 
 var update = flag.Bool("update", false, "write the generated parts of docs")

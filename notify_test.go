@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
 // manager is a service manager's end of the notifications.
@@ -43,20 +45,20 @@ func hear(t *testing.T, c *net.UnixConn, patience time.Duration) string {
 
 const longEnough = 10 * time.Second
 
-func TestTheServiceManagerHearsOfReadyAndStopping(t *testing.T) {
+func TestTheServiceManagerIsNotifiedOfReadyAndStopping(t *testing.T) {
 	c := manager(t, 0)
 	ctx, end := context.WithCancel(t.Context())
 	go notify(ctx, func() int { return 0 }, slog.New(slog.DiscardHandler))
 	if got := hear(t, c, longEnough); got != "READY=1" {
-		t.Errorf("it hears %q", got)
+		t.Errorf("got %q", got)
 	}
 	end()
 	if got := hear(t, c, longEnough); got != "STOPPING=1" {
-		t.Errorf("it hears %q", got)
+		t.Errorf("got %q", got)
 	}
 }
 
-func TestTheWatchdogHearsNothingWhileAReactorIsStuck(t *testing.T) {
+func TestTheWatchdogIsNotNotifiedWhileAReactorIsStuck(t *testing.T) {
 	c := manager(t, 40*time.Millisecond)
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
@@ -64,28 +66,26 @@ func TestTheWatchdogHearsNothingWhileAReactorIsStuck(t *testing.T) {
 	go notify(ctx, func() int { looks.Add(1); return int(stalled.Load()) }, slog.New(slog.DiscardHandler))
 	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"} {
 		if got := hear(t, c, longEnough); got != want {
-			t.Errorf("it hears %q, want %q", got, want)
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 	stalled.Store(1)
-	for at := looks.Load(); looks.Load() < at+2; { // the look before may still be on its way
-		time.Sleep(time.Millisecond)
+	at := looks.Load()
+	testkit.Eventually(t, "a look has begun and ended since", func() bool { return looks.Load() >= at+2 })
+	for hear(t, c, time.Millisecond) != "" { // notifications from before
 	}
-	for hear(t, c, time.Millisecond) != "" { // what was said before
-	}
-	for at := looks.Load(); looks.Load() < at+3; {
-		time.Sleep(time.Millisecond)
-	}
+	at = looks.Load()
+	testkit.Eventually(t, "the watchdog has looked three times", func() bool { return looks.Load() >= at+3 })
 	if got := hear(t, c, time.Millisecond); got != "" {
-		t.Errorf("it hears %q of a stuck reactor", got)
+		t.Errorf("got %q while a reactor is stuck", got)
 	}
 	stalled.Store(0)
 	if got := hear(t, c, longEnough); got != "WATCHDOG=1" {
-		t.Errorf("it hears %q once the reactor gets on", got)
+		t.Errorf("got %q after the reactor went on", got)
 	}
 }
 
-func TestNobodyNeedsAServiceManager(t *testing.T) {
+func TestAServiceManagerIsOptional(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	var log bytes.Buffer
@@ -97,7 +97,7 @@ func TestNobodyNeedsAServiceManager(t *testing.T) {
 	}
 }
 
-func TestAServiceManagerThatCannotBeToldIsLogged(t *testing.T) {
+func TestAServiceManagerThatCannotBeNotifiedIsLogged(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "none"))
 	t.Setenv("WATCHDOG_USEC", "often")
 	var log bytes.Buffer

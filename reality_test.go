@@ -23,21 +23,21 @@ import (
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
-// What the doctor predicts is held against what happens: each row lowers one
-// limit, asks the doctor, and runs the real server and generator into it. It
-// takes root, and some minutes. Every sysctl is put back.
+// This test compares the doctor's predictions with reality. Each row lowers one limit,
+// asks the doctor, and runs the real server and generator into the limit. It needs root
+// and takes some minutes. It restores every sysctl.
 //
 //	make test-predictions
 
-// reality is one limit.
+// reality is one row: a limit, and how to run into it.
 type reality struct {
 	limit  string // as the doctor names it
 	within []string
 	doctor []string
-	// hit runs into the limit and returns how far it came and what was seen of
-	// it.
+	// hit runs into the limit. It returns how many connections there were, and the
+	// symptom that was seen.
 	hit func(t *testing.T, within []string, predicted int) (reached int, seen string)
-	// words are in what was seen, and in the doctor's symptom.
+	// words are both in the symptom that was seen and in the doctor's symptom.
 	words, symptom string
 }
 
@@ -71,7 +71,7 @@ func TestThePredictionsAreTrue(t *testing.T) {
 	fmt.Printf("\n| limit | predicted | reached | off by | symptom told | symptom seen |\n|---|--:|--:|--:|---|---|\n%s\n", &table)
 }
 
-// ask asks the doctor, who has to name the limit first.
+// ask runs the doctor, which has to name this limit as the lowest.
 func (r *reality) ask(t *testing.T) (conns int, symptom string) {
 	out, errs, _ := runCommand(t, within(r.within, append([]string{"doctor", "--json"}, r.doctor...)...))
 	var d tuning.Diagnosis
@@ -103,7 +103,7 @@ func (r *reality) ask(t *testing.T) (conns int, symptom string) {
 	return 0, ""
 }
 
-// within is lull under another command, as another user for instance.
+// within runs lull under another command, for instance as another user.
 func within(prefix []string, args ...string) *exec.Cmd {
 	all := append(append(append([]string{}, prefix...), program), args...)
 	return exec.Command(all[0], all[1:]...)
@@ -142,7 +142,7 @@ func (v *victim) Write(p []byte) (int, error) {
 	return v.log.Write(p)
 }
 
-// said returns the first line of its log that has the words.
+// said returns the first line of its log that contains the words.
 func (v *victim) said(words string) string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -181,13 +181,13 @@ func startVictim(t *testing.T, prefix []string, args ...string) *victim {
 	return nil
 }
 
-// load opens connections to a victim and returns what came of it.
+// load opens connections to a victim and returns the result.
 func (v *victim) load(t *testing.T, prefix []string, args ...string) (r loadgen.Result, text string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "reality")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		err = os.Chmod(dir, 0o777) // for whoever the generator is
+		err = os.Chmod(dir, 0o777) // for the user that the generator runs as
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -249,7 +249,7 @@ func ports(*testing.T) reality {
 	}
 }
 
-// nobody is a user whom limits bind.
+// nobody is a user to whom limits apply.
 var nobody = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
 
 func watches(t *testing.T) reality {
@@ -314,7 +314,7 @@ func backlog(t *testing.T) reality {
 		symptom: "ListenOverflows", words: "ListenOverflows",
 		hit: func(t *testing.T, within []string, _ int) (int, string) {
 			v := startVictim(t, within, "--max-conns", "10000")
-			// In a storm while the server is busy with something else.
+			// Many connections at once, while the server is stopped.
 			if err := v.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
@@ -351,7 +351,7 @@ func tracking(t *testing.T) reality {
 	}
 }
 
-// unread is a broadcast that nobody reads, with little memory for TCP.
+// unread broadcasts to peers that do not read, with little memory for TCP.
 func unread(t *testing.T) reality {
 	const pressure = 15000
 	sysctl(t, "net.ipv4.tcp_mem", fmt.Sprint(pressure/2, pressure, 10*pressure))
@@ -373,7 +373,7 @@ func unread(t *testing.T) reality {
 	}
 }
 
-// lines keeps what a process says, for somebody who waits for it.
+// lines keeps what a process prints, for await.
 type lines struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -385,6 +385,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+// await waits until the process has printed the words.
 func (l *lines) await(t *testing.T, words string) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
@@ -439,7 +440,7 @@ func hexAddr(a netip.Addr) string {
 	return fmt.Sprintf("%02X%02X%02X%02X", b[3], b[2], b[1], b[0])
 }
 
-// counter is one of /proc/net/netstat.
+// counter reads a counter of /proc/net/netstat.
 func counter(t *testing.T, prefix []string, name string) (n int) {
 	t.Helper()
 	var names []string
@@ -459,7 +460,7 @@ func counter(t *testing.T, prefix []string, name string) (n int) {
 	return n
 }
 
-// dropped is how many packets conntrack had no room for.
+// dropped is how many packets were dropped because conntrack's table was full.
 func dropped(t *testing.T, prefix []string) (sum int) {
 	t.Helper()
 	column := -1

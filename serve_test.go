@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// watched starts a server and returns the URL that it gives its admin address,
-// and a function that ends it and returns what it has logged.
+// watched starts a server. It returns the URL of its admin page, and a function that ends
+// the server and returns its log.
 func watched(t *testing.T, admin string, args ...string) (url string, stop func() string) {
 	t.Helper()
 	cmd := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin", admin, "--status", "0s"}, args...)...)
@@ -42,7 +42,7 @@ func watched(t *testing.T, admin string, args ...string) (url string, stop func(
 	}
 }
 
-func TestServeShowsItself(t *testing.T) {
+func TestServeHasAnAdminPage(t *testing.T) {
 	url, stop := watched(t, "127.0.0.1:0")
 	for path, says := range map[string]string{
 		"": "<title>lull</title>", "metrics": `lull_connections{state="open"} 0`, "healthz": "ok", "readyz": "ready", "api/status": `"open":0`,
@@ -77,7 +77,7 @@ func TestServeServesProfilesIfAsked(t *testing.T) {
 	}
 }
 
-// The admin address is for this machine. If it is not, that is said, once.
+// If other machines can reach the admin address, the log says so once.
 func TestServeWarnsIfOthersReachTheAdminAddress(t *testing.T) {
 	_, stop := watched(t, "0.0.0.0:0")
 	if log := stop(); strings.Count(log, "WARN") != 1 || !strings.Contains(log, "no authentication") {
@@ -85,7 +85,7 @@ func TestServeWarnsIfOthersReachTheAdminAddress(t *testing.T) {
 	}
 }
 
-func TestAnAdminAddressThatCannotBeSaysWhatToDo(t *testing.T) {
+func TestABadAdminAddressIsExplained(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

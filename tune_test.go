@@ -92,7 +92,7 @@ func contents(t *testing.T, root string) string {
 	return all.String()
 }
 
-func TestTuneRefusesWhatCannotBeMeant(t *testing.T) {
+func TestTuneRefusesInvalidArguments(t *testing.T) {
 	for want, args := range map[string][]string{
 		"must be one of":                        {"show", "--role", "client"},
 		"--target=0: must be from 1 to":         {"apply", "--target", "0"},
@@ -205,7 +205,7 @@ func TestTuneWithoutProcSaysSo(t *testing.T) {
 	}
 }
 
-// anybody is a command of somebody without privileges.
+// anybody is a command that runs without privileges.
 func anybody(args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	if os.Geteuid() == 0 {
@@ -218,7 +218,7 @@ func anybody(args ...string) *exec.Cmd {
 func TestTuneWithoutRootDoesNothingAndSaysSo(t *testing.T) {
 	root := tunable(t)
 	if os.Geteuid() != 0 {
-		t.Skip("the files would be this user's own")
+		t.Skip("this needs root, so that the files belong to another user")
 	}
 	before := contents(t, root)
 	_, errs, code := runCommand(t, anybody("tune", "apply", "--yes", "--root", root))
@@ -232,7 +232,8 @@ func TestTuneWithoutRootDoesNothingAndSaysSo(t *testing.T) {
 	if contents(t, root) != before {
 		t.Error("something has changed")
 	}
-	// What root has applied he sees as far as he may, and cannot revert.
+	// Another user can see what root has applied, with a warning, and cannot revert
+	// it.
 	if out, errs, code := run(t, "tune", "apply", "--yes", "--root", root); code != 0 {
 		t.Fatalf("exit %d, %s%s", code, out, errs)
 	}
@@ -258,7 +259,7 @@ func TestTuneOfAReadOnlyKernelDoesNothingAndSaysSo(t *testing.T) {
 	probe := exec.Command("true")
 	probe.SysProcAttr = cmd.SysProcAttr
 	if err := probe.Run(); err != nil {
-		t.Skip("no namespaces are permitted: ", err)
+		t.Skip("this needs CAP_SYS_ADMIN, to create namespaces: ", err)
 	}
 	_, errs, code := runCommand(t, cmd)
 	if code != exitFailed || !strings.Contains(errs, "read-only file system") || !strings.Contains(errs, "nothing was changed") || strings.Count(errs, "\n") != 1 {
@@ -274,7 +275,7 @@ func TestTuneAddsAndRemovesAddresses(t *testing.T) {
 	before := contents(t, root)
 	runtime.LockOSThread() // and never unlocks: the thread ends with the test, and the namespace with it
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skip("no network namespace is permitted: ", err)
+		t.Skip("this needs CAP_SYS_ADMIN, to create a network namespace: ", err)
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "eth7"

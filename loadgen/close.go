@@ -5,7 +5,8 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// hangUp ends a connection whose socket has ended.
+// hangUp ends a connection after err on its socket, and counts what that means
+// in the connection's state.
 func (w *worker) hangUp(c *client, err error) {
 	switch c.state {
 	case open:
@@ -17,8 +18,8 @@ func (w *worker) hangUp(c *client, err error) {
 	}
 }
 
-// drop ends a connection and counts why. What happens to one that is closing
-// is no failure: its end is counted already, or was our wish.
+// drop ends a connection and counts why. The end of a closing connection is not
+// counted: it was counted when closing began, or the generator wanted it.
 func (w *worker) drop(c *client, why Counter, err error) {
 	if c.state != closing {
 		w.tally.fail(c.ending(why), err)
@@ -26,7 +27,8 @@ func (w *worker) drop(c *client, why Counter, err error) {
 	w.release(c)
 }
 
-// ending is what the end of c counts as.
+// ending is the counter for c's end. A deaf connection has its own, because
+// servers are expected to close those.
 func (c *client) ending(why Counter) Counter {
 	if c.is(deaf) {
 		return DeafEnded
@@ -34,6 +36,7 @@ func (c *client) ending(why Counter) Counter {
 	return why
 }
 
+// release closes c's socket and frees its slot.
 func (w *worker) release(c *client) {
 	w.abandon(c)
 	if c.state < open {

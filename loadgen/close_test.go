@@ -15,21 +15,22 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-func TestConnectionsAreClosedAsTheRFCWants(t *testing.T) {
+func TestConnectionsEndWithTheClosingHandshake(t *testing.T) {
 	const conns = closeBatch + 10 // more than one batch
 	closed := make(chan string, conns)
 	url := fake(t, func(p *peer) {
 		p.open()
 		op, payload, _ := p.next()
 		closed <- fmt.Sprintf("%s %x", op, payload)
-		// A message may overtake the closing handshake.
+		// A message may be on its way when the peer's Close frame arrives.
 		p.send(append(whole([]byte("late")), frame.Append(nil, frame.Close, payload)...))
-		// Section 7.1.1: the server closes first, and what it sent was read.
+		// RFC 6455 section 7.1.1: the server closes the TCP connection first, and
+		// the client has read everything by then.
 		if err := p.CloseWrite(); err != nil {
 			p.Error(err)
 		}
 		if rest, err := io.ReadAll(p.in); err != nil || len(rest) > 0 {
-			p.Errorf("behind the Close frame: %q, %v", rest, err)
+			p.Errorf("after the Close frame: %q, %v", rest, err)
 		}
 	})
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Workers: 1})
@@ -44,7 +45,7 @@ func TestConnectionsAreClosedAsTheRFCWants(t *testing.T) {
 	}
 }
 
-func TestConnectionsThatEndAreToldApart(t *testing.T) {
+func TestEndsAreCountedByTheirCause(t *testing.T) {
 	const conns = 4
 	goodbye := frame.AppendClose(nil, frame.GoingAway, "restart")
 	rows := []struct {
@@ -88,8 +89,8 @@ func TestConnectionsThatEndAreToldApart(t *testing.T) {
 	}
 }
 
-// leftovers is what a run could leave behind: sockets in any thread's
-// descriptor table, epoll sets and wakers in the process's, and goroutines.
+// leftovers counts what a run could leave behind: sockets in the descriptor tables
+// of all threads, epoll sets and wakers in the process's table, and goroutines.
 type leftovers struct{ sockets, polls, wakers, goroutines int }
 
 func count(t *testing.T) leftovers {
@@ -162,7 +163,7 @@ func TestAnInterruptedRunLeavesNothingBehind(t *testing.T) {
 		for _, r := range rows {
 			t.Run(r.why+", "+tables.String(), func(t *testing.T) {
 				before := count(t)
-				t.Run("run", func(t *testing.T) { // so that its server is gone when it is over
+				t.Run("run", func(t *testing.T) { // a subtest, so that its server has ended after it
 					c := r.config
 					c.URLs, c.Conns, c.Tables, c.Workers = []string{fake(t, r.script)}, conns, tables, 2
 					res := runUntil(t, c, r.when)
@@ -170,8 +171,8 @@ func TestAnInterruptedRunLeavesNothingBehind(t *testing.T) {
 						t.Errorf("%d open, OK is %v, phases %v", res.Open, res.OK(), res.Phases)
 					}
 				})
-				// The collector closes wakers, the kernel the tables of threads
-				// that have ended; neither does so at once.
+				// The garbage collector closes wakers, and the kernel closes the
+				// tables of ended threads. Neither happens at once.
 				gone := time.After(20 * time.Second)
 				for after := count(t); after.exceeds(before); after = count(t) {
 					select {
@@ -216,7 +217,7 @@ func TestAnInterruptedRampStops(t *testing.T) {
 		return p.Open >= soon
 	})
 	last := res.Timeline[len(res.Timeline)-1]
-	if last.Open > atStop+1000 { // at 200 a second it opens 4000 more while it waits for the end
+	if last.Open > atStop+1000 { // a ramp that goes on opens 4000 more within closeTimeout
 		t.Errorf("%d were open when it was interrupted, %d at the end", atStop, last.Open)
 	}
 }

@@ -18,45 +18,48 @@ type Config struct {
 	URLs    []string     // ws://host:port/path, one or several; connections spread over them
 	Conns   int          // connections to open
 	Rate    float64      // connections a second; 0 is as fast as the server takes them
-	Sources []netip.Addr // source addresses; none: as many as needed are found
-	Workers int          // reactors; 0 is one for each processor, or as many as descriptors demand
+	Sources []netip.Addr // source addresses; if empty, Run finds as many as it needs
+	Workers int          // reactors; 0 is one for each processor, or more if the descriptor limit demands it
 
 	// Segment is the longest TCP segment, in bytes; 0 is the kernel's choice.
-	// Over loopback that is 64 KiB, and a server's kernel then keeps more than
-	// a megabyte for a peer that does not read, before the server notices. As
-	// on a network it is with 1,460.
+	// Over loopback the kernel chooses 64 KiB. It then takes more than a
+	// megabyte for a peer that does not read, before the server notices. 1,460
+	// is what a network has.
 	Segment int
 
 	Tables         netpoll.Tables // descriptor tables; Auto means Private
 	ConnectTimeout time.Duration  // for TCP's and WebSocket's handshake together; 30 s
-	Hold           time.Duration  // time to sit idle once connected
+	Hold           time.Duration  // how long the connections stay idle after the last was opened
 
 	Broadcasts int           // messages that one connection sends and all receive
 	Burst      int           // how many of them are sent back to back; 1
 	Size       int           // payload bytes of a message; 32
-	Patience   time.Duration // for a broadcast's last receiver; 60 s
-	Deaf       int           // connections that do not read meanwhile, and do so at the end
+	Patience   time.Duration // how long to wait when nothing more is received; 60 s
+	Deaf       int           // connections that do not read during the broadcasts, but after them
 
 	Active    int           // connections that send and wait for the echo, one message each at a time
 	Pace      float64       // messages a second that these send together; 0 is as fast as the answers come
 	Flood     int           // connections that send without waiting for the echoes
 	FloodRate float64       // messages a second that these send together; 0 is as fast as the server takes them
-	Echo      time.Duration // for how long both do
+	Echo      time.Duration // how long the active and the flooding connections send
 
-	Probe time.Duration // interval of pings on a connection of its own, while there are broadcasts, or else echoes; 0 is none
+	// Probe is the interval of pings on one more connection during the broadcasts,
+	// or during the echoes if there are no broadcasts; 0 is no pings.
+	Probe time.Duration
 
 	// Floor speaks to the floor program: the sample key, a masking key of
 	// zeros, and no closing handshake.
 	Floor bool
 
-	// Phase is told when a phase begins; may be nil. The phase waits for it.
+	// Phase is called when a phase begins, and the phase waits until it returns.
+	// It may be nil.
 	Phase func(name string)
-	// Progress is told about the run every tenth of a second; may be nil.
+	// Progress is called every tenth of a second. It may be nil.
 	Progress func(Progress)
 }
 
-// A message's payload is at least the time, the number and the kind, and fits
-// a socket's buffer.
+// The limits of a message's payload, in bytes. It holds at least the time, the
+// number and the kind, and fits into a socket's buffer.
 const (
 	sizeMin = 16
 	sizeMax = 64 << 10
@@ -92,19 +95,19 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Floor && c.Size > 125:
 		return c, errors.New("loadgen: the floor program takes messages of at most 125 bytes")
 	case c.Active+c.Flood > c.Conns:
-		return c, fmt.Errorf("loadgen: %d connections cannot have %d active and %d flooding ones", c.Conns, c.Active, c.Flood)
+		return c, fmt.Errorf("loadgen: %d active and %d flooding connections are more than the %d connections", c.Active, c.Flood, c.Conns)
 	case c.Flood > floodersMost:
 		return c, fmt.Errorf("loadgen: at most %d connections can flood", floodersMost)
 	case c.Deaf >= c.Conns && c.Deaf > 0:
-		return c, fmt.Errorf("loadgen: of %d connections, one at least must not be deaf", c.Conns)
+		return c, fmt.Errorf("loadgen: at least one of the %d connections must not be deaf", c.Conns)
 	case c.Floor && c.Deaf+c.Flood > 0:
-		return c, errors.New("loadgen: the floor program is neither flooded nor kept waiting")
+		return c, errors.New("loadgen: the floor program cannot take deaf or flooding connections")
 	}
 	return c, nil
 }
 
-// resolve looks a URL up. A name with several addresses counts as one target,
-// its first IPv4 address: those who want more name them.
+// resolve looks up a URL's address. If a name has several addresses, it takes
+// the first IPv4 address, or the first of all if there is none.
 func resolve(ctx context.Context, raw string) (target, error) {
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -25,7 +25,7 @@ func TestConfigHasDefaults(t *testing.T) {
 	}
 }
 
-func TestConfigThatCannotBeDone(t *testing.T) {
+func TestImpossibleConfigsAreRefused(t *testing.T) {
 	rows := []struct {
 		why    string
 		change func(*Config)
@@ -54,7 +54,7 @@ func TestConfigThatCannotBeDone(t *testing.T) {
 		case (err != nil) != (r.fails != ""):
 			t.Errorf("%s: %v", r.why, err)
 		case err != nil && !strings.Contains(err.Error(), r.fails):
-			t.Errorf("%s: error %v does not speak of %q", r.why, err, r.fails)
+			t.Errorf("%s: error %v does not contain %q", r.why, err, r.fails)
 		}
 		if result, runErr := Run(t.Context(), c); r.fails != "" && (runErr == nil || result != nil) {
 			t.Errorf("%s: Run returns %v, %v", r.why, result, runErr)
@@ -91,7 +91,7 @@ func TestResolveSaysWhatIsWrong(t *testing.T) {
 		{"", "must begin with ws://"},
 		{"ws://", "loadgen: ws://"},
 		{"ws://:8080/", "loadgen: ws://:8080/"},
-		{"ws://no..such..host/", "no..such..host"}, // not a name, so nobody is asked
+		{"ws://no..such..host/", "no..such..host"}, // not a valid name, so no DNS server is asked
 		{"ws://127.0.0.1:99999/", "99999"},
 		{"ws://127.0.0.1:http/", "port"},
 		{"ws://127.0.0.1:8080/%zz", "%zz"},
@@ -104,16 +104,16 @@ func TestResolveSaysWhatIsWrong(t *testing.T) {
 			continue
 		}
 		if !strings.Contains(err.Error(), r.fails) || !strings.HasPrefix(err.Error(), "loadgen: ") {
-			t.Errorf("%q: error %v does not speak of %q", r.url, err, r.fails)
+			t.Errorf("%q: error %v does not contain %q", r.url, err, r.fails)
 		}
 		if _, err := Run(t.Context(), Config{URLs: []string{"ws://127.0.0.1/", r.url}, Conns: 1}); err == nil {
-			t.Errorf("%q: Run did not mind", r.url)
+			t.Errorf("%q: Run returned no error", r.url)
 		}
 	}
 }
 
-// Negative numbers are refused: a negative Burst never ends, whatever its
-// context says, a negative Rate never begins.
+// With a negative Burst a run would never end, and with a negative Rate it would
+// never open a connection.
 func TestNegativeNumbersAreRefused(t *testing.T) {
 	for why, change := range map[string]func(*Config){
 		"rate":       func(c *Config) { c.Rate = -1 },

@@ -21,10 +21,10 @@ const inFlight = 512
 // ramp is the connections that are still to be opened.
 type ramp struct {
 	order
-	begun   time.Duration
-	began   time.Duration // since begun, when the last connect was called
-	started int           // connects called
-	opening int           // not yet open, nor failed
+	begun       time.Duration // when the order came
+	lastConnect time.Duration // since begun, when the last connect was called
+	started     int           // connects called
+	opening     int           // connects whose connection is neither open nor failed
 }
 
 // connectSome starts the connections that are due.
@@ -37,14 +37,15 @@ func (w *worker) connectSome() {
 	for r.started < due && r.opening < inFlight {
 		w.connect(r.from + r.started)
 		r.started++
-		r.began = w.now - r.begun
+		r.lastConnect = w.now - r.begun
 	}
 	if r.started < due {
 		w.tally.counts[Held]++
 	}
 }
 
-// connect starts one connection, from another place if its own is taken.
+// connect starts one connection. If its source address and port are taken, it
+// uses a spare pair.
 func (w *worker) connect(index int) {
 	fd, err := w.socket(index)
 	for err == netpoll.ErrTaken {
@@ -86,8 +87,8 @@ func (w *worker) socket(index int) (fd int, err error) {
 	return netpoll.Connect(from, w.run.targets[target].addr, w.run.config.Segment)
 }
 
-// micros is a time that fits a slot. It wraps after 71 minutes, which no
-// handshake lasts.
+// micros is a time in 32 bits, for a slot. It wraps after 71 minutes, and a
+// handshake takes less.
 func micros(d time.Duration) uint32 { return uint32(d / time.Microsecond) }
 
 // age is how long ago, at now, a connection began.
@@ -95,8 +96,9 @@ func (c *client) age(now time.Duration) time.Duration {
 	return time.Duration(micros(now)-c.since) * time.Microsecond
 }
 
-// request sends the opening handshake. Over loopback TCP's handshake is done
-// before connect returns, elsewhere the socket tells when.
+// request sends the opening handshake if TCP's handshake is complete. Over
+// loopback it is complete when connect returns; over a network the socket
+// becomes writable later.
 func (w *worker) request(c *client) {
 	_, i := w.run.sources.Pick(int(c.index))
 	target := &w.run.targets[i]
@@ -112,11 +114,12 @@ func (w *worker) request(c *client) {
 	}
 }
 
-// response checks the server's answer and returns what follows it.
+// response checks the server's answer and returns the bytes after it. It returns
+// in unchanged while the answer is incomplete.
 func (w *worker) response(c *client, in []byte) []byte {
 	n, err := frame.HeadLen(in)
 	switch {
-	case err != nil: // made for requests
+	case err != nil: // HeadLen's own errors speak of a request
 		err = errResponse
 	case n > 0:
 		err = frame.CheckResponse(in[:n], w.run.key(c.index))
@@ -135,7 +138,7 @@ func (w *worker) response(c *client, in []byte) []byte {
 	return in[n:]
 }
 
-// refusal tells apart how a connection can fail to open.
+// refusal is the counter for an error while a connection opens.
 func refusal(err error) Counter {
 	if errors.Is(err, unix.ECONNREFUSED) {
 		return Refused
@@ -143,10 +146,10 @@ func refusal(err error) Counter {
 	return Reset
 }
 
-// sweepEvery is how often connections that take too long are looked for.
+// sweepEvery is how often a worker looks for connections that take too long.
 const sweepEvery = 250 * time.Millisecond
 
-// expire gives up the connections that do not open in time.
+// expire ends the connections that did not open within ConnectTimeout.
 func (w *worker) expire() {
 	if w.ramp.opening == 0 || w.now-w.swept < sweepEvery {
 		return
@@ -172,7 +175,7 @@ type keys struct{ block cipher.Block }
 func newKeys(seed [16]byte) keys {
 	block, err := aes.NewCipher(seed[:])
 	if err != nil {
-		panic(err) // the length of a seed is right
+		panic(err) // cannot happen: AES takes 16 bytes
 	}
 	return keys{block}
 }

@@ -47,7 +47,7 @@ func TestHandshakesAreChecked(t *testing.T) {
 			p.rest()
 		}, Connected, ""},
 
-		{"an accept value for somebody else", answer("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: x"), Rejected, "Sec-WebSocket-Accept"},
+		{"the accept value of another key", answer("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: x"), Rejected, "Sec-WebSocket-Accept"},
 		{"no accept value", answer("Sec-WebSocket-Accept", "Sec-WebSocket-Refuse"), Rejected, "Sec-WebSocket-Accept"},
 		{"503", answer("101 Switching Protocols", "503 Service Unavailable"), Rejected, "503 Service Unavailable"},
 		{"200", answer("101 Switching Protocols", "200 OK"), Rejected, "200 OK"},
@@ -87,7 +87,7 @@ func TestHandshakesAreChecked(t *testing.T) {
 	}
 }
 
-func TestAServerThatNeverAnswersIsGivenUp(t *testing.T) {
+func TestUnansweredHandshakesTimeOut(t *testing.T) {
 	t.Parallel()
 	silent := func(p *peer) { p.request(); _, _ = io.Copy(io.Discard, p.in) }
 	halfway := func(p *peer) { p.send([]byte(accept(p.request())[:50])); _, _ = io.Copy(io.Discard, p.in) }
@@ -106,9 +106,9 @@ func TestAServerThatNeverAnswersIsGivenUp(t *testing.T) {
 	}
 }
 
-// Those that are on their way when their time is up are counted, those that
-// are open by then are left alone.
-func TestOnlyTheSlowAreGivenUp(t *testing.T) {
+// ConnectTimeout ends the connections whose handshake is not complete, and leaves
+// the open ones alone.
+func TestOnlyIncompleteHandshakesTimeOut(t *testing.T) {
 	t.Parallel()
 	var accepted atomic.Int64
 	url := fake(t, func(p *peer) {
@@ -120,14 +120,14 @@ func TestOnlyTheSlowAreGivenUp(t *testing.T) {
 		p.open()
 		p.rest()
 	})
-	// Long enough for the quick ones on a machine that is busy.
+	// The timeout is long enough for the answered handshakes on a busy machine.
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 10, Workers: 1, ConnectTimeout: 3 * time.Second})
 	expect(t, res, map[Counter]int{Connected: 5, TimedOut: 5})
 }
 
-// While a server answers nobody, so many connections are on their way and no
-// more, and the result tells that the others were held up.
-func TestOnlySoManyConnectionsAreOnTheirWay(t *testing.T) {
+// While a server answers no handshake, a worker opens inFlight connections and no
+// more, and the result counts that the others had to wait.
+func TestAWorkerOpensOnlyInFlightConnectionsAtATime(t *testing.T) {
 	const conns = inFlight + 100
 	var waiting atomic.Int64
 	full := make(chan struct{})
@@ -140,7 +140,7 @@ func TestOnlySoManyConnectionsAreOnTheirWay(t *testing.T) {
 			select {
 			case <-full:
 			default:
-				p.Errorf("%d connections are on their way", n)
+				p.Errorf("%d connections are opening", n)
 			}
 		}
 		<-full
@@ -154,8 +154,8 @@ func TestOnlySoManyConnectionsAreOnTheirWay(t *testing.T) {
 	}
 }
 
-// crowded listens with room for one connection to wait. Further ones are still
-// on their way when connect returns, until there is room for many.
+// crowded listens with a backlog for one connection. Further connections remain
+// in TCP's handshake until makeRoom is called.
 func crowded(t *testing.T) (listener net.Listener, makeRoom func(), c Config) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -204,7 +204,7 @@ func TestConnectionsThatTCPKeepsWaitingOpenLater(t *testing.T) {
 		})
 	})
 	c.Progress = func(p Progress) {
-		if p.Opening == c.Conns { // all are on their way, and the queue is full
+		if p.Opening == c.Conns { // connect was called for all, and the backlog is full
 			start()
 		}
 	}
@@ -216,13 +216,13 @@ func TestConnectionsThatTCPKeepsWaitingOpenLater(t *testing.T) {
 	}
 }
 
-func TestConnectionsThatNobodyTakesAreRefused(t *testing.T) {
+func TestConnectionsToAClosingListenerFail(t *testing.T) {
 	t.Parallel()
 	listener, _, c := crowded(t)
 	stop := sync.OnceFunc(func() { listener.Close() })
 	c.Progress = func(p Progress) {
 		if p.Opening == c.Conns {
-			stop() // resets those that wait; the others' next SYN finds nobody
+			stop() // resets those in the backlog, and refuses the next SYN of the others
 		}
 	}
 	res := mustRun(t, short(t), c)
@@ -233,7 +233,7 @@ func TestConnectionsThatNobodyTakesAreRefused(t *testing.T) {
 	expectError(t, res, "refused: connection refused", refused)
 }
 
-func TestConnectionsToNobodyAreRefused(t *testing.T) {
+func TestConnectionsWithoutAListenerAreRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -271,9 +271,9 @@ func TestRequestsAskForWhatTheURLSays(t *testing.T) {
 	}
 }
 
-// The floor program answers with fixed bytes, takes only masks of zeros and
-// does not care for a closing handshake.
-func TestTheFloorIsSpokenToAsItWants(t *testing.T) {
+// The floor program answers with fixed bytes, expects masking keys of zeros and
+// knows no closing handshake.
+func TestTheGeneratorSpeaksTheFloorsProtocol(t *testing.T) {
 	ends := make(chan error, 2)
 	url := fake(t, func(p *peer) {
 		if key := p.request().Header.Get("Sec-WebSocket-Key"); key != string(frame.SampleKey[:]) {
@@ -306,7 +306,7 @@ func TestTheFloorIsSpokenToAsItWants(t *testing.T) {
 
 func TestPortsThatAreTakenAreSkipped(t *testing.T) {
 	const conns, taken = 6, 3
-	// An address that no other test has, nor another run of this one.
+	// A random address, because tests may run at the same time.
 	source := netip.AddrFrom4([4]byte{127, 100, byte(rand.IntN(256)), byte(1 + rand.IntN(254))})
 	sources := Sources{[]netip.Addr{source}, 1}
 	for i := range taken {
@@ -328,7 +328,7 @@ func TestPortsThatAreTakenAreSkipped(t *testing.T) {
 	if res.Counts[Skipped.String()] != taken || !res.OK() || res.Sources != 1 {
 		t.Errorf("%d skipped, want %d; errors %v", res.Counts[Skipped.String()], taken, res.Errors)
 	}
-	// Each of the first six combinations that is free, and the next three.
+	// The free ones of the first six combinations, and the next three.
 	want := map[string]bool{}
 	for _, i := range []int{1, 3, 5, 6, 7, 8} {
 		from, _ := sources.Pick(i)
@@ -343,7 +343,7 @@ func TestPortsThatAreTakenAreSkipped(t *testing.T) {
 	}
 }
 
-func TestSparePlacesRunOut(t *testing.T) {
+func TestSpareSourcesRunOut(t *testing.T) {
 	r := &run{config: Config{Conns: 64_510}, sources: Sources{loopback(1), 1}}
 	for _, want := range []int{64_510, 64_511, -1, -1} {
 		if got := r.spare(); got != want {
@@ -352,8 +352,8 @@ func TestSparePlacesRunOut(t *testing.T) {
 	}
 }
 
-func TestAnAddressThatIsNotOursFails(t *testing.T) {
-	url := fake(t, func(*peer) { t.Error("somebody connected") })
+func TestASourceAddressOfAnotherMachineFails(t *testing.T) {
+	url := fake(t, func(*peer) { t.Error("a connection came") })
 	res := mustRun(t, short(t), Config{
 		URLs: []string{url}, Conns: 3, Sources: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, // RFC 5737
 	})
@@ -391,8 +391,8 @@ func TestConnectionsSpreadOverSeveralURLs(t *testing.T) {
 	}
 }
 
-// A pacer may let connections come late, never early.
-func TestConnectionsComeNoFasterThanWanted(t *testing.T) {
+// Connections may start later than the rate demands, and never earlier.
+func TestConnectionsStartNoFasterThanTheRate(t *testing.T) {
 	const conns, rate = 21, 200
 	url := fake(t, func(p *peer) { p.open(); p.rest() })
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Rate: rate, Workers: 1})
@@ -405,7 +405,7 @@ func TestConnectionsComeNoFasterThanWanted(t *testing.T) {
 	}
 }
 
-// A time in a slot wraps; what lies between two of them does not.
+// A slot's time wraps, and ages are still right.
 func TestAHandshakesAgeSurvivesTheWrap(t *testing.T) {
 	const wrap = (math.MaxUint32 + 1) * time.Microsecond
 	for _, begun := range []time.Duration{0, time.Second, wrap - time.Second, wrap, 5*wrap - 1} {
@@ -418,7 +418,7 @@ func TestAHandshakesAgeSurvivesTheWrap(t *testing.T) {
 	}
 }
 
-func TestRefusalsAreToldFromResets(t *testing.T) {
+func TestRefusedAndResetConnectionsAreCountedApart(t *testing.T) {
 	for _, r := range []struct {
 		err  error
 		want Counter
@@ -431,7 +431,7 @@ func TestRefusalsAreToldFromResets(t *testing.T) {
 	}
 }
 
-func TestARunThatIsOverBeforeItBeginsReturns(t *testing.T) {
+func TestARunWithAnEndedContextReturns(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	url := fake(t, func(p *peer) { p.open(); p.rest() })
@@ -441,17 +441,17 @@ func TestARunThatIsOverBeforeItBeginsReturns(t *testing.T) {
 	}
 }
 
-// The generator blames itself for connects that it called late, and for
-// nothing that the server did or did not do with them.
+// A ramp is limited by the generator if it called connect late. It is not if the
+// server answered late.
 func TestASlowServerIsNotTheGeneratorsLimit(t *testing.T) {
-	// With 200 ms between answers, 30 handshakes take 6 s in place of 0.3 s.
-	turn := make(chan struct{}, 1)
-	turn <- struct{}{}
+	// The server is slow on purpose: it sleeps 200 ms before each answer, so 30
+	// handshakes take 6 s instead of 0.3 s.
+	var answering sync.Mutex
 	url := fake(t, func(p *peer) {
 		r := p.request()
-		<-turn
+		answering.Lock()
 		time.Sleep(200 * time.Millisecond)
-		turn <- struct{}{}
+		answering.Unlock()
 		p.send([]byte(accept(r)))
 		p.rest()
 	})
@@ -461,15 +461,15 @@ func TestASlowServerIsNotTheGeneratorsLimit(t *testing.T) {
 	}
 }
 
-// A few handshakes that are never answered do not hold up other workers.
-func TestAServerThatDoesNotAnswerHoldsNoWorkerUp(t *testing.T) {
+// The next worker starts although no handshake of the ones before is answered.
+func TestUnansweredHandshakesDelayNoOtherWorker(t *testing.T) {
 	const conns = 12
-	ctx, enough := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	var asked atomic.Int64
 	url := fake(t, func(p *peer) {
 		p.request()
 		if asked.Add(1) == conns {
-			enough()
+			cancel()
 		}
 		_, _ = io.Copy(io.Discard, p.in)
 	})

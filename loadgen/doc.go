@@ -5,10 +5,11 @@
 // close) and gathers the [Result]. The connections belong to workers, reactors
 // like the server's, each on a thread and with a descriptor table of its own;
 // a connection is a slot of 28 bytes. Which source address and port each one
-// uses is computed from its number ([Sources]), not stored and not left to the
-// kernel, whose own choice becomes slow when an address's ports run out.
+// uses is computed from its number ([Sources]). Nothing has to be stored for it,
+// and the kernel does not choose: its choice becomes slow when most ports of an
+// address are taken.
 //
-// Latencies are measured from the moment at which a message was meant to be
-// sent, which stands in its payload, so that a generator that comes late
-// blames itself.
+// A message's payload contains the time at which the message was meant to be
+// sent, and its latency is measured from then. So a generator that is late adds
+// to the latencies instead of hiding the delay.
 package loadgen

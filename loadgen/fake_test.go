@@ -19,7 +19,7 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 )
 
-// peer is the server's end of a connection, in the hands of a test.
+// peer is the server's end of a connection, which a test writes and reads.
 type peer struct {
 	*testing.T
 	*net.TCPConn
@@ -30,9 +30,9 @@ func newPeer(t *testing.T, conn net.Conn) *peer {
 	return &peer{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
 }
 
-// fake is a server that does what its script says, right or wrong: the script
-// is run for each connection, which ends with it. The test's own end waits for
-// all scripts, so a connection that the generator forgets is a test that hangs.
+// fake starts a server that runs the script for each connection and closes the
+// connection after it. The test waits for all scripts at its end, so it hangs if
+// the generator leaves a connection open.
 func fake(t *testing.T, script func(*peer)) (url string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -59,8 +59,7 @@ func fake(t *testing.T, script func(*peer)) (url string) {
 	return "ws://" + l.Addr().String() + "/"
 }
 
-// request reads the opening handshake and checks what RFC 6455 section 4.1
-// wants of it.
+// request reads the opening handshake and checks it (RFC 6455 section 4.1).
 func (p *peer) request() *http.Request {
 	r, err := http.ReadRequest(p.in)
 	if err != nil {
@@ -78,15 +77,15 @@ func (p *peer) request() *http.Request {
 	return r
 }
 
-// accept is the response to a request that makes it a connection.
+// accept is the 101 response to a request.
 func accept(r *http.Request) string {
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
 		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"
 }
 
-// open answers the handshake, and sends frames in one piece with the answer:
-// the generator then reads both at once.
+// open answers the handshake and sends frames in the same write, so that the
+// generator reads both at once.
 func (p *peer) open(frames ...[]byte) {
 	wire := []byte(accept(p.request()))
 	for _, f := range frames {
@@ -95,11 +94,10 @@ func (p *peer) open(frames ...[]byte) {
 	p.send(wire)
 }
 
-// send sends bytes. That the generator is gone already is not this end's
-// business.
+// send sends bytes. It ignores errors: the generator may have left.
 func (p *peer) send(wire []byte) { _, _ = p.Write(wire) }
 
-// next reads one frame, which must be a client's: whole and masked.
+// next reads one frame, which must be masked and a whole message.
 func (p *peer) next() (op frame.Op, payload []byte, ok bool) {
 	h, err := ws.ReadHeader(p.in)
 	if err != nil {
@@ -117,8 +115,8 @@ func (p *peer) next() (op frame.Op, payload []byte, ok bool) {
 	return frame.Op(h.OpCode), payload, true
 }
 
-// rest reads to the connection's end, answers a Close frame, and tells what
-// came before it.
+// rest reads until a Close frame, which it answers, or the connection's end. It
+// returns the messages before that.
 func (p *peer) rest() (messages [][]byte) {
 	for {
 		op, payload, ok := p.next()
@@ -141,8 +139,8 @@ func (p *peer) reset() {
 	p.Close()
 }
 
-// hub is a chat server. relay says what becomes of the n-th message: which
-// bytes connection to, numbered as they came, is sent for it.
+// hub starts a chat server. For each message it sends relay's result to each
+// connection: to is the connection's number, n the message's, both from 0.
 func hub(t *testing.T, relay func(to, n int, payload []byte) []byte) (url string) {
 	var mu sync.Mutex
 	var peers []*peer
@@ -150,7 +148,7 @@ func hub(t *testing.T, relay func(to, n int, payload []byte) []byte) (url string
 	return fake(t, func(p *peer) {
 		r := p.request()
 		mu.Lock()
-		peers = append(peers, p) // before the answer, so that no message misses it
+		peers = append(peers, p) // before the answer, so that it receives every message
 		mu.Unlock()
 		p.send([]byte(accept(r)))
 		for {
@@ -176,7 +174,7 @@ func hub(t *testing.T, relay func(to, n int, payload []byte) []byte) (url string
 
 func whole(payload []byte) []byte { return frame.Append(nil, frame.Binary, payload) }
 
-// short is a run that is cut off should it hang.
+// short is a context that ends a run that hangs.
 func short(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
@@ -192,7 +190,7 @@ func mustRun(t *testing.T, ctx context.Context, c Config) *Result {
 	return res
 }
 
-// runUntil runs until its progress is as wanted and interrupts it then.
+// runUntil interrupts a run when done is true.
 func runUntil(t *testing.T, c Config, done func(Progress) bool) *Result {
 	t.Helper()
 	ctx, cancel := context.WithCancel(short(t))
@@ -209,7 +207,7 @@ func runUntil(t *testing.T, c Config, done func(Progress) bool) *Result {
 	return res
 }
 
-// expect compares the counters, but those that depend on chance.
+// expect compares the counters except for those that depend on timing.
 func expect(t *testing.T, res *Result, want map[Counter]int) {
 	t.Helper()
 	for c := range tallies {
@@ -240,7 +238,7 @@ func expect(t *testing.T, res *Result, want map[Counter]int) {
 	}
 }
 
-// expectError looks for an error's words, and that it is counted n times.
+// expectError checks that errors with these words were counted n times.
 func expectError(t *testing.T, res *Result, words string, n int) {
 	t.Helper()
 	got := 0
@@ -250,6 +248,6 @@ func expectError(t *testing.T, res *Result, words string, n int) {
 		}
 	}
 	if got != n {
-		t.Errorf("%d errors speak of %q, want %d: %v", got, words, n, fmt.Sprint(res.Errors))
+		t.Errorf("%d errors contain %q, want %d: %v", got, words, n, fmt.Sprint(res.Errors))
 	}
 }

@@ -7,64 +7,68 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// flooder is what a connection needs that sends without waiting for answers.
+// flooder is the state of a connection that sends without waiting for answers.
 type flooder struct {
 	token  netpoll.Token
 	sent   uint32 // messages
 	got    uint32 // answers, which come in order
-	unsent []byte // of frames that its socket has not taken yet
+	unsent []byte // frames, or the rest of them, that its socket has not taken yet
 }
 
 const (
-	// floodBuffer is a flooding socket's send buffer, in bytes: as much as
-	// waits where people click. The kernel's own would be megabytes.
+	// floodBuffer is a flooding socket's send buffer, in bytes. It is small, as
+	// is what waits in the socket of a person who clicks. The kernel would let
+	// it grow to megabytes.
 	floodBuffer = 8 << 10
 	// floodFrames is how many frames are written at a time.
 	floodFrames = 32
-	// floodersMost is how many a worker can have: their index has to fit a slot.
+	// floodersMost is how many flooders a worker can have: a slot has 16 bits
+	// for their index.
 	floodersMost = 1<<16 - 1
 )
 
-// turns lets connections do something in turn, at a rate.
-type turns struct {
+// rotation makes connections send one after the other, at a rate, until an end.
+// The zero rotation makes none send.
+type rotation struct {
 	pacer
 	begun, end time.Duration
-	done       int
+	sent       int // messages since begun
 	tokens     []netpoll.Token
-	next       int
+	last       int // index into tokens
 }
 
-// over reports that there are no turns to take, at now or later.
-func (t *turns) over(now time.Duration) bool {
-	return len(t.tokens) == 0 || t.rate == 0 || now >= t.end
+// over reports whether nothing is to be sent at now or later.
+func (r *rotation) over(now time.Duration) bool {
+	return len(r.tokens) == 0 || r.rate == 0 || now >= r.end
 }
 
-// due is how many turns there are to take at now.
-func (t *turns) due(now time.Duration) int {
-	if t.over(now) {
+// due returns how many messages are to be sent at now.
+func (r *rotation) due(now time.Duration) int {
+	if r.over(now) {
 		return 0
 	}
-	return t.pacer.due(now-t.begun) - t.done
+	return r.pacer.due(now-r.begun) - r.sent
 }
 
-// wait is how long it is until the next turn, -1 if there is none.
-func (t *turns) wait(now time.Duration) time.Duration {
-	if t.over(now) {
+// wait returns how long it is until the next message is due, -1 if none will be.
+func (r *rotation) wait(now time.Duration) time.Duration {
+	if r.over(now) {
 		return -1
 	}
-	return t.pacer.wait(now-t.begun, t.done)
+	return r.pacer.wait(now-r.begun, r.sent)
 }
 
-func (t *turns) take() netpoll.Token {
-	t.done++
-	t.next = (t.next + 1) % len(t.tokens)
-	return t.tokens[t.next]
+// next returns the connection that sends the next message.
+func (r *rotation) next() netpoll.Token {
+	r.sent++
+	r.last = (r.last + 1) % len(r.tokens)
+	return r.tokens[r.last]
 }
 
-// startFlood makes the last connections send as fast as the server takes it,
-// or at a rate all together.
+// startFlood makes the last connections send: at a rate, which they share, or as
+// fast as the server takes it.
 func (w *worker) startFlood(o *order) {
-	w.floods = turns{pacer: pacer{o.rate}, begun: w.now, end: o.deadline}
+	w.floods = rotation{pacer: pacer{o.rate}, begun: w.now, end: o.deadline}
 	for i := w.slots.High() - 1; i >= 0 && o.count > 0; i-- {
 		c := w.slots.At(i)
 		if c == nil || c.state != open {
@@ -87,18 +91,18 @@ func (w *worker) flooder(c *client) *flooder { return &w.flooders[c.flood-1] }
 // floodSome sends the messages that are due.
 func (w *worker) floodSome() {
 	for n := w.floods.due(w.now); n > 0; n-- {
-		if c := w.slots.Get(w.floods.take()); c != nil && c.state == open {
+		if c := w.slots.Get(w.floods.next()); c != nil && c.state == open {
 			f := w.flooder(c)
-			waits := len(f.unsent) > 0
+			full := len(f.unsent) > 0 // an event will say when the socket takes more
 			w.floodFrame(f)
-			if !waits { // or else the socket tells when
+			if !full {
 				w.pour(c)
 			}
 		}
 	}
 }
 
-// floodFrame adds a frame to those that f has not sent.
+// floodFrame adds a frame to f's unsent ones.
 func (w *worker) floodFrame(f *flooder) {
 	message{meant: w.run.elapsed(), number: f.sent, kind: kindFlood}.encode(w.payload)
 	f.unsent = frame.AppendMasked(f.unsent, frame.Binary, w.mask(), w.payload)
@@ -106,7 +110,8 @@ func (w *worker) floodFrame(f *flooder) {
 	w.tally.counts[Flooded]++
 }
 
-// pour writes what c's socket takes, and more until the flood ends.
+// pour writes what c's socket takes of the unsent frames. In a flood without a
+// rate it first makes new frames if none are left.
 func (w *worker) pour(c *client) {
 	f := w.flooder(c)
 	if len(f.unsent) == 0 && w.floods.rate == 0 && w.now < w.floods.end {
@@ -129,7 +134,7 @@ func (w *worker) pour(c *client) {
 	}
 }
 
-// answered takes note of an answer to a flooder.
+// answered counts an answer to a flooder.
 func (w *worker) answered(c *client, m message, now time.Duration) {
 	if c.flood == 0 {
 		w.tally.counts[Foreign]++
@@ -141,7 +146,7 @@ func (w *worker) answered(c *client, m message, now time.Duration) {
 	}
 }
 
-// abandon counts what a flooder that ends will never be answered.
+// abandon counts the unanswered messages of a flooder that ends.
 func (w *worker) abandon(c *client) {
 	if c.flood != 0 {
 		f := w.flooder(c)
@@ -150,26 +155,28 @@ func (w *worker) abandon(c *client) {
 	}
 }
 
-// deafen stops reading from the last connections, hear goes on.
+// deafen stops reading from the last connections.
 func (w *worker) deafen(count int) {
 	for i := w.slots.High() - 1; i >= 0 && count > 0; i-- {
 		if c := w.slots.At(i); c != nil && c.state == open {
 			c.flags |= deaf
-			w.listen(c, 0)
+			w.poll(c, 0)
 			count--
 		}
 	}
 }
 
-func (w *worker) hear() {
+// undeafen reads from the deaf connections again.
+func (w *worker) undeafen() {
 	for i := range w.slots.High() {
 		if c := w.slots.At(i); c != nil && c.is(deaf) {
-			w.listen(c, netpoll.In)
+			w.poll(c, netpoll.In)
 		}
 	}
 }
 
-func (w *worker) listen(c *client, interest netpoll.Interest) {
+// poll changes what c's socket waits for.
+func (w *worker) poll(c *client, interest netpoll.Interest) {
 	if err := w.poller.Modify(int(c.FD), w.slots.Token(c), interest); err != nil {
 		w.drop(c, Failed, err)
 	}

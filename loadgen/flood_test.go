@@ -13,9 +13,9 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// A flood against a handler that is slow for a while: every message comes back,
-// once and in order, and those who wait for their answers get them meanwhile.
-func TestAFloodComesBackWhole(t *testing.T) {
+// While a handler is slow, connections flood it. Each of their messages is
+// answered once and in order, and the active connections get their echoes too.
+func TestEveryMessageOfAFloodIsAnswered(t *testing.T) {
 	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
 		for name, rate := range map[string]float64{"as fast as it goes": 0, "at a rate": 2000} {
 			t.Run(tables.String()+" "+name, func(t *testing.T) {
@@ -28,7 +28,7 @@ func TestAFloodComesBackWhole(t *testing.T) {
 					mu.Lock()
 					if slow > 0 {
 						slow--
-						time.Sleep(time.Millisecond) // it is slow, that is what this is about
+						time.Sleep(time.Millisecond) // the handler is slow on purpose, so that the flood fills buffers
 						handled.Done()
 					}
 					mu.Unlock()
@@ -47,16 +47,16 @@ func TestAFloodComesBackWhole(t *testing.T) {
 					t.Errorf("%d messages were sent at %v a second", f.Sent, rate)
 				}
 				if n := count(res, loadgen.Asked); n == 0 || n > 100 || count(res, loadgen.Echoes) != n {
-					t.Errorf("%d were asked politely, %d answered", n, count(res, loadgen.Echoes))
+					t.Errorf("the active connections sent %d messages and received %d echoes", n, count(res, loadgen.Echoes))
 				}
 			})
 		}
 	}
 }
 
-// What a server drops or answers twice is found, and so is what it never
-// answers before it closes.
-func TestAFloodThatDoesNotComeBackIsNotOK(t *testing.T) {
+// The generator notices messages that the server drops, answers twice, or leaves
+// unanswered when it closes.
+func TestAFloodWithWrongAnswersIsNotOK(t *testing.T) {
 	rows := map[string]struct {
 		answer func(c server.Conn, n int, data []byte)
 		wrong  loadgen.Counter
@@ -83,7 +83,7 @@ func TestAFloodThatDoesNotComeBackIsNotOK(t *testing.T) {
 			t.Parallel()
 			n := 0
 			url := serve(t, server.Handler{Message: func(c server.Conn, _ frame.Op, data []byte) {
-				n++ // one connection's, so one at a time
+				n++ // there is one connection, and its calls are serial
 				row.answer(c, n, data)
 			}})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -100,15 +100,15 @@ func TestAFloodThatDoesNotComeBackIsNotOK(t *testing.T) {
 			var text strings.Builder
 			res.WriteText(&text)
 			if !strings.Contains(text.String(), "flood        1 connections") {
-				t.Errorf("nothing is said of the flood:\n%s", &text)
+				t.Errorf("the text does not mention the flood:\n%s", &text)
 			}
 		})
 	}
 }
 
-// Deaf connections receive nothing while the others do, and then all that the
-// server has not dropped.
-func TestTheDeafHearInTheEnd(t *testing.T) {
+// Deaf connections receive nothing during the broadcasts, and everything after
+// them, if the server drops nothing.
+func TestDeafConnectionsReadAfterTheBroadcasts(t *testing.T) {
 	const conns, deaf, messages = 40, 10, 20
 	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
 		t.Run(tables.String(), func(t *testing.T) {
@@ -123,14 +123,14 @@ func TestTheDeafHearInTheEnd(t *testing.T) {
 				}
 			}
 			if got, missed := count(res, loadgen.DeafReceived), count(res, loadgen.DeafMissed); got != deaf*messages || missed != 0 {
-				t.Errorf("the deaf received %d and missed %d, want %d and 0", got, missed, deaf*messages)
+				t.Errorf("deaf connections received %d and missed %d, want %d and 0", got, missed, deaf*messages)
 			}
 		})
 	}
 }
 
-// A server that closes the deaf is found out when they listen.
-func TestTheDeafMayBeClosed(t *testing.T) {
+// Deaf connections that the server has closed are counted when they read again.
+func TestTheServerMayCloseDeafConnections(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	res, err := loadgen.Run(ctx, loadgen.Config{

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// A message's payload. The filler tells what a byte should be, so that a
-// receiver notices what was changed on the way.
+// message is what a payload contains. The filler's bytes depend on their
+// position, so a receiver notices bytes that were changed or moved on the way.
 //
 //	0       8        12       13
 //	│ time  │ number │ kind   │ filler …
 //	└─ ns ──┴────────┴────────┴──────────
 type message struct {
 	meant  time.Duration // since the run's beginning, when it was meant to be sent
-	number uint32        // of the broadcast, or of a flooder's message, from 0
+	number uint32        // of the broadcast, or of the flooder's message, counted from 0
 	kind   kind
 }
 
@@ -35,7 +35,7 @@ func (m message) encode(payload []byte) {
 	}
 }
 
-// decode is false for a payload that no worker of this run can have sent.
+// decode reads a payload. ok is false if no worker of this run can have sent it.
 func decode(payload []byte, size int) (m message, ok bool) {
 	if len(payload) != size {
 		return m, false

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 )
 
-func TestMessagesSurviveTheJourney(t *testing.T) {
+func TestMessagesAreDecodedAsEncoded(t *testing.T) {
 	for _, size := range []int{sizeMin, 17, 32, 125, 126, sizeMax} {
 		for _, want := range []message{
 			{0, 0, kindBroadcast},
@@ -35,7 +35,7 @@ func TestChangedMessagesAreRefused(t *testing.T) {
 		payload := fresh()
 		payload[i]++
 		if _, ok := decode(payload, size); ok {
-			t.Errorf("byte %d was changed and nobody noticed", i)
+			t.Errorf("byte %d was changed, and decode did not notice", i)
 		}
 	}
 	swapped := fresh()

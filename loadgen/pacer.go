@@ -18,8 +18,8 @@ func (p pacer) due(elapsed time.Duration) int {
 	return int(p.rate*elapsed.Seconds()) + 1
 }
 
-// wait returns how long after elapsed the next event is due, when done have
-// happened.
+// wait returns how long it is from elapsed until the next event is due, if done
+// events have happened.
 func (p pacer) wait(elapsed time.Duration, done int) time.Duration {
 	if p.rate == 0 {
 		return 0

@@ -54,9 +54,9 @@ func TestPacerTellsHowLongToWait(t *testing.T) {
 	}
 }
 
-// Who waits as long as he is told has something to do then, to a microsecond:
-// a worker neither spins nor sleeps through its next connection.
-func TestWaitingEndsWhenTheNextIsDue(t *testing.T) {
+// After the returned wait the next event is due, and not a microsecond before.
+// So a worker neither spins nor is late.
+func TestWaitEndsWhenTheNextEventIsDue(t *testing.T) {
 	for _, rate := range []float64{0.3, 1, 3, 7, 99.5, 10_000, 123_456} {
 		p := pacer{rate}
 		for done := range 1000 {

@@ -27,37 +27,39 @@ func (r *run) phases() []phase {
 	return phases
 }
 
-// ramp opens the connections. As many workers as there are processors do so
-// at a time: more would only take turns. The next one's turn comes when one
-// has begun all of its own: a server that never answers a few of them must not
-// hold up the rest.
+// ramp opens the connections. As many workers as there are processors open theirs
+// at the same time; more would only compete. When a worker has called connect for
+// all of its connections, the next worker starts. It does not wait for the
+// answers, so a server that leaves a few unanswered does not delay the rest.
 func (r *run) ramp(ctx context.Context) error {
 	together := min(runtime.NumCPU(), len(r.workers))
 	next := 0
 	for ; next < together; next++ {
 		r.workers[next].tell(r.share(next, together))
 	}
-	begun, finished := 0, 0
+	started, finished := 0, 0
 	return r.await(ctx, func(time.Duration) bool {
-		for begun < next && r.rampBegun(r.workers[begun]) {
-			begun++
+		for started < next && r.rampStarted(r.workers[started]) {
+			started++
 			if next < len(r.workers) {
 				r.workers[next].tell(r.share(next, together))
 				next++
 			}
 		}
-		for finished < begun && r.rampDone(r.workers[finished]) {
+		for finished < started && r.rampDone(r.workers[finished]) {
 			finished++
 		}
 		return finished == len(r.workers)
 	})
 }
 
-func (r *run) rampBegun(w *worker) bool {
-	return int(w.public.begun.Load()) >= r.share(w.index, 1).count
+// rampStarted reports whether w has called connect for all of its connections.
+func (r *run) rampStarted(w *worker) bool {
+	return int(w.public.started.Load()) >= r.share(w.index, 1).count
 }
 
-// share is the part of the connections that worker i opens.
+// share is the order to worker i to open its part of the connections. together is how
+// many workers share the rate.
 func (r *run) share(i, together int) order {
 	from := i * r.slots
 	return order{
@@ -68,6 +70,7 @@ func (r *run) share(i, together int) order {
 	}
 }
 
+// rampDone reports whether all of w's connections are open or have failed.
 func (r *run) rampDone(w *worker) bool {
 	done := 0
 	for _, c := range append([]Counter{Connected}, openFailures...) {
@@ -76,7 +79,7 @@ func (r *run) rampDone(w *worker) bool {
 	return done >= r.share(w.index, 1).count
 }
 
-// hold lets the connections be.
+// hold leaves the connections idle.
 func (r *run) hold(ctx context.Context) error { return r.wait(ctx, r.config.Hold) }
 
 // wait lets time pass.
@@ -85,30 +88,31 @@ func (r *run) wait(ctx context.Context, d time.Duration) error {
 	return r.await(ctx, func(now time.Duration) bool { return now >= until })
 }
 
-// probed is a phase with a probe beside it.
+// probed returns the phase with a probe beside it, in the first phase that asks
+// for one.
 func (r *run) probed(phase func(context.Context) error) func(context.Context) error {
 	if r.config.Probe == 0 || r.result.Probe != nil {
 		return phase
 	}
-	felt := &Probe{}
-	r.result.Probe = felt
+	result := &Probe{}
+	r.result.Probe = result
 	return func(ctx context.Context) error {
 		p, err := r.startProbe(ctx)
 		if err != nil {
 			r.result.Probe = nil
 			return err
 		}
-		defer func() { felt.Busy = p.stop() }()
+		defer func() { result.Busy = p.stop() }()
 		if err := r.wait(ctx, probeIdle); err != nil {
 			return err
 		}
-		felt.Idle = latency(p.take())
+		result.Idle = latency(p.take())
 		return phase(ctx)
 	}
 }
 
-// broadcasts sends them, each burst from one connection, and waits for the
-// last receiver of each burst. Then those hear who were deaf.
+// broadcasts sends all broadcasts, each burst from one connection, and waits for
+// each burst's last receiver. At the end the deaf connections read again.
 func (r *run) broadcasts(ctx context.Context) error {
 	r.shareOut(order{kind: orderDeafen, count: r.config.Deaf}, 0)
 	for number := 0; number < r.config.Broadcasts && r.open() > 0; {
@@ -121,30 +125,30 @@ func (r *run) broadcasts(ctx context.Context) error {
 	if r.config.Deaf == 0 {
 		return nil
 	}
-	// The server may not have come to all of them yet.
+	// The server may still be sending to the deaf connections.
 	if err := r.wait(ctx, deafPatience); err != nil {
 		return err
 	}
 	for _, w := range r.workers {
-		w.tell(order{kind: orderHear})
+		w.tell(order{kind: orderUndeafen})
 	}
-	heard, progressed := -1, time.Duration(0)
+	received, progressed := -1, time.Duration(0)
 	return r.await(ctx, func(now time.Duration) bool {
-		if got := r.sum(DeafReceived, DeafEnded); got != heard {
-			heard, progressed = got, now
+		if got := r.sum(DeafReceived, DeafEnded); got != received {
+			received, progressed = got, now
 		}
 		return now-progressed > deafPatience
 	})
 }
 
-// deafPatience is how long connections stay deaf behind the last broadcast, and
-// how long they may then receive nothing before they have received all there is.
+// deafPatience is how long connections stay deaf after the last broadcast. When
+// they have then received nothing for this long, they have received everything.
 const deafPatience = 2 * time.Second
 
-// hearing is how many connections are open and read.
-func (r *run) hearing() int { return r.open() - (r.config.Deaf - r.sum(DeafEnded)) }
+// reading is how many connections are open and not deaf.
+func (r *run) reading() int { return r.open() - (r.config.Deaf - r.sum(DeafEnded)) }
 
-// shareOut has an order's connections, and its rate, shared by the workers.
+// shareOut divides an order's connections and rate among the workers.
 func (r *run) shareOut(o order, rate float64) {
 	total, left := o.count, o.count
 	for i, w := range slices.Backward(r.workers) { // the last have the fewest connections
@@ -161,7 +165,7 @@ func (r *run) shareOut(o order, rate float64) {
 // waits for the last receiver.
 func (r *run) burst(ctx context.Context, first, size int) error {
 	r.collect()
-	expected, before := r.hearing()*size, r.sum(Received)
+	expected, before := r.reading()*size, r.sum(Received)
 	w := r.sender()
 	meant := r.elapsed()
 	for i := range size {
@@ -178,8 +182,8 @@ func (r *run) burst(ctx context.Context, first, size int) error {
 	return err
 }
 
-// sender chooses the worker that broadcasts: each in its turn, among those
-// with open connections.
+// sender chooses the worker that sends the next burst: one after the other, among
+// those with connections.
 func (r *run) sender() *worker {
 	n := len(r.result.Broadcasts)
 	for i := range r.workers {
@@ -191,7 +195,8 @@ func (r *run) sender() *worker {
 	return r.workers[0]
 }
 
-// echo keeps the active connections busy, and has others flood.
+// echo makes the active connections send and wait for the echoes, and the
+// flooding ones send without waiting. At the end it waits for the last answers.
 func (r *run) echo(ctx context.Context) error {
 	r.collect()
 	begun, before := r.elapsed(), r.sum(Echoes, Answered)
@@ -216,7 +221,7 @@ func (r *run) echo(ctx context.Context) error {
 // closeTimeout is how long the connections may take to close.
 const closeTimeout = 20 * time.Second
 
-// close closes the connections, and gives those up that do not close in time.
+// close closes the connections. It stops waiting for them after closeTimeout.
 func (r *run) close(ctx context.Context) error {
 	for _, w := range r.workers {
 		w.tell(order{kind: orderClose})

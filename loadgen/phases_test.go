@@ -57,12 +57,11 @@ func TestBroadcastsReachEverybody(t *testing.T) {
 	}
 }
 
-func TestABroadcastThatComesTwiceIsNotOK(t *testing.T) {
+func TestABroadcastReceivedTwiceIsNotOK(t *testing.T) {
 	const conns = 4
 	res := mustRun(t, short(t), Config{
 		URLs: []string{hub(t, func(_, _ int, payload []byte) []byte { return append(whole(payload), whole(payload)...) })},
-		// With one worker the second of two is counted before the last first
-		// one ends the run.
+		// With one worker, each repetition is counted before the run ends.
 		Conns: conns, Workers: 1, Broadcasts: 1,
 	})
 	expect(t, res, map[Counter]int{Connected: conns, Sent: 1, Received: conns, Repeated: conns})
@@ -71,7 +70,8 @@ func TestABroadcastThatComesTwiceIsNotOK(t *testing.T) {
 	}
 }
 
-// Whoever is not sent the middle one of three notices when the third comes.
+// A connection that does not receive the second of three broadcasts notices when
+// the third arrives.
 func TestABroadcastThatIsSkippedIsLost(t *testing.T) {
 	const conns, skipped = 4, 2
 	url := hub(t, func(to, n int, payload []byte) []byte {
@@ -89,7 +89,7 @@ func TestABroadcastThatIsSkippedIsLost(t *testing.T) {
 	}
 }
 
-func TestABroadcastThatGoesNowhereIsLostAfterSomePatience(t *testing.T) {
+func TestABroadcastThatNobodyReceivesIsLostAfterPatience(t *testing.T) {
 	const conns = 3
 	url := hub(t, func(int, int, []byte) []byte { return nil })
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Broadcasts: 2, Patience: 50 * time.Millisecond})
@@ -104,8 +104,8 @@ func TestABroadcastThatGoesNowhereIsLostAfterSomePatience(t *testing.T) {
 	}
 }
 
-// A server that only takes is found out when its socket is full. The
-// generator does not queue for it.
+// The generator does not queue for a server that does not read. It ends the
+// connection when the socket is full.
 func TestAServerThatDoesNotReadStalls(t *testing.T) {
 	end := make(chan struct{})
 	url := fake(t, func(p *peer) {
@@ -116,7 +116,7 @@ func TestAServerThatDoesNotReadStalls(t *testing.T) {
 		<-end
 	})
 	defer close(end)
-	// 600 times 64 KiB exceed every buffer on the way.
+	// 600 × 64 KiB are more than all socket buffers hold.
 	res := runUntil(t, Config{
 		URLs: []string{url}, Conns: 1, Size: sizeMax, Broadcasts: 600, Burst: 600, Patience: forever,
 	}, func(p Progress) bool { return p.Failed == 1 })
@@ -126,8 +126,8 @@ func TestAServerThatDoesNotReadStalls(t *testing.T) {
 	expectError(t, res, "stalled: ", 1)
 }
 
-// Who leaves in the middle of a broadcast was expected to receive it.
-func TestWhoLeavesDuringABroadcastIsMissed(t *testing.T) {
+// A connection that ends during a broadcast counts as one that did not receive it.
+func TestAConnectionThatEndsDuringABroadcastLosesIt(t *testing.T) {
 	const conns = 5
 	url := hub(t, func(to, _ int, payload []byte) []byte {
 		if to == 0 {
@@ -190,7 +190,7 @@ func TestEchoesKeepTheActiveBusy(t *testing.T) {
 	}
 }
 
-func TestPhasesAndProgressAreTold(t *testing.T) {
+func TestPhasesAndProgressAreReported(t *testing.T) {
 	var phases []string
 	var last Progress
 	res := mustRun(t, short(t), Config{
@@ -266,8 +266,8 @@ func TestAPhaseEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// Shares are consecutive, and all connections are in one.
-func TestConnectionsAreSharedOut(t *testing.T) {
+// The workers' shares follow each other, and together are all connections.
+func TestConnectionsAreDividedAmongWorkers(t *testing.T) {
 	for _, conns := range []int{1, 2, 5, 9, 100} {
 		for workers := 1; workers <= 7; workers++ {
 			r := &run{config: Config{Conns: conns, Rate: 12}, slots: (conns + workers - 1) / workers}
@@ -287,9 +287,9 @@ func TestConnectionsAreSharedOut(t *testing.T) {
 }
 
 func TestChooseWorkers(t *testing.T) {
-	// A limit of 1024 leaves 960 descriptors in a table. In private tables
-	// each worker has an epoll set and everybody's wakers there; in the shared
-	// one all have both.
+	// A limit of 1024 leaves 960 descriptors in a table. A private table holds
+	// one epoll set and all workers' wakers; the shared table holds all epoll
+	// sets and all wakers.
 	const limit, processors = 1024, 2
 	lowerLimit(t, limit)
 	rows := []struct {
@@ -301,17 +301,17 @@ func TestChooseWorkers(t *testing.T) {
 	}{
 		{"one for each processor", 10, 0, netpoll.Private, 2, 5, ""},
 		{"one connection", 1, 0, netpoll.Private, 2, 1, ""},
-		{"two tables are enough", 1914, 0, netpoll.Private, 2, 957, ""},                   // 2 × (959 − 2)
-		{"two tables are not", 1915, 0, netpoll.Private, 3, 639, ""},                      // 3 × (959 − 3) = 2868
-		{"six tables", 5000, 0, netpoll.Private, 6, 834, ""},                              // 5 × 954 = 4770 < 5000 ≤ 6 × 953
-		{"the most that tables can hold", 229_920, 0, netpoll.Private, 479, 480, ""},      // 479 × (959 − 479)
-		{"as many as wanted", 10, 4, netpoll.Private, 4, 3, ""},                           //
-		{"three tables, full", 2868, 3, netpoll.Private, 3, 956, ""},                      //
-		{"one table, full", 956, 0, netpoll.Shared, 2, 478, ""},                           // 960 − 2 × 2
-		{"one worker, one table", 958, 1, netpoll.Shared, 1, 958, ""},                     //
-		{"three tables too small", 2869, 3, netpoll.Private, 0, 0, "2868 connections"},    //
-		{"one table too small", 957, 0, netpoll.Shared, 0, 0, "956 connections, not 957"}, //
-		{"more than tables can hold", 229_921, 0, netpoll.Private, 0, 0, "raise it"},      //
+		{"two tables are enough", 1914, 0, netpoll.Private, 2, 957, ""},                     // 2 × (959 − 2)
+		{"two tables are not", 1915, 0, netpoll.Private, 3, 639, ""},                        // 3 × (959 − 3) = 2868
+		{"six tables", 5000, 0, netpoll.Private, 6, 834, ""},                                // 5 × 954 = 4770 < 5000 ≤ 6 × 953
+		{"the most that tables can hold", 229_920, 0, netpoll.Private, 479, 480, ""},        // 479 × (959 − 479)
+		{"as many as wanted", 10, 4, netpoll.Private, 4, 3, ""},                             //
+		{"three tables, full", 2868, 3, netpoll.Private, 3, 956, ""},                        //
+		{"one table, full", 956, 0, netpoll.Shared, 2, 478, ""},                             // 960 − 2 × 2
+		{"one worker, one table", 958, 1, netpoll.Shared, 1, 958, ""},                       //
+		{"three tables too small", 2869, 3, netpoll.Private, 0, 0, "2868 connections"},      //
+		{"one table too small", 957, 0, netpoll.Shared, 0, 0, "956 connections, not 957"},   //
+		{"more than tables can hold", 229_921, 0, netpoll.Private, 0, 0, "raise the limit"}, //
 	}
 	for _, r := range rows {
 		run := &run{config: Config{Conns: r.conns, Workers: r.workers, Tables: r.tables}}
@@ -320,7 +320,7 @@ func TestChooseWorkers(t *testing.T) {
 		case (err != nil) != (r.fails != ""):
 			t.Errorf("%s: %v", r.why, err)
 		case err != nil && (!strings.Contains(err.Error(), r.fails) || !strings.Contains(err.Error(), "RLIMIT_NOFILE = 1024")):
-			t.Errorf("%s: error %v does not speak of %q", r.why, err, r.fails)
+			t.Errorf("%s: error %v does not contain %q", r.why, err, r.fails)
 		case err == nil && (run.config.Workers != r.want || run.slots != r.slots):
 			t.Errorf("%s: %d workers with %d slots, want %d with %d", r.why, run.config.Workers, run.slots, r.want, r.slots)
 		}
@@ -344,7 +344,6 @@ func lowerLimit(t *testing.T, to uint64) {
 	})
 }
 
-// Echoes that do not come are lost.
 func TestAServerThatDoesNotEchoIsNotOK(t *testing.T) {
 	url := fake(t, func(p *peer) { p.open(); p.rest() })
 	res := mustRun(t, short(t), Config{
@@ -355,8 +354,9 @@ func TestAServerThatDoesNotEchoIsNotOK(t *testing.T) {
 	}
 }
 
-// Echoes that come twice are repeated, and not answered.
-func TestEchoesThatComeTwiceAreFound(t *testing.T) {
+// An echo that comes twice counts as repeated, and the second one does not make
+// the connection send again.
+func TestEchoesThatComeTwiceAreCounted(t *testing.T) {
 	url := fake(t, func(p *peer) {
 		p.open()
 		for {
@@ -373,8 +373,8 @@ func TestEchoesThatComeTwiceAreFound(t *testing.T) {
 	}
 }
 
-// As many connections are active as were wanted, however few a worker has.
-func TestAsManyAreActiveAsWanted(t *testing.T) {
+// The number of active connections is as configured, however few a worker has.
+func TestTheActiveConnectionsAreAsManyAsConfigured(t *testing.T) {
 	for _, active := range []int{1, 3, 4, 5} {
 		const conns = 5 // four workers have 2, 2, 1 and none
 		sent := make(chan int, conns)
@@ -394,8 +394,7 @@ func TestAsManyAreActiveAsWanted(t *testing.T) {
 	}
 }
 
-// The error about workers speaks of numbers that can be.
-func TestNoNumberOfWorkersIsNegative(t *testing.T) {
+func TestTheErrorAboutWorkersHasNoNegativeNumber(t *testing.T) {
 	lowerLimit(t, 1024)
 	r := &run{config: Config{Conns: 229_921, Tables: netpoll.Private}}
 	if err := r.chooseWorkers(2); err == nil || strings.Contains(err.Error(), "-") || !strings.Contains(err.Error(), "229920 connections") {
@@ -403,7 +402,7 @@ func TestNoNumberOfWorkersIsNegative(t *testing.T) {
 	}
 }
 
-// Without broadcasts the probe feels the echoes.
+// Without broadcasts the probe measures during the echoes.
 func TestEchoesAreProbed(t *testing.T) {
 	url := fake(t, func(p *peer) {
 		p.open()

@@ -13,12 +13,12 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// probeIdle is how long the probe measures before there is anything to feel.
+// probeIdle is how long the probe measures the idle server, before the phase.
 const probeIdle = 2 * time.Second
 
-// probe pings the server on a connection of its own, at fixed times whether
-// or not the answers come: it feels what any other connection feels while the
-// server is busy.
+// probe sends Pings on a connection of its own, at fixed times, whether or not
+// the answers come. It measures how quickly a busy server answers a connection
+// that has no part in the load.
 type probe struct {
 	run  *run
 	conn net.Conn
@@ -46,7 +46,7 @@ func (r *run) startProbe(ctx context.Context) (*probe, error) {
 func (p *probe) send(ctx context.Context) {
 	var payload [8]byte
 	for next := p.run.elapsed(); ctx.Err() == nil; next += p.run.config.Probe {
-		time.Sleep(next - p.run.elapsed()) // not at all when it is late
+		time.Sleep(next - p.run.elapsed()) // returns at once if next is past
 		binary.BigEndian.PutUint64(payload[:], uint64(next))
 		if err := ws.WriteFrame(p.conn, ws.MaskFrame(ws.NewPingFrame(payload[:]))); err != nil {
 			return

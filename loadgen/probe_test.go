@@ -32,12 +32,12 @@ func TestARunWhoseProbeIsRefusedFails(t *testing.T) {
 	}
 }
 
-// What the probe measures is the time between its ping and the pong to it,
-// whatever else arrives.
-func TestTheProbeWantsItsOwnPongs(t *testing.T) {
+// The probe measures the time from its Ping to the Pong with the same payload,
+// and ignores whatever else arrives.
+func TestTheProbeMeasuresItsOwnPongs(t *testing.T) {
 	const pings = 10
 	url := fake(t, func(p *peer) {
-		p.open(frame.Append(nil, frame.Text, []byte("welcome"))) // what comes with the answer is not lost
+		p.open(frame.Append(nil, frame.Text, []byte("welcome"))) // in the same read as the handshake's answer
 		for range pings {
 			op, payload, ok := p.next()
 			if op != frame.Ping || len(payload) != 8 || !ok {
@@ -48,7 +48,7 @@ func TestTheProbeWantsItsOwnPongs(t *testing.T) {
 			p.send(whole(payload))
 			p.send(frame.Append(nil, frame.Pong, payload))
 		}
-		p.rest() // to close with pings unread would reset, and take pongs along
+		p.rest() // closing with unread Pings would send RST, and Pongs would be lost
 	})
 	r := &run{config: Config{URLs: []string{url}, Probe: time.Millisecond}, begun: time.Now()}
 	ctx := short(t)
@@ -71,8 +71,8 @@ func TestTheProbeWantsItsOwnPongs(t *testing.T) {
 	}
 }
 
-// The probe does not believe a length.
+// The probe allocates nothing for a frame's declared length.
 func TestTheProbeSurvivesAHugeFrame(t *testing.T) {
 	p := &probe{in: bytes.NewReader([]byte{0x82, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 'x'})}
-	p.receive() // ends with what there is to read
+	p.receive() // returns when the reader is empty
 }

@@ -2,7 +2,7 @@ package loadgen
 
 import "github.com/seed-134acfd0/lull/frame"
 
-// parse handles what the server has sent to c.
+// parse handles the bytes in that c has received, and keeps an incomplete rest.
 func (w *worker) parse(c *client, in []byte) {
 	if c.state == requested {
 		in = w.response(c, in)
@@ -41,7 +41,7 @@ func (w *worker) frames(c *client, in []byte) []byte {
 	return nil
 }
 
-// receive takes note of a message.
+// receive counts a message and measures its latency.
 func (w *worker) receive(c *client, payload []byte) {
 	now := w.run.elapsed()
 	m, ok := decode(payload, w.run.config.Size)
@@ -72,9 +72,9 @@ func (w *worker) receive(c *client, payload []byte) {
 	}
 }
 
-// inOrder takes note of a numbered message of a series of which got have come.
-// Those between are lost, or come later and count as repeated: it is false for
-// one of these.
+// inOrder counts a message of a numbered series whose next number should be *got.
+// Messages that were skipped count as missed. A number below *got was received
+// before, or skipped before: it counts as repeated, and inOrder returns false.
 func (w *worker) inOrder(number uint32, got *uint32, missed Counter) bool {
 	if number < *got {
 		w.tally.counts[Repeated]++
@@ -93,13 +93,13 @@ func (w *worker) control(c *client, ev frame.Event) {
 	case frame.Close:
 		if c.state == open {
 			w.tally.counts[c.ending(Closed)]++
-			c.state = closing // the server ends the TCP connection
+			c.state = closing // the server closes the TCP connection
 			w.writeFrame(c, frame.Close, ev.Payload)
 		}
 	}
 }
 
-// stream returns c's stream and gives it one first if it has none.
+// stream returns c's stream. If c has none, it takes one from the pool.
 func (w *worker) stream(c *client) *frame.Stream {
 	if c.stream == 0 {
 		c.stream = w.streams.Take()
@@ -107,7 +107,7 @@ func (w *worker) stream(c *client) *frame.Stream {
 	return w.streams.At(c.stream)
 }
 
-// forget takes c's stream away.
+// forget puts c's stream back into the pool.
 func (w *worker) forget(c *client) {
 	if c.stream != 0 {
 		w.streams.Put(c.stream)

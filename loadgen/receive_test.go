@@ -11,12 +11,12 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 )
 
-// raw is a frame whose first byte is a test's choice.
+// raw is a frame with any first byte.
 func raw(first byte, payload string) []byte {
 	return append([]byte{first, byte(len(payload))}, payload...)
 }
 
-func TestServersThatBreakTheProtocolAreFound(t *testing.T) {
+func TestViolationsOfTheProtocolAreCounted(t *testing.T) {
 	const conns = 3
 	rows := []struct {
 		why   string
@@ -42,7 +42,7 @@ func TestServersThatBreakTheProtocolAreFound(t *testing.T) {
 			expectError(t, res, "broken: frame: ", conns)
 			for text := range res.Errors {
 				if !strings.Contains(strings.ToLower(text), strings.ToLower(r.error)) {
-					t.Errorf("error %q does not speak of %q", text, r.error)
+					t.Errorf("error %q does not contain %q", text, r.error)
 				}
 			}
 			if res.OK() {
@@ -52,7 +52,7 @@ func TestServersThatBreakTheProtocolAreFound(t *testing.T) {
 	}
 }
 
-func TestPingsAreAnsweredInKind(t *testing.T) {
+func TestPongsHaveThePingsPayload(t *testing.T) {
 	long := strings.Repeat("x", 125) // RFC 6455 section 5.5
 	pings := []string{"", "hello", "\x00\xff", long}
 	url := fake(t, func(p *peer) {
@@ -60,7 +60,7 @@ func TestPingsAreAnsweredInKind(t *testing.T) {
 		for _, payload := range pings {
 			frames = append(frames, frame.Append(nil, frame.Ping, []byte(payload)))
 		}
-		// Between the parts of a message, too.
+		// One Ping is between the fragments of a message.
 		frames = append(frames, raw(0x01, "he"), frame.Append(nil, frame.Ping, []byte("between")), raw(0x80, "llo"))
 		p.open(frames...)
 		for _, want := range append(slices.Clone(pings), "between") {
@@ -88,7 +88,7 @@ func TestPongsNeedNoAnswer(t *testing.T) {
 	expect(t, res, map[Counter]int{Connected: 2})
 }
 
-// A message's bytes arrive in whatever pieces, cut anywhere.
+// Messages are received whatever the pieces in which their bytes arrive.
 func TestMessagesArriveInAnyPieces(t *testing.T) {
 	fragments := func(payload []byte) (wire []byte) {
 		first := byte(frame.Binary)
@@ -105,8 +105,8 @@ func TestMessagesArriveInAnyPieces(t *testing.T) {
 				payload := make([]byte, size)
 				message{number: 0, kind: kindBroadcast}.encode(payload)
 				wire := encode(payload)
-				// Each connection gets it cut in another place, by the end of
-				// what goes with the answer to its handshake.
+				// Each connection gets a different part of the wire together with
+				// the handshake's answer, and the rest byte by byte.
 				const conns = 20
 				cuts := make(chan int, conns)
 				for i := range conns {
@@ -131,7 +131,7 @@ func TestMessagesArriveInAnyPieces(t *testing.T) {
 	}
 }
 
-func TestMessagesThatAreNotOursAreCounted(t *testing.T) {
+func TestForeignMessagesAreCounted(t *testing.T) {
 	other := make([]byte, 32)
 	message{kind: kindBroadcast}.encode(other)
 	other[31]++
@@ -141,7 +141,7 @@ func TestMessagesThatAreNotOursAreCounted(t *testing.T) {
 	url := fake(t, func(p *peer) { p.open(foreign...); p.rest() })
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 3})
 	expect(t, res, map[Counter]int{Connected: 3, Foreign: 3 * len(foreign)})
-	if !res.OK() { // a server may greet
+	if !res.OK() { // foreign messages are allowed: a server may send a greeting
 		t.Errorf("not OK: %v", res.Errors)
 	}
 }
@@ -190,7 +190,7 @@ func TestBroadcastsAreCountedByTheirNumbers(t *testing.T) {
 			wire = append(wire, whole(payload)...)
 		}
 		if w.parse(c, wire); c.stream != 0 {
-			t.Errorf("%v: something is left", r.numbers)
+			t.Errorf("%v: the connection keeps its stream", r.numbers)
 		}
 		n := w.tally.counts
 		if n[Received] != r.received || n[Missed] != r.missed || n[Repeated] != r.repeated {
@@ -200,7 +200,7 @@ func TestBroadcastsAreCountedByTheirNumbers(t *testing.T) {
 	}
 }
 
-// What is incomplete is remembered with its connection, for as long as it is.
+// A connection has a stream while a message is incomplete, and gives it back then.
 func TestStreamsAreGivenBack(t *testing.T) {
 	w, one := reader(t)
 	two := w.slots.Take(-1)
@@ -230,15 +230,15 @@ func TestStreamsAreGivenBack(t *testing.T) {
 	}
 }
 
-// A message of which only the beginning came ends with its connection.
+// A connection that ends in the middle of a message gives its stream back.
 func TestAnEndedConnectionsStreamIsGivenBack(t *testing.T) {
 	half := raw(0x02, "half a message")
 	rows := map[string]func(*worker, *client){
-		"its socket ends":             func(w *worker, c *client) { w.hangUp(c, io.EOF) },
-		"the server breaks protocol":  func(w *worker, c *client) { w.parse(c, raw(0x82, "another")) },
-		"a pong cannot be sent":       func(w *worker, c *client) { w.parse(c, raw(0x89, "ping")) },
-		"the run ends in between":     func(w *worker, c *client) { w.release(c) },
-		"there is a breach behind it": func(w *worker, c *client) { w.parse(c, append(raw(0x00, "more"), 0xff, 0)) },
+		"its socket ends":            func(w *worker, c *client) { w.hangUp(c, io.EOF) },
+		"the server breaks protocol": func(w *worker, c *client) { w.parse(c, raw(0x82, "another")) },
+		"a pong cannot be sent":      func(w *worker, c *client) { w.parse(c, raw(0x89, "ping")) },
+		"the run ends in between":    func(w *worker, c *client) { w.release(c) },
+		"a violation follows":        func(w *worker, c *client) { w.parse(c, append(raw(0x00, "more"), 0xff, 0)) },
 	}
 	for name, end := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -265,18 +265,17 @@ func TestReceivingABroadcastDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// A connection ends once: what stands behind a Close frame is not looked at.
-func TestNothingCountsBehindACloseFrame(t *testing.T) {
+// Frames after a Close frame are not looked at.
+func TestFramesAfterACloseFrameAreIgnored(t *testing.T) {
 	goodbye := frame.AppendClose(nil, frame.GoingAway, "")
-	for _, behind := range [][]byte{raw(0xc2, "a breach"), goodbye} {
-		url := fake(t, func(p *peer) { p.open(goodbye, behind); p.rest() })
+	for _, after := range [][]byte{raw(0xc2, "a violation"), goodbye} {
+		url := fake(t, func(p *peer) { p.open(goodbye, after); p.rest() })
 		res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 3})
 		expect(t, res, map[Counter]int{Connected: 3, Closed: 3})
 	}
 }
 
-// A message of no kind is not ours.
-func TestMessagesOfNoKindAreForeign(t *testing.T) {
+func TestMessagesOfAnUnknownKindAreForeign(t *testing.T) {
 	payload := make([]byte, 32)
 	message{kind: 'x'}.encode(payload)
 	if m, ok := decode(payload, 32); ok {
@@ -287,8 +286,8 @@ func TestMessagesOfNoKindAreForeign(t *testing.T) {
 	expect(t, res, map[Counter]int{Connected: 3, Foreign: 3})
 }
 
-// Each message that is counted as received is in the latency, also behind
-// one that is not.
+// Each message that is counted as received is in the latency, also after a missed
+// one.
 func TestEveryReceivedMessageIsInTheLatency(t *testing.T) {
 	w, c := reader(t)
 	payload := make([]byte, 32)

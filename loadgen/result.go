@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Result is what came of a run.
+// Result is the outcome of a run.
 type Result struct {
 	Conns   int      `json:"conns"` // wanted
 	URLs    []string `json:"urls"`
@@ -22,18 +22,18 @@ type Result struct {
 	Rate    float64  `json:"rate_wanted_per_second,omitempty"`
 
 	Open        int            `json:"open"` // at the end, before closing
-	Lost        int            `json:"lost"` // broadcasts that did not arrive
+	Lost        int            `json:"lost"` // broadcasts and answers that did not arrive
 	ConnectRate float64        `json:"connects_per_second"`
 	Counts      map[string]int `json:"counts"`
-	Handshake   Latency        `json:"handshake_ms"` // from connect to the answer
+	Handshake   Latency        `json:"handshake_ms"` // from connect to the response
 	Broadcasts  []Broadcast    `json:"broadcasts,omitempty"`
 	Probe       *Probe         `json:"probe,omitempty"`
 	Echo        *Echo          `json:"echo,omitempty"`
 	Phases      []Phase        `json:"phases"`
 	Errors      map[string]int `json:"errors,omitempty"`
 	Interrupted bool           `json:"interrupted,omitempty"`
-	// Limited says where the generator itself was the bottleneck, so that
-	// figures are its own and not the server's.
+	// Limited says where the generator was the bottleneck. Those figures measure
+	// the generator and not the server.
 	Limited  []string `json:"generator_limited,omitempty"`
 	Timeline []Point  `json:"timeline"`
 
@@ -64,15 +64,15 @@ type Latency struct {
 	Last  float64 `json:"last"`
 }
 
-// Broadcast is one burst of messages, of one at the least.
+// Broadcast is one burst of broadcast messages, at least one.
 type Broadcast struct {
 	Messages   int     `json:"messages"`
 	Expected   int     `json:"expected"` // deliveries
 	Received   int     `json:"received"`
 	Deliveries float64 `json:"deliveries_per_second"`
 	Latency    Latency `json:"latency_ms"`
-	// Lag is the generator's own part of the latency: how long what it was
-	// told to be ready waited to be read.
+	// Lag is the generator's own part of the latency: how long a socket that
+	// epoll reported as readable waited until the generator read it.
 	Lag       Latency `json:"generator_lag_ms"`
 	Histogram []Bar   `json:"histogram"`
 }
@@ -83,8 +83,8 @@ type Bar struct {
 	Count int64   `json:"count"`
 }
 
-// Probe is what the probe felt, idle and during the broadcasts, or else the
-// echoes.
+// Probe is how long Pings of an uninvolved connection took: while the server was
+// idle, and during the broadcasts, or the echoes if there were no broadcasts.
 type Probe struct {
 	Idle Latency `json:"idle_ms"`
 	Busy Latency `json:"busy_ms"`
@@ -97,7 +97,7 @@ type Echo struct {
 	Rate     float64 `json:"messages_per_second"`
 	Latency  Latency `json:"latency_ms"`
 	Lag      Latency `json:"generator_lag_ms"`
-	// Flood is what those that did not wait for answers sent, if there were any.
+	// Flood is nil without flooding connections.
 	Flood *Flood `json:"flood,omitempty"`
 }
 
@@ -118,7 +118,7 @@ func newResult(r *run) *Result {
 	}
 }
 
-// usage is the time, and the processor time that this process has used.
+// usage is how much processor time this process had used at a time.
 type usage struct {
 	at  time.Time
 	cpu time.Duration
@@ -126,19 +126,16 @@ type usage struct {
 
 func usageNow() usage {
 	var u unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // cannot fail for oneself
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // cannot fail for the own process
 	return usage{time.Now(), time.Duration(u.Utime.Nano() + u.Stime.Nano())}
 }
 
-// From these shares on the generator counts as the bottleneck: of all
-// processors' time in a phase, of a message's latency, and of the wanted rate
-// that it missed while the server kept up.
+// The generator counts as the bottleneck above these shares.
 const (
-	limitedCPU  = 0.9
-	limitedLag  = 0.5
-	limitedRate = 0.05
-	// limitedAfter is the shortest phase whose share of the processors means
-	// anything.
+	limitedCPU  = 0.9  // its part of all processors' time in a phase
+	limitedLag  = 0.5  // its part of the messages' p99
+	limitedRate = 0.05 // by how much it missed the wanted rate while the server kept up
+	// limitedAfter is the shortest phase for which limitedCPU is applied.
 	limitedAfter = 500 * time.Millisecond
 )
 
@@ -157,12 +154,11 @@ func (res *Result) addPhase(name string, before, after usage) {
 
 func (res *Result) addLag(what string, latency, lag Latency) {
 	if latency.Count > 0 && lag.P99 > limitedLag*latency.P99 {
-		res.limited("%s: of a p99 of %.2f ms, messages waited %.2f ms in the generator", what, latency.P99, lag.P99)
+		res.limited("%s: the p99 is %.2f ms, and the p99 of the wait in the generator %.2f ms", what, latency.P99, lag.P99)
 	}
 }
 
-// addReport keeps what reports say of handshakes and failures, which happen
-// in all phases.
+// addReport adds a report's handshakes and errors, which come in all phases.
 func (res *Result) addReport(got report) {
 	res.handshakes.Merge(got.handshake)
 	for text, n := range got.errors {
@@ -206,8 +202,8 @@ func (res *Result) addEcho(r *run, took time.Duration, messages int) {
 	res.addLag("echo", res.Echo.Latency, res.Echo.Lag)
 }
 
-// takeStock completes the result before the connections are closed.
-func (res *Result) takeStock(r *run) {
+// complete adds what is known at the end, before the connections are closed.
+func (res *Result) complete(r *run) {
 	r.collect()
 	res.Handshake = latency(res.handshakes)
 	for c := range tallies {
@@ -220,19 +216,19 @@ func (res *Result) takeStock(r *run) {
 	ramp := res.Phases[0]
 	res.ConnectRate = float64(r.sum(Connected)) / ramp.Seconds
 	if res.Counts[Held.String()] == 0 {
-		res.addBegun(r)
+		res.addRamp(r)
 	}
 }
 
-// addBegun looks at when connects were called, which no server can delay while
-// there is room for more on their way.
-func (res *Result) addBegun(r *run) {
+// addRamp checks whether workers called connect at the wanted rate. A server
+// cannot delay that while fewer than inFlight connections are opening.
+func (res *Result) addRamp(r *run) {
 	rate := res.Rate / float64(min(runtime.NumCPU(), max(1, len(r.workers))))
 	for _, w := range r.workers {
-		took := time.Duration(w.public.began.Load()).Seconds()
-		begun := float64(w.public.begun.Load() - 1) // the first is due at once
-		if res.Rate > 0 && took > 1 && begun < (1-limitedRate)*rate*took {
-			res.limited("ramp: worker %d began %.0f connections a second instead of %.0f", w.index, begun/took, rate)
+		took := time.Duration(w.public.lastConnect.Load()).Seconds()
+		started := float64(w.public.started.Load() - 1) // the first is due at once
+		if res.Rate > 0 && took > 1 && started < (1-limitedRate)*rate*took {
+			res.limited("ramp: worker %d started %.0f connections a second instead of %.0f", w.index, started/took, rate)
 		}
 	}
 }

@@ -66,16 +66,16 @@ func TestMessagesThatWaitedInTheGeneratorAreItsLimit(t *testing.T) {
 			t.Errorf("%s: limited %q", r.why, res.Limited)
 		}
 		for _, text := range res.Limited {
-			if want := fmt.Sprintf("broadcast 3: of a p99 of %.2f ms", r.latency); !strings.HasPrefix(text, want) {
+			if want := fmt.Sprintf("broadcast 3: the p99 is %.2f ms", r.latency); !strings.HasPrefix(text, want) {
 				t.Errorf("%s: limited %q", r.why, text)
 			}
 		}
 	}
 }
 
-// stock takes stock of a run whose workers have counted so much, in a ramp of
-// so many seconds.
-func stock(t *testing.T, config Config, ramp float64, counts ...map[Counter]uint64) *Result {
+// completed is the result of a run whose workers have these counts, after a ramp
+// of so many seconds.
+func completed(t *testing.T, config Config, ramp float64, counts ...map[Counter]uint64) *Result {
 	t.Helper()
 	r := &run{config: config}
 	for range counts {
@@ -95,13 +95,13 @@ func stock(t *testing.T, config Config, ramp float64, counts ...map[Counter]uint
 			w.public.counts[c].Store(n)
 		}
 	}
-	// Nobody answers, and with no Patience nobody is waited for.
-	r.result.takeStock(r)
+	// The workers do not run, and without Patience collect does not wait for them.
+	r.result.complete(r)
 	return r.result
 }
 
-func TestStockIsTakenOfAllWorkers(t *testing.T) {
-	res := stock(t, Config{Conns: 10}, 2,
+func TestCountsAreTheSumOverTheWorkers(t *testing.T) {
+	res := completed(t, Config{Conns: 10}, 2,
 		map[Counter]uint64{Connected: 3, Closed: 1, BytesIn: 100},
 		map[Counter]uint64{Connected: 5, Dropped: 1, Broken: 1, Stalled: 1, Refused: 2})
 	if res.Open != 4 || res.ConnectRate != 4 {
@@ -113,29 +113,29 @@ func TestStockIsTakenOfAllWorkers(t *testing.T) {
 			t.Errorf("%s: %d, %v; want %d", c, got, there, want[c])
 		}
 	}
-	if res := stock(t, Config{Conns: 1}, 0); res.Open != 0 || res.ConnectRate != 0 {
+	if res := completed(t, Config{Conns: 1}, 0); res.Open != 0 || res.ConnectRate != 0 {
 		t.Errorf("before the first phase: %d open, %v a second", res.Open, res.ConnectRate)
 	}
 }
 
-// late is a run of one worker that has begun so many connections in so many
-// seconds.
-func late(t *testing.T, rate, seconds float64, begun int64, counts map[Counter]uint64) *Result {
+// ramped is the result of a run whose worker has started so many connections in
+// so many seconds.
+func ramped(t *testing.T, rate, seconds float64, started int64, counts map[Counter]uint64) *Result {
 	t.Helper()
 	waker, err := netpoll.NewWaker()
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &worker{mail: netpoll.NewMailbox[order](waker, netpoll.Limit{Letters: 10})}
-	w.public.begun.Store(begun)
-	w.public.began.Store(int64(seconds * float64(time.Second)))
+	w.public.started.Store(started)
+	w.public.lastConnect.Store(int64(seconds * float64(time.Second)))
 	for c, n := range counts {
 		w.public.counts[c].Store(n)
 	}
-	r := &run{config: Config{Conns: int(begun), Rate: rate}, workers: []*worker{w}}
+	r := &run{config: Config{Conns: int(started), Rate: rate}, workers: []*worker{w}}
 	r.result = newResult(r)
 	r.result.Phases = []Phase{{Name: "ramp", Seconds: 2 * seconds}}
-	r.result.takeStock(r)
+	r.result.complete(r)
 	return r.result
 }
 
@@ -143,7 +143,7 @@ func TestARateThatIsMissedIsTheGeneratorsLimit(t *testing.T) {
 	rows := []struct {
 		why           string
 		rate, seconds float64
-		begun         int64
+		started       int64
 		held          uint64
 		limited       bool
 	}{
@@ -152,18 +152,18 @@ func TestARateThatIsMissedIsTheGeneratorsLimit(t *testing.T) {
 
 		{"95 %", 1000, 2, 1901, 0, false},
 		{"as wanted", 1000, 2, 2001, 0, false},
-		{"it was the server that was slow", 1000, 3, 2000, 1, false},
+		{"the server was slow", 1000, 3, 2000, 1, false},
 		{"no rate was wanted", 0, 3, 2000, 0, false},
 		{"too short to tell", 1000, 1, 500, 0, false},
-		{"none begun", 1000, 0, 0, 0, false},
+		{"none started", 1000, 0, 0, 0, false},
 	}
 	for _, r := range rows {
-		res := late(t, r.rate, r.seconds, r.begun, map[Counter]uint64{Held: r.held})
+		res := ramped(t, r.rate, r.seconds, r.started, map[Counter]uint64{Held: r.held})
 		if (len(res.Limited) > 0) != r.limited {
 			t.Errorf("%s: limited %q", r.why, res.Limited)
 		}
 		for _, text := range res.Limited {
-			if !strings.HasPrefix(text, "ramp: worker 0 began ") {
+			if !strings.HasPrefix(text, "ramp: worker 0 started ") {
 				t.Errorf("%s: limited %q", r.why, text)
 			}
 		}
@@ -188,7 +188,7 @@ func TestOKMeansAllOpenAndNothingLost(t *testing.T) {
 		{"one not open", func(res *Result) { res.Open = 9 }, false},
 		{"one too many", func(res *Result) { res.Open = 11 }, false},
 		{"a message lost", func(res *Result) { res.Lost = 1 }, false},
-		{"a message passed over", func(res *Result) { res.Counts["missed"] = 1 }, false},
+		{"a message missed", func(res *Result) { res.Counts["missed"] = 1 }, false},
 		{"a message twice", func(res *Result) { res.Counts["repeated"] = 1 }, false},
 		{"interrupted", func(res *Result) { res.Interrupted = true }, false},
 	}
@@ -244,7 +244,7 @@ func TestResultSurvivesJSON(t *testing.T) {
 	}
 }
 
-func TestResultForPeople(t *testing.T) {
+func TestResultAsText(t *testing.T) {
 	const golden = `connections  996 of 1000 open, 498 a second
   refused    1
   timed_out  1
@@ -287,7 +287,7 @@ func TestAServerThatRefusesIsNotTheGeneratorsLimit(t *testing.T) {
 		"half refused":   {Connected: 1500, Refused: 1500},
 		"half timed out": {Connected: 1500, TimedOut: 1500},
 	} {
-		if res := stock(t, Config{Conns: 3000, Rate: 1000}, 3, counts); len(res.Limited) > 0 {
+		if res := completed(t, Config{Conns: 3000, Rate: 1000}, 3, counts); len(res.Limited) > 0 {
 			t.Errorf("%s: limited %q", why, res.Limited)
 		}
 	}

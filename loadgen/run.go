@@ -11,25 +11,24 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 )
 
-// run is one load: the coordinator's side.
+// run is the coordinator's state.
 type run struct {
 	// constant once the workers run
 	config  Config
 	targets []target
 	sources Sources
-	slots   int // each worker's
+	slots   int // of each worker
 	keys    keys
 	begun   time.Time
 	workers []*worker
 
-	spares atomic.Int64 // combinations of Sources used beyond the first config.Conns
+	spares atomic.Int64 // spare combinations of Sources in use, after the first config.Conns
 
 	// the coordinator's own
-	ended  chan error // workers that have ended
-	left   sync.WaitGroup
-	phase  string
-	result *Result
-
+	ended    chan error // what ended workers returned
+	running  sync.WaitGroup
+	phase    string
+	result   *Result
 	reported time.Duration // when progress was last reported
 }
 
@@ -38,7 +37,7 @@ type Progress struct {
 	Phase     string
 	Elapsed   time.Duration // since the run began
 	Open      int           // connections open now
-	Opening   int           // connections on their way
+	Opening   int           // connections still to be opened
 	Failed    int           // connections that could not be opened, or ended
 	Received  int           // messages
 	Connected int           // handshakes complete, ever
@@ -47,12 +46,12 @@ type Progress struct {
 // pollEvery is how often the coordinator looks at the workers.
 const pollEvery = 20 * time.Millisecond
 
-// progressEvery is how often Config.Progress is told.
+// progressEvery is how often Config.Progress is called.
 const progressEvery = 100 * time.Millisecond
 
-// Run puts the load on the server and returns what came of it. An error means
-// that it could not be done, not that connections failed: Result tells that.
-// When ctx ends, Run closes its connections and returns what there is.
+// Run puts the load on the server and returns the result. An error means that the
+// run itself failed; connections that fail are counted in the Result. When ctx
+// ends, Run closes its connections and returns the result until then.
 func Run(ctx context.Context, config Config) (*Result, error) {
 	r, err := newRun(ctx, config)
 	if err != nil {
@@ -106,7 +105,8 @@ func (r *run) do(ctx context.Context, p phase) error {
 	return err
 }
 
-// await looks at the workers until done is true.
+// await waits until done returns true, a worker fails or ctx ends. It calls done
+// every pollEvery.
 func (r *run) await(ctx context.Context, done func(now time.Duration) bool) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -140,7 +140,7 @@ func (r *run) sum(counters ...Counter) int {
 	return int(n)
 }
 
-// failures are the ways in which a connection can fail to open, and to stay
+// The counters of connections that did not open, and of those that did not stay
 // open.
 var (
 	openFailures = []Counter{Refused, Reset, TimedOut, Rejected, Failed}
@@ -174,7 +174,7 @@ func (r *run) progress(now time.Duration) Progress {
 	return p
 }
 
-// report lets the result and the caller know how far the run is.
+// report adds p to the result and passes it to Config.Progress.
 func (r *run) report(p Progress) {
 	r.result.Timeline = append(r.result.Timeline, Point{p.Elapsed.Seconds(), p.Open})
 	if r.config.Progress != nil {
@@ -182,11 +182,11 @@ func (r *run) report(p Progress) {
 	}
 }
 
-// tell gives an order to a worker. It is never refused: a worker that has
-// ended has told why.
+// tell gives an order to a worker. A worker that has ended ignores it; await has
+// returned its error.
 func (w *worker) tell(o order) { _ = w.mail.Force(o, nil) }
 
-// collect gathers what the workers have measured since the last time.
+// collect returns what the workers have measured since the last collect.
 func (r *run) collect() report {
 	reports := make(chan report, len(r.workers))
 	for _, w := range r.workers {
@@ -208,12 +208,12 @@ func (r *run) collect() report {
 func (r *run) finish() error {
 	var err error
 	if r.result != nil {
-		r.result.takeStock(r)
+		r.result.complete(r)
 		err = r.do(context.Background(), phase{"close", r.close})
 	}
 	for _, w := range r.workers {
 		w.tell(order{kind: orderEnd})
 	}
-	r.left.Wait()
+	r.running.Wait()
 	return err
 }

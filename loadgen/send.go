@@ -10,7 +10,7 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// broadcast sends one message, from the first connection that can.
+// broadcast sends one message, from the first open connection.
 func (w *worker) broadcast(o *order) {
 	for i := range w.slots.High() {
 		if c := w.slots.At(i); c != nil && c.state == open {
@@ -21,11 +21,11 @@ func (w *worker) broadcast(o *order) {
 	}
 }
 
-// startEcho makes the first connections send; each answer makes them send
-// again, unless they take turns at a rate.
+// startEcho makes the first connections send. Without a rate, each of them sends
+// at once, and again after each answer; with one, the rotation says when.
 func (w *worker) startEcho(o *order) {
 	w.echoEnd = o.deadline
-	w.polite = turns{pacer: pacer{o.rate}, begun: w.now, end: o.deadline}
+	w.polite = rotation{pacer: pacer{o.rate}, begun: w.now, end: o.deadline}
 	for i := 0; i < w.slots.High() && o.count > 0; i++ {
 		if c := w.slots.At(i); c != nil && c.state == open {
 			if o.count--; o.rate == 0 {
@@ -37,11 +37,11 @@ func (w *worker) startEcho(o *order) {
 	}
 }
 
-// askSome sends the messages that are due. Who still waits for an answer is
-// passed over.
+// askSome sends the messages that are due. It omits the message of a connection
+// that still waits for an answer.
 func (w *worker) askSome() {
 	for n := w.polite.due(w.now); n > 0; n-- {
-		if c := w.slots.Get(w.polite.take()); c != nil && c.state == open && !c.is(asked) {
+		if c := w.slots.Get(w.polite.next()); c != nil && c.state == open && !c.is(asked) {
 			w.ask(c, w.run.elapsed())
 		}
 	}
@@ -74,8 +74,8 @@ func (w *worker) writeFrame(c *client, op frame.Op, payload []byte) {
 	case err != nil:
 		w.hangUp(c, err)
 	case n < len(w.out):
-		// The server does not read. A generator that queued for it would hide
-		// that.
+		// The server does not read. If the generator had a queue, that would stay
+		// hidden.
 		w.drop(c, Stalled, io.ErrShortWrite)
 	}
 }

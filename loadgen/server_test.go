@@ -76,8 +76,8 @@ func TestTheServersEchoesComeBack(t *testing.T) {
 	}
 }
 
-func TestTheProbeFeelsIdleAndBusyTimes(t *testing.T) {
-	t.Parallel() // it sits idle for two seconds
+func TestTheProbeMeasuresIdleAndBusyTimes(t *testing.T) {
+	t.Parallel() // it does nothing for probeIdle
 	res := mustRun(t, loadgen.Config{
 		URLs: []string{serve(t, chat)}, Conns: 50, Broadcasts: 20, Probe: time.Millisecond,
 	})

@@ -35,9 +35,9 @@ func newRun(ctx context.Context, config Config) (*run, error) {
 	return r, nil
 }
 
-// chooseWorkers settles how many workers there are and how many connections
-// each can have: by itself as many as there are processors, or more if private
-// tables need it.
+// chooseWorkers decides how many workers there are and how many connections each
+// can have. Unless the number is configured, there is one for each processor, or
+// more if so many connections need more private tables.
 func (r *run) chooseWorkers(processors int) error {
 	table, err := netpoll.DescriptorLimit()
 	if err != nil {
@@ -48,7 +48,7 @@ func (r *run) chooseWorkers(processors int) error {
 		workers = netpoll.ReactorsFor(r.config.Tables, table, conns, 0, processors)
 	}
 	if room := netpoll.Room(r.config.Tables, table, workers, 0); room < conns {
-		return fmt.Errorf("loadgen: RLIMIT_NOFILE = %d allows %d workers with %s descriptor tables %d connections, not %d: raise it, or use private tables and more workers",
+		return fmt.Errorf("loadgen: with RLIMIT_NOFILE = %d, %d workers with %s descriptor tables can have %d connections, not %d: raise the limit, or use private tables and more workers",
 			table, workers, r.config.Tables, room, conns)
 	}
 	r.config.Workers = workers
@@ -73,13 +73,13 @@ func (r *run) start() error {
 	}
 	r.ended = make(chan error, len(r.workers))
 	for _, w := range r.workers {
-		r.left.Add(1)
+		r.running.Add(1)
 		err := threads.Start(func() {
-			defer r.left.Done()
+			defer r.running.Done()
 			r.ended <- w.loop()
 		})
 		if err != nil {
-			r.left.Done()
+			r.running.Done()
 			return errors.Join(err, r.finish())
 		}
 	}

@@ -9,23 +9,24 @@ import (
 	"go4.org/netipx"
 )
 
-// The ports that a source address offers. The kernel's own range is narrower,
-// but does not bind those who choose for themselves.
+// The ports that a source address offers. The range from which the kernel
+// chooses is narrower, but it does not limit programs that choose a port
+// themselves.
 const (
 	portMin  = 1024
 	portMax  = 65535
 	portsPer = portMax - portMin + 1
 )
 
-// sourcesSpare is how many more connections than wanted the sources must be
-// able to make, in percent: some ports are taken by others.
+// sourcesSpare is by how many percent the sources must be able to make more
+// connections than wanted, because other programs use some of the ports.
 const sourcesSpare = 2
 
 // sourcesMax bounds a list of source addresses.
 const sourcesMax = 1 << 16
 
-// Sources numbers all (source address, port, target) combinations. TCP needs
-// them distinct, and each is used once.
+// Sources numbers all combinations of a source address, a port and a target. Each
+// is used once, because TCP tells connections apart by them.
 type Sources struct {
 	addrs   []netip.Addr
 	targets int
@@ -34,9 +35,10 @@ type Sources struct {
 // Capacity is how many connections the sources can make.
 func (s Sources) Capacity() int { return len(s.addrs) * portsPer * s.targets }
 
-// Pick returns the i-th combination. Neighbours differ in address and target
-// before they differ in port, because the kernel keeps a structure for every
-// port number in use: the fewer, the better.
+// Pick returns the i-th combination. The first ones use one port with all targets
+// and addresses, the next ones the next port, because the kernel keeps a structure
+// for each port number in use. Without addresses the kernel chooses address and
+// port.
 func (s Sources) Pick(i int) (from netip.AddrPort, target int) {
 	if len(s.addrs) == 0 {
 		return netip.AddrPort{}, i % s.targets
@@ -46,8 +48,8 @@ func (s Sources) Pick(i int) (from netip.AddrPort, target int) {
 	return netip.AddrPortFrom(addr, uint16(portMin+i)), target
 }
 
-// chooseSources finds addresses for conns connections. A loopback target is
-// reached from as many addresses of 127.0.0.0/8 as it takes, any other from
+// chooseSources finds addresses for conns connections, unless some are given: for
+// a loopback target as many as are needed of 127.0.0.0/8, for any other target
 // the machine's own.
 func chooseSources(conns int, given []netip.Addr, targets []target) (Sources, error) {
 	s := Sources{addrs: given, targets: len(targets)}
@@ -66,13 +68,14 @@ func chooseSources(conns int, given []netip.Addr, targets []target) (Sources, er
 		}
 	}
 	if s.Capacity() < wanted {
-		return s, fmt.Errorf("loadgen: %d source addresses × %d ports × %d targets make %d connections, not %d and %d %% to spare: add source addresses, or let the server listen on more ports",
+		return s, fmt.Errorf("loadgen: %d source addresses × %d ports × %d targets make %d connections; %d and a reserve of %d %% are needed: add source addresses, or let the server listen on more ports",
 			len(s.addrs), portsPer, s.targets, s.Capacity(), conns, sourcesSpare)
 	}
 	return s, nil
 }
 
-// ownAddresses lists this machine's addresses of to's kind.
+// ownAddresses lists this machine's addresses from which to can be reached: those
+// of its IP version, and loopback addresses only if it is one.
 func ownAddresses(to netip.Addr) ([]netip.Addr, error) {
 	all, err := net.InterfaceAddrs()
 	if err != nil {
@@ -93,8 +96,9 @@ func ownAddresses(to netip.Addr) ([]netip.Addr, error) {
 }
 
 // ParseSources reads addresses and ranges of them, such as
-// "127.1.0.1-127.1.0.16" and "10.0.0.5". "auto", alone, is none: as many are
-// found as it takes.
+// "127.1.0.1-127.1.0.16" and "10.0.0.5". The list "auto" gives none, which lets
+// [Run] find as many as it needs. An error names the text that is not an address
+// or a range, or that makes more than 65,536 addresses.
 func ParseSources(list []string) ([]netip.Addr, error) {
 	if len(list) == 1 && list[0] == "auto" {
 		return nil, nil

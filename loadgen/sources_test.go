@@ -18,7 +18,6 @@ func loopback(n int) []netip.Addr {
 	return addrs
 }
 
-// Every combination of small sources is looked at, one by one.
 func TestPickNumbersEveryCombinationOnce(t *testing.T) {
 	for _, of := range []Sources{{loopback(1), 1}, {loopback(3), 1}, {loopback(1), 3}, {loopback(2), 3}} {
 		t.Run(fmt.Sprintf("%d addresses, %d targets", len(of.addrs), of.targets), func(t *testing.T) {
@@ -50,7 +49,7 @@ func TestPickNumbersEveryCombinationOnce(t *testing.T) {
 
 // The kernel keeps a structure for each port number in use, so a port is used
 // from all addresses to all targets before the next one.
-func TestNeighboursDifferInPortLast(t *testing.T) {
+func TestPickUsesAPortFromAllAddressesFirst(t *testing.T) {
 	s := Sources{loopback(3), 2}
 	for i := range 600 {
 		from, target := s.Pick(i)
@@ -58,7 +57,7 @@ func TestNeighboursDifferInPortLast(t *testing.T) {
 			t.Fatalf("%d has port %d, want %d", i, from.Port(), want)
 		}
 		if next, nextTarget := s.Pick(i + 1); next.Addr() == from.Addr() && nextTarget == target {
-			t.Fatalf("%d and its neighbour differ neither in address nor in target", i)
+			t.Fatalf("combinations %d and %d have the same address and target", i, i+1)
 		}
 	}
 }
@@ -78,9 +77,8 @@ func targetsAt(addrs ...string) (targets []target) {
 	return targets
 }
 
-// An address makes 64,512 connections to a target, and two of a hundred are
-// spare.
-func TestLoopbackIsReachedFromAsManyAddressesAsItTakes(t *testing.T) {
+// An address makes 64,512 connections to a target, and two percent are spare.
+func TestLoopbackTargetsGetAsManySourcesAsNeeded(t *testing.T) {
 	one, two := targetsAt("127.0.0.1:80"), targetsAt("127.0.0.1:80", "127.0.0.1:81")
 	rows := []struct {
 		conns   int
@@ -118,7 +116,7 @@ func TestGivenSourcesMustSuffice(t *testing.T) {
 
 		{100_000, 1, targetsAt("10.0.0.1:80"), []string{"64512", "100000", "add source addresses", "more ports"}},
 		{126_496, 1, targetsAt("10.0.0.1:80", "10.0.0.1:81"), []string{"129024", "2 targets"}},
-		{126_496, 2, targetsAt("127.0.0.1:80"), []string{"2 source addresses"}}, // those on loopback are not extended
+		{126_496, 2, targetsAt("127.0.0.1:80"), []string{"2 source addresses"}}, // given addresses are not extended
 	}
 	for _, r := range rows {
 		s, err := chooseSources(r.conns, loopback(r.addrs), r.targets)
@@ -130,7 +128,7 @@ func TestGivenSourcesMustSuffice(t *testing.T) {
 		}
 		for _, words := range r.fails {
 			if err != nil && !strings.Contains(err.Error(), words) {
-				t.Errorf("error %v does not speak of %q", err, words)
+				t.Errorf("error %v does not contain %q", err, words)
 			}
 		}
 	}
@@ -195,12 +193,12 @@ func TestParseSources(t *testing.T) {
 		case (err != nil) != r.fails:
 			t.Errorf("%q: %v, %v", r.list, addrs, err)
 		case r.fails && (!strings.Contains(err.Error(), r.want) || !strings.HasPrefix(err.Error(), "loadgen: ")):
-			t.Errorf("%q: error %v does not speak of %s", r.list, err, r.want)
+			t.Errorf("%q: error %v does not contain %s", r.list, err, r.want)
 		case !r.fails && fmt.Sprint(addrs) != r.want:
 			t.Errorf("%q: %v, want %s", r.list, addrs, r.want)
 		}
 	}
 	if addrs, err := ParseSources([]string{"10.0.0.0-10.0.255.255"}); len(addrs) != sourcesMax || err != nil {
-		t.Errorf("as many as there may be: %d, %v", len(addrs), err)
+		t.Errorf("the most addresses: %d, %v", len(addrs), err)
 	}
 }

@@ -12,29 +12,29 @@ type Counter int
 // What is counted.
 const (
 	Connected    Counter = iota // handshakes complete and correct
-	Refused                     // connections that nobody accepted
+	Refused                     // connects refused (ECONNREFUSED)
 	Reset                       // connections that ended before the handshake did
 	TimedOut                    // handshakes that were not complete in time
 	Rejected                    // handshakes answered with an error or wrongly
 	Failed                      // connections that this machine could not make
-	Skipped                     // ports that were taken, so that another was used
-	Held                        // times that connections were due but too many on their way
+	Skipped                     // source ports that were taken, so that another was used
+	Held                        // turns in which connections were due, but inFlight were opening already
 	Dropped                     // open connections that ended without a Close frame
 	Closed                      // open connections that the server closed with one
 	Broken                      // open connections on which the server broke the protocol
 	Stalled                     // open connections whose server did not read
 	Sent                        // broadcasts sent
 	Received                    // broadcasts received
-	Missed                      // broadcasts that were passed over by a later one
-	Repeated                    // broadcasts received again, or late
-	Foreign                     // messages that are none of ours
+	Missed                      // broadcasts or answers that did not come before a later one
+	Repeated                    // messages received again, or after a later one
+	Foreign                     // messages that the generator did not send
 	Asked                       // messages sent that should be echoed
 	Echoes                      // echoes received
 	Flooded                     // messages sent without waiting for answers
-	Answered                    // answers to them
-	Abandoned                   // of these messages, unanswered when their connection ended
-	DeafReceived                // broadcasts received by connections that were deaf, once they were not
-	DeafMissed                  // broadcasts that they never received
+	Answered                    // answers to messages of flooders
+	Abandoned                   // messages of flooders, unanswered when their connection ended
+	DeafReceived                // broadcasts received by deaf connections, after they began to read again
+	DeafMissed                  // broadcasts that deaf connections did not receive before a later one
 	DeafEnded                   // deaf connections that ended
 	BytesIn                     // bytes received
 	tallies
@@ -58,12 +58,12 @@ const (
 // report is what a worker measured since the last report.
 type report struct {
 	handshake, broadcast, echo, flood *hdr.Histogram
-	lag                               *hdr.Histogram // how long an event waited for its turn with us
+	lag                               *hdr.Histogram // from the end of a wait to the read of a socket that it reported
 	errors                            map[string]int
 }
 
-// tally is what one worker counts. Counters only grow; the rest is handed over
-// by take.
+// tally is what one worker counts. take hands over the report and empties it;
+// the counters only grow.
 type tally struct {
 	report
 	counts [tallies]uint64
@@ -82,9 +82,10 @@ func (t *tally) take() report {
 	return r
 }
 
-// errorsKept bounds the different errors that a report names.
+// errorsKept is how many different errors a report names.
 const errorsKept = 32
 
+// fail counts a connection's end and keeps the text of its error.
 func (t *tally) fail(why Counter, err error) {
 	t.counts[why]++
 	text := why.String() + ": " + err.Error()
@@ -94,7 +95,7 @@ func (t *tally) fail(why Counter, err error) {
 }
 
 func record(h *hdr.Histogram, d time.Duration) {
-	_ = h.RecordValue(min(max(1, d.Microseconds()), microsMax)) // in range, so it takes it
+	_ = h.RecordValue(min(max(1, d.Microseconds()), microsMax)) // fails only out of range
 }
 
 // merge adds other to r.

@@ -30,8 +30,8 @@ func TestFailuresAreCountedAndNamed(t *testing.T) {
 	}
 }
 
-// A server that answers everybody in words of their own fills no memory, and
-// what was named before goes on being counted.
+// A server that answers each connection with a different error fills no memory.
+// Errors that are kept are still counted.
 func TestDifferentErrorsAreBounded(t *testing.T) {
 	w := tally{report: newReport()}
 	for i := range 10 * errorsKept {
@@ -89,7 +89,6 @@ func TestLatencySummarizesInTwoDigits(t *testing.T) {
 	}
 }
 
-// Counters are at least as new as a report.
 func TestCountsAreAsNewAsTheReport(t *testing.T) {
 	w, _ := reader(t)
 	w.tally.fail(Broken, errors.New("x"))

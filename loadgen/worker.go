@@ -27,7 +27,7 @@ type flags uint8
 
 const (
 	asked flags = 1 << iota // an echo is on its way
-	deaf                    // is not read, or was not for some time
+	deaf                    // is not read, or was not read during the broadcasts
 )
 
 func (c *client) is(f flags) bool { return c.flags&f != 0 }
@@ -51,8 +51,8 @@ type order struct {
 	from     int           // orderConnect: the first connection's number
 	count    int           // how many connections
 	rate     float64       // a second; 0 is no limit
-	number   uint32        // orderBroadcast
-	meant    time.Duration // orderBroadcast
+	number   uint32        // orderBroadcast: the message's
+	meant    time.Duration // orderBroadcast: when it was meant to be sent
 	deadline time.Duration // orderEcho, orderFlood: when to send no more
 	report   chan<- report // orderReport
 }
@@ -65,13 +65,13 @@ const (
 	orderEcho
 	orderFlood
 	orderDeafen
-	orderHear
+	orderUndeafen
 	orderReport
 	orderClose
 	orderEnd
 )
 
-// readSize is how much one read takes.
+// readSize is the most bytes that one read takes.
 const readSize = 64 << 10
 
 // worker holds its share of the connections.
@@ -86,29 +86,29 @@ type worker struct {
 	poller   *netpoll.Poller
 	slots    *netpoll.Slots[client, *client]
 	parser   *frame.Parser
-	streams  *netpoll.Pool[frame.Stream] // of the connection that is read, and of those with an incomplete message or response
+	streams  *netpoll.Pool[frame.Stream] // for the connection that is read, and for incomplete messages and responses
 	now      time.Duration
 	ramp     ramp
 	swept    time.Duration
-	echoEnd  time.Duration // when to send no more
-	polite   turns         // of the connections that wait for the echo
-	floods   turns         // of those that do not
+	echoEnd  time.Duration // when active connections stop sending
+	polite   rotation      // of the active connections
+	floods   rotation      // of the flooding ones
 	flooders []flooder
-	closing  int // the slot that closeSome comes to next, -1 before orderClose
+	closing  int // the next slot for closeSome, -1 before orderClose
 	ended    bool
 	tally    tally
-	buf      []byte // what is read
-	payload  []byte // a message
-	out      []byte // what is written
+	buf      []byte // for what is read
+	payload  []byte // for a message
+	out      []byte // for a frame or request to be written
 
 	// read by the coordinator
 	public struct {
-		counts   [tallies]atomic.Uint64
-		opening  atomic.Int64
-		begun    atomic.Int64 // connects called
-		began    atomic.Int64 // ns since the ramp began, when the last one was
-		used     atomic.Int64
-		lastRecv atomic.Int64 // ns since the run began
+		counts      [tallies]atomic.Uint64
+		opening     atomic.Int64 // connections still to be opened
+		started     atomic.Int64 // connects called
+		lastConnect atomic.Int64 // ns from the order to connect until the last connect was called
+		used        atomic.Int64 // slots
+		lastRecv    atomic.Int64 // ns from the run's begin until the last broadcast was received
 	}
 }
 
@@ -136,7 +136,7 @@ func newWorker(r *run, index int) (*worker, error) {
 	}, nil
 }
 
-// loop is the worker. It returns when it is told to end.
+// loop runs the worker until an order ends it.
 func (w *worker) loop() error {
 	var err error
 	if w.poller, err = netpoll.NewPoller(w.waker); err != nil {
@@ -144,7 +144,7 @@ func (w *worker) loop() error {
 	}
 	defer w.end()
 	for !w.ended {
-		events, err := w.poller.Wait(w.patience())
+		events, err := w.poller.Wait(w.timeout())
 		if err != nil {
 			return err
 		}
@@ -168,8 +168,8 @@ func (w *worker) loop() error {
 	return nil
 }
 
-// patience is how long the next wait may last.
-func (w *worker) patience() time.Duration {
+// timeout is how long the next wait may last.
+func (w *worker) timeout() time.Duration {
 	now := w.run.elapsed()
 	polite, floods := w.polite.wait(now), w.floods.wait(now)
 	switch {
@@ -205,10 +205,10 @@ func (w *worker) readMail() {
 			w.startFlood(o)
 		case orderDeafen:
 			w.deafen(o.count)
-		case orderHear:
-			w.hear()
+		case orderUndeafen:
+			w.undeafen()
 		case orderReport:
-			w.publish() // whoever reads the report reads the counters next
+			w.publish() // the coordinator reads the counters after the report
 			o.report <- w.tally.take()
 		case orderClose:
 			w.closing = 0
@@ -245,7 +245,8 @@ func (w *worker) event(e *netpoll.Event, woke time.Duration) {
 	w.read(c, woke)
 }
 
-// read reads from c once.
+// read reads from c once, and records how long c was ready before that. woke is
+// when the wait ended that reported it.
 func (w *worker) read(c *client, woke time.Duration) {
 	held := w.stream(c).Take(w.buf)
 	n, err := netpoll.Read(int(c.FD), w.buf[held:])
@@ -258,6 +259,7 @@ func (w *worker) read(c *client, woke time.Duration) {
 	w.parse(c, w.buf[:held+n])
 }
 
+// end releases all connections and closes the poller.
 func (w *worker) end() {
 	for i := range w.slots.High() {
 		if c := w.slots.At(i); c != nil {
@@ -269,11 +271,11 @@ func (w *worker) end() {
 	_ = w.poller.Close()
 }
 
-// publish lets the coordinator see how far this worker is.
+// publish copies to public what the coordinator reads.
 func (w *worker) publish() {
 	w.public.opening.Store(int64(w.ramp.opening + w.ramp.count - w.ramp.started))
-	w.public.begun.Store(int64(w.ramp.started))
-	w.public.began.Store(int64(w.ramp.began))
+	w.public.started.Store(int64(w.ramp.started))
+	w.public.lastConnect.Store(int64(w.ramp.lastConnect))
 	w.public.used.Store(int64(w.slots.Used()))
 	for i, n := range w.tally.counts {
 		if p := &w.public.counts[i]; p.Load() != n {

@@ -55,7 +55,7 @@ type Accepting interface {
 
 // Acceptor decides which reactor accepts, and how many connections. It watches
 // the listening sockets, one-shot, and gives each grant to the reactor with the
-// fewest sockets. The listeners take turns when several are busy. A reactor has
+// fewest sockets. Busy listeners get grants alternately. A reactor has
 // one open grant at most. A reactor that fails to accept rests for a while, so
 // that a full descriptor table causes no busy loop.
 //
@@ -72,7 +72,7 @@ type Acceptor struct {
 
 	mu     sync.Mutex
 	queues []queue        // guarded by mu
-	next   int            // the queue whose turn it is; guarded by mu
+	next   int            // the queue to look at first; guarded by mu
 	state  []reactorState // guarded by mu
 	again  *time.Timer    // calls retry; guarded by mu
 	closed bool           // guarded by mu

@@ -29,8 +29,8 @@ type plan struct {
 	now    time.Time
 }
 
-// newPlan makes a plan with reactors that have so many sockets, and with one
-// listener, in whose queue connections wait.
+// newPlan makes a plan with one listener, in whose queue connections wait, and with
+// a reactor for each number of sockets.
 func newPlan(t *testing.T, used ...int) *plan { return newPlanOf(t, 1, used...) }
 
 func newPlanOf(t *testing.T, listeners int, used ...int) *plan {
@@ -129,7 +129,7 @@ func TestAFullReactorGetsNoGrant(t *testing.T) {
 	p.answer(1, true, nil)
 	p.expect(t, ".", "none has room")
 	if p.queues[0].armed {
-		t.Error("armed though connections wait: epoll would fire at once, again and again")
+		t.Error("armed although connections wait: epoll would report that again and again")
 	}
 	p.takers[0].used = 10
 	p.expect(t, "0", "room again")
@@ -145,18 +145,18 @@ func TestAReactorThatCannotAcceptRestsLongerEachTime(t *testing.T) {
 		p.now = p.now.Add(1)
 	}
 	if len(p.rested) != 1 || p.rested[0] != unix.EMFILE {
-		t.Errorf("told of %v, want EMFILE once", p.rested)
+		t.Errorf("onRest was called with %v, want EMFILE once", p.rested)
 	}
 	p.expect(t, "0", "grant")
 	p.answer(0, true, nil)
 	p.expect(t, "0", "recovered")
 	p.answer(0, false, unix.ENFILE)
 	if len(p.rested) != 2 {
-		t.Errorf("told of %v, want a second time", p.rested)
+		t.Errorf("onRest was called with %v, want EMFILE a second time", p.rested)
 	}
 }
 
-func TestBusyListenersTakeTurns(t *testing.T) {
+func TestBusyListenersGetGrantsAlternately(t *testing.T) {
 	const listeners, grants = 3, 12
 	p := newPlanOf(t, listeners, 0)
 	for range grants {
@@ -269,7 +269,7 @@ func TestEveryConnectionIsAcceptedAndSpread(t *testing.T) {
 	}
 }
 
-// filling is a reactor that is full until it is told to have room.
+// filling is a reactor that is full until the test gives it room.
 type filling struct {
 	room   atomic.Bool
 	loads  chan struct{} // one for each Load while it is full

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// answer is what Fault says once.
+// answer is the result of one call of Fault.
 type answer struct {
 	limit int
 	errno unix.Errno
 }
 
-// withFaults sets Fault to a script for one kind of call, until the test's end.
-// After the script, calls are as usual. left tells how much of it is left.
+// withFaults makes Fault return the script's answers to one kind of call, until the
+// test's end. After the last answer no call fails. left is how many answers remain.
 func withFaults(t *testing.T, call Call, script ...answer) (left func() int) {
 	t.Helper()
 	Fault = func(c Call, _, size int) (int, unix.Errno) {
@@ -89,7 +89,7 @@ func TestFaultyAccepts(t *testing.T) {
 	}
 	fd, ok, err := Accept(l.FD)
 	if !ok || err != nil {
-		t.Fatalf("behind a connection that was aborted: %v, %v", ok, err)
+		t.Fatalf("after an aborted connection: %v, %v", ok, err)
 	}
 	Close(fd)
 }
@@ -110,12 +110,12 @@ func TestFaultyRegistrations(t *testing.T) {
 		t.Errorf("Modify: %v", err)
 	}
 	if events := mustWait(t, p, forever); len(events) != 1 || events[0].Token().Gen != 1 {
-		t.Errorf("events %+v, want one as it was added", events)
+		t.Errorf("events %+v, want one with the interest of Add", events)
 	}
 }
 
-// The price of one message over a socket pair, to compare with and without the
-// question about Fault.
+// One message over a socket pair. It shows what the check of Fault costs when
+// compared with a version without the check.
 func BenchmarkWriteAndRead(b *testing.B) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -134,7 +134,8 @@ func BenchmarkWriteAndRead(b *testing.B) {
 	}
 }
 
-// Neither call reaches a socket, so this is the cost beside the kernel's work.
+// Neither call reaches a socket, so this is the cost without the kernel's work on
+// sockets.
 func BenchmarkReadOfNoSocket(b *testing.B) {
 	buf := make([]byte, 64)
 	for b.Loop() {

@@ -14,7 +14,7 @@ func newMailbox(t *testing.T, limit Limit) (*Mailbox[int], *Poller) {
 	return NewMailbox[int](w, limit), p
 }
 
-// read opens a mailbox and splits what comes, value by value.
+// read opens a mailbox and returns the letters' values and bytes.
 func read(m *Mailbox[int]) (values []int, data []string) {
 	letters, all := m.Open()
 	begin := 0
@@ -102,7 +102,7 @@ func TestShutRefusesLettersAndKeepsTheLast(t *testing.T) {
 	}
 }
 
-func TestABurstsMemoryIsGivenBack(t *testing.T) {
+func TestAMailboxGivesTheMemoryOfABurstBack(t *testing.T) {
 	m, _ := newMailbox(t, Limit{1 << 20, 1 << 30})
 	for i := range 2 * lettersKept {
 		_ = m.Post(i, nil, make([]byte, bytesKept/lettersKept))
@@ -128,8 +128,8 @@ func TestPostingDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// Every letter arrives once and in its sender's order, and the reader, which
-// sleeps whenever it finds nothing, is never left asleep.
+// Every letter arrives once and in its sender's order. The reader sleeps whenever
+// there is none, and is always woken for the next.
 func TestManySendersOneSleepyReader(t *testing.T) {
 	const senders, each = 8, 2000
 	m, p := newMailbox(t, Limit{1 << 20, 1 << 30})

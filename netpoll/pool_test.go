@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// check compares a pool's table with what it says of itself.
+// check compares a pool's table with its free list and Used.
 func (p *Pool[T]) check(t *testing.T) {
 	t.Helper()
 	used := 0
@@ -27,7 +27,7 @@ func (p *Pool[T]) check(t *testing.T) {
 		t.Fatalf("%d spare ones are kept", len(p.spare))
 	}
 	if used == 0 && len(p.all) > spareMost {
-		t.Fatalf("a table of %d is kept for nobody", len(p.all))
+		t.Fatalf("a table of %d is kept although no index is in use", len(p.all))
 	}
 }
 
@@ -89,7 +89,7 @@ func TestPoolAgainstAModel(t *testing.T) {
 	}
 }
 
-func TestZeroIsNoIndexOfAPool(t *testing.T) {
+func TestZeroNamesNothingInAPool(t *testing.T) {
 	p := NewPool[int](nil)
 	if p.At(0) != nil || p.At(1) != nil {
 		t.Error("an empty pool has something")
@@ -136,7 +136,7 @@ func TestTakingAndPuttingDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// Each, called again and again, comes to all in use in turn.
+// Repeated calls of Each come to all indices in use, one after the other.
 func TestEachGoesRound(t *testing.T) {
 	p := NewPool[int](nil)
 	for range 10 {
@@ -156,8 +156,8 @@ func TestEachGoesRound(t *testing.T) {
 	}
 }
 
-// One that ends its loop early has been seen.
-func TestEachGoesOnBehindWhereALoopEnded(t *testing.T) {
+// The index at which a loop ended counts as seen.
+func TestEachGoesOnAfterALoopThatEndedEarly(t *testing.T) {
 	p := NewPool[int](nil)
 	for range 3 {
 		p.Take()

@@ -23,7 +23,7 @@ func newSlots(t *testing.T, limit int) *Slots[testSlot, *testSlot] {
 	return s
 }
 
-// check walks the table and compares it with what it says of itself.
+// check walks the table and compares it with Used and High.
 func (s *Slots[T, P]) check(t *testing.T) {
 	t.Helper()
 	used := 0
@@ -196,7 +196,7 @@ func TestMemoryFollowsUse(t *testing.T) {
 		t.Errorf("%d pages resident after the last slot was freed", n)
 	}
 	if s.Take(1); s.Get(last) != nil {
-		t.Error("a stale token survived that all had left")
+		t.Error("a stale token found a slot after the memory was given back")
 	}
 	s.check(t)
 }

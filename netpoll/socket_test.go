@@ -12,8 +12,8 @@ import (
 
 func mustListen(t *testing.T, address string) Listener {
 	t.Helper()
-	// Room for every connection of a test: with SYN cookies, one that finds
-	// the queue full looks open to its client and is lost.
+	// The backlog has room for every connection of a test. With SYN cookies, a
+	// connection that finds it full looks open to its client and is lost.
 	l, err := Listen(address, 4096)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func connected(t *testing.T, l Listener, from netip.AddrPort) (client, server in
 	return client, server
 }
 
-func TestListenChoosesAPortAndTellsIt(t *testing.T) {
+func TestListenReturnsThePortThatItChose(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "localhost:0", ":0"} {
 		l := mustListen(t, address)
 		if l.Addr.Port() == 0 {
@@ -109,7 +109,7 @@ func TestAcceptedSocketsDoNotWaitToFillPackets(t *testing.T) {
 
 func TestConnectFromAChosenAddress(t *testing.T) {
 	l := mustListen(t, "127.0.0.1:0")
-	// A port that was free a moment ago.
+	// The port was free a moment ago.
 	probe := mustListen(t, "127.1.2.3:0")
 	Close(probe.FD)
 	_, server := connected(t, l, probe.Addr)
@@ -138,7 +138,7 @@ func TestConnectWithoutAListenerIsRefused(t *testing.T) {
 	}
 }
 
-func TestReadTellsNothingYetFromTheEnd(t *testing.T) {
+func TestReadDistinguishesNothingYetFromTheEnd(t *testing.T) {
 	a, b := socketPair(t)
 	buf := make([]byte, 8)
 	if n, err := Read(a, buf); n != 0 || err != nil {

@@ -25,9 +25,9 @@ func TestATableIsZeroedWhenItsMemoryIsGivenBack(t *testing.T) {
 	}
 }
 
-// Whether a token is stale may be asked from anywhere, while slots are taken
-// and put back.
-func TestAnybodyMayAskWhetherATokenIsLive(t *testing.T) {
+// Any goroutine may ask whether a token is stale, while slots are taken and put
+// back.
+func TestAnyGoroutineMayAskWhetherATokenIsLive(t *testing.T) {
 	s := newSlots(t, 2)
 	keeper := s.Token(s.Take(1))
 	over := make(chan bool)
@@ -68,6 +68,6 @@ func TestAnybodyMayAskWhetherATokenIsLive(t *testing.T) {
 		t.Error("slots are live that do not exist")
 	}
 	if s.Close(); s.Live(keeper) {
-		t.Error("a slot is live behind the end")
+		t.Error("a slot is live after the end of the table")
 	}
 }

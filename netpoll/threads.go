@@ -84,6 +84,10 @@ func privateThreads(keep ...int) (*Threads, error) {
 // runtimeDescriptors finds the epoll set in which the Go runtime watches f,
 // and the eventfd that it watches there too.
 func runtimeDescriptors(f *os.File) (map[int]string, error) {
+	// A file below /proc/thread-self cannot be read once the thread that opened
+	// it has ended. No other goroutine can run on a locked thread and end it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func TestPrivateTablesHoldMoreThanTheLimit(t *testing.T) {
 	l := mustListen(t, "127.0.0.1:0")
 	stopBusy := beBusy(t)
 
-	// Each client's thread holds the other ends of one server's.
+	// Each client's thread holds the other ends of one server's connections.
 	wakers := make([]*Waker, servers)
 	for i := range wakers {
 		var err error
@@ -97,7 +97,7 @@ func TestPrivateTablesHoldMoreThanTheLimit(t *testing.T) {
 				if ok {
 					fds = append(fds, fd)
 					accepted.Add(1)
-					churn()
+					testkit.Garbage()
 				} else {
 					runtime.Gosched()
 				}
@@ -129,7 +129,7 @@ func TestPrivateTablesHoldMoreThanTheLimit(t *testing.T) {
 				if err := p.Add(fd, Token{uint32(fd), 1}, In); err != nil {
 					t.Error(err)
 				}
-				churn()
+				testkit.Garbage()
 			}
 			ready.Done()
 			buf := make([]byte, 16)
@@ -162,31 +162,10 @@ func TestPrivateTablesHoldMoreThanTheLimit(t *testing.T) {
 	stopBusy()
 }
 
-// churn makes garbage, so that reactors' threads take part in collections.
-func churn() { sink.Store(new([4 << 10]byte)) }
-
-var sink atomic.Pointer[[4 << 10]byte]
-
 // beBusy keeps the garbage collector, the runtime's network poller and child
-// processes at work until its result is called.
+// processes at work until stop is called.
 func beBusy(t *testing.T) (stop func()) {
 	t.Helper()
-	done := make(chan struct{})
-	var all sync.WaitGroup
-	again := func(f func()) {
-		all.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-					f()
-				}
-			}
-		})
-	}
-	again(runtime.GC)
-	again(churn)
 	echo, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -203,7 +182,7 @@ func beBusy(t *testing.T) (stop func()) {
 			}()
 		}
 	}()
-	again(func() {
+	ping := func() {
 		conn, err := net.Dial("tcp", echo.Addr().String())
 		if err != nil {
 			t.Error(err)
@@ -217,15 +196,15 @@ func beBusy(t *testing.T) (stop func()) {
 		if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != "ping" {
 			t.Errorf("echo %q, %v", buf, err)
 		}
-	})
-	again(func() {
+	}
+	child := func() {
 		if out, err := exec.Command("echo", "hello").Output(); string(out) != "hello\n" || err != nil {
 			t.Errorf("child: %q, %v", out, err)
 		}
-	})
+	}
+	end := testkit.Repeat(runtime.GC, testkit.Garbage, ping, child)
 	return func() {
-		close(done)
-		all.Wait()
+		end()
 		echo.Close()
 	}
 }
@@ -290,7 +269,7 @@ func TestATableKeepsNoStreamAlive(t *testing.T) {
 	}
 }
 
-// The same for a stream that has a name in a file system.
+// The same holds for a FIFO, which has a name in a file system.
 func TestATableKeepsNoFIFOAlive(t *testing.T) {
 	if asProcess(t) {
 		return
@@ -405,7 +384,7 @@ func TestEveryThreadCanRunAtOnce(t *testing.T) {
 	for _, threads := range []int{3, 1, before + 1} {
 		mustThreads(t, Shared, threads)
 		if n, places := runtime.GOMAXPROCS(0), threads+before; n < places {
-			t.Errorf("%d places for %d threads beside %d", n, threads, before)
+			t.Errorf("GOMAXPROCS is %d for %d threads and %d processors", n, threads, before)
 		}
 	}
 	if n := Processors(); n != before {
@@ -421,8 +400,28 @@ func TestPrivateTablesAreAllowedHere(t *testing.T) {
 		t.Error(err)
 	}
 	if n := runtime.GOMAXPROCS(0); n != Processors() {
-		t.Errorf("the question changed GOMAXPROCS from %d to %d", Processors(), n)
+		t.Errorf("PrivateTables changed GOMAXPROCS from %d to %d", Processors(), n)
 	}
+}
+
+// Each call of PrivateTables ends a thread, while other calls read what /proc shows
+// of theirs.
+func TestPrivateTablesMayBeCalledByManyAtOnce(t *testing.T) {
+	if asProcess(t) {
+		return
+	}
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			for range 50 {
+				if err := PrivateTables(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestPrivateTablesAreRefusedWhereUnshareIs(t *testing.T) {
@@ -443,8 +442,8 @@ func TestPrivateTablesAreRefusedWhereUnshareIs(t *testing.T) {
 	onThread(t, mustThreads(t, Shared, 1), func() {})
 }
 
-// While others open and close descriptors, the runtime's are still told from
-// theirs: one epoll set and one eventfd.
+// The runtime's descriptors, one epoll set and one eventfd, are found while other
+// goroutines open and close descriptors.
 func TestTheRuntimesDescriptorsAreFoundWhileOthersChange(t *testing.T) {
 	if asProcess(t) {
 		return
@@ -462,33 +461,22 @@ func TestTheRuntimesDescriptorsAreFoundWhileOthersChange(t *testing.T) {
 			c.Close()
 		}
 	}()
-	var others sync.WaitGroup
-	done := make(chan struct{})
-	for range 2 {
-		others.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				// The eventfd's number becomes the next socket's.
-				if fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC); err == nil {
-					unix.Close(fd)
-				}
-				if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
-					c.Close()
-				}
-			}
-		})
+	change := func() {
+		// The eventfd's number becomes the next socket's.
+		if fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC); err == nil {
+			unix.Close(fd)
+		}
+		if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+			c.Close()
+		}
 	}
+	stop := testkit.Repeat(change, change)
 	for i := range 5000 {
 		threads := mustThreads(t, Private, 1)
 		if len(threads.runtime) != 2 {
 			t.Fatalf("round %d: the runtime has %v", i, threads.runtime)
 		}
 	}
-	close(done)
-	others.Wait()
+	stop()
 	l.Close()
 }

@@ -59,7 +59,7 @@ func startDoze(t *testing.T, p *Poller, timeout time.Duration) (over chan struct
 	return over
 }
 
-// The model keeps in plain variables what the waker keeps in one number.
+// The waker keeps its state in one number, the model in plain variables.
 func TestWakerAgainstAModel(t *testing.T) {
 	w := newWaker(t)
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -117,7 +117,7 @@ func TestAWakeDoesNotInterruptADoze(t *testing.T) {
 	w.Rouse()
 	<-over
 	if !w.Called() {
-		t.Error("the waker does not say that it was called")
+		t.Error("Called is false after a Wake")
 	}
 }
 

@@ -21,8 +21,8 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// These tests are about clients that do what no honest client does, and about
-// what the honest ones notice of it.
+// These tests are about clients that attack the server, and about what other
+// clients notice of it.
 
 // inModes runs a test with handlers on the reactor, on workers and on a single
 // goroutine.
@@ -33,7 +33,7 @@ func inModes(t *testing.T, test func(*testing.T, server.Options)) {
 	}
 }
 
-// gated is a door that a handler waits at until it is opened, once and for all.
+// gated makes handlers wait until it is opened, and then never again.
 type gated struct {
 	door chan struct{}
 	open func()
@@ -42,7 +42,7 @@ type gated struct {
 func newGated(t *testing.T) *gated {
 	g := &gated{door: make(chan struct{})}
 	g.open = sync.OnceFunc(func() { close(g.door) })
-	t.Cleanup(g.open) // or a failure could not end
+	t.Cleanup(g.open) // otherwise a failing test would hang
 	return g
 }
 
@@ -62,7 +62,8 @@ func (c *client) served() bool {
 	return true
 }
 
-// delivered waits until the server's end has all that c has written.
+// delivered waits until the server's socket has received everything that c has
+// written.
 func (c *client) delivered() {
 	c.t.Helper()
 	raw, err := c.SyscallConn()
@@ -76,9 +77,9 @@ func (c *client) delivered() {
 	})
 }
 
-// Who sends a message and resets leaves something for a handler that is busy.
-// It keeps its slot until then, so all that wait are as many as may be open.
-func TestWhatTheGoneHaveLeftIsBounded(t *testing.T) {
+// A connection that was reset keeps its slot while a message of it waits for the
+// handler. So no more connections leave messages than may be open.
+func TestMessagesOfEndedConnectionsAreBounded(t *testing.T) {
 	const conns, total, size = 8, 256 << 10, 4000
 	offReactors(t, func(t *testing.T, o server.Options) {
 		busy := newGated(t)
@@ -104,7 +105,7 @@ func TestWhatTheGoneHaveLeftIsBounded(t *testing.T) {
 			}
 		}
 		if opened != conns {
-			t.Errorf("%d were let in, while at most %d may be there", opened, conns)
+			t.Errorf("%d connections were opened, at most %d are allowed", opened, conns)
 		}
 		busy.open()
 		eventually(t, "nothing is left", func() bool {
@@ -115,9 +116,9 @@ func TestWhatTheGoneHaveLeftIsBounded(t *testing.T) {
 	})
 }
 
-// Requests wait for a handler that is busy with a budget of their own, whoever
-// has left meanwhile. Beyond it they are answered 503 at once.
-func TestRequestsOfTheGoneAreBounded(t *testing.T) {
+// Requests that wait for a busy handler have a budget of their own, even if their
+// peers have left. Requests beyond it are answered with 503 at once.
+func TestRequestsOfEndedConnectionsAreBounded(t *testing.T) {
 	const total, cookie, peers = 64 << 10, 1000, 60
 	offReactors(t, func(t *testing.T, o server.Options) {
 		busy := newGated(t)
@@ -154,18 +155,22 @@ func TestRequestsOfTheGoneAreBounded(t *testing.T) {
 	})
 }
 
-// Who holds most of what incomplete messages may take is closed, rather than who
-// comes next.
+// If incomplete messages take too much memory, the connections that hold most are
+// closed, not newcomers.
 func TestNewcomersDoNotPayForIncompleteMessages(t *testing.T) {
 	const most, hostile, whole = 1 << 20, 40, 65_536
 	inModes(t, func(t *testing.T, o server.Options) {
 		o.MaxPartial = most
 		s := start(t, echo, o)
 		begun := message(frame.Binary, xs(whole))
-		for range hostile {
-			c := s.open()
-			c.write(begun[:len(begun)-1])
-			c.delivered()
+		for _, held := range []int{len(begun) - 1, 9000, 1000, 100} { // the small ones fill what the large ones leave
+			clients := s.openMany(hostile)
+			for _, c := range clients {
+				c.write(begun[:held])
+			}
+			for _, c := range clients {
+				c.delivered()
+			}
 		}
 		for i := range 20 {
 			c := s.open()
@@ -176,31 +181,38 @@ func TestNewcomersDoNotPayForIncompleteMessages(t *testing.T) {
 			c.expect(frame.Text, numbered(i, 1000))
 		}
 		if closed := count(s.Stats(), "closed_partial"); closed < hostile-most/whole {
-			t.Errorf("only %d of those that hold messages back were closed", closed)
+			t.Errorf("only %d of the connections with incomplete messages were closed", closed)
 		}
 	})
 }
 
-// Incomplete requests take nothing from incomplete messages.
+// Incomplete requests do not use up the memory of incomplete messages.
 func TestHandshakesHaveABudgetOfTheirOwn(t *testing.T) {
-	const most = 256 << 10
+	const most, requests = 256 << 10, 74
 	s := start(t, echo, server.Options{MaxPartial: most})
-	message := message(frame.Binary, xs(60_000))
+	rejected := func(n int) func() bool {
+		return func() bool { return int(s.Stats().RejectedBy[http.StatusServiceUnavailable]) >= n }
+	}
 	c := s.open()
-	c.write(message[:50_000])
-	for range 2 * most / 7000 {
+	c.write(piece(binary, xs(20_000)))
+	for range requests {
 		s.dial().write("GET / HTTP/1.1\r\nCookie: " + xs(7000))
 	}
-	s.counted("accepted", 1+2*most/7000)
-	eventually(t, "some are refused", func() bool { return s.Stats().RejectedBy[http.StatusServiceUnavailable] > 2*most/7000-most/8/7000-2 })
+	eventually(t, "every reactor has too many", rejected(requests/2))
+	c.write(piece(0, xs(30_000)))
+	for range 2 { // the first Pong may leave before the piece is kept
+		c.send(frame.Ping, "still there")
+		c.expect(frame.Pong, "still there")
+	}
+	eventually(t, "no more wait than may", rejected(requests-most/8/7000-1))
 	s.open().echoed("hello")
-	c.write(message[50_000:])
+	c.write(piece(fin, xs(10_000)))
 	c.expect(frame.Binary, xs(60_000))
 	s.counted("closed_partial", 0)
 }
 
-// A message has to arrive in time, however often a little of it comes: bytes or
-// empty fragments.
+// A message has to be complete in time, even if bytes or empty fragments of it arrive
+// all the time.
 func TestAMessageThatTricklesIsClosed(t *testing.T) {
 	t.Parallel()
 	for name, trickle := range map[string][2]string{
@@ -224,7 +236,7 @@ func TestAMessageThatTricklesIsClosed(t *testing.T) {
 						if _, err := io.WriteString(c.TCPConn, trickle[1]); err != nil {
 							return
 						}
-						time.Sleep(5 * time.Millisecond) // it is slow
+						time.Sleep(5 * time.Millisecond) // the client trickles: that is the attack
 					}
 				}()
 				c.expectClose(frame.PolicyViolation)
@@ -236,7 +248,7 @@ func TestAMessageThatTricklesIsClosed(t *testing.T) {
 	}
 }
 
-// Of Pings that were read together only the last is answered, in a turn.
+// Of Pings that were read together only the last one is answered in a turn.
 func TestAFloodOfPingsIsAnsweredByFewPongs(t *testing.T) {
 	const pings, inATurn = 2000, 256
 	h := newObliging()
@@ -255,7 +267,7 @@ func TestAFloodOfPingsIsAnsweredByFewPongs(t *testing.T) {
 		op, payload, err := c.next()
 		i := number(payload + " ")
 		if op != frame.Pong || err != nil || i <= last {
-			t.Fatalf("got %v %q behind %d, %v", op, payload, last, err)
+			t.Fatalf("got %v %q after Pong %d, %v", op, payload, last, err)
 		}
 		last = i
 		pongs++
@@ -266,9 +278,9 @@ func TestAFloodOfPingsIsAnsweredByFewPongs(t *testing.T) {
 	bystander.echoed("hello")
 }
 
-// Receivers that read all the time, though through small buffers, are not closed
-// because one publishes as fast as it can: it has to wait.
-func TestOneWhoAlwaysPublishesClosesNobody(t *testing.T) {
+// A publisher that sends as fast as it can has to wait for receivers with small
+// buffers. They read all the time, so they are not closed.
+func TestAFastPublisherClosesNoReceiver(t *testing.T) {
 	const receivers, messages, size, outbox = 30, 1500, 1000, 16 << 10
 	inModes(t, func(t *testing.T, o server.Options) {
 		o.MaxOutbox = outbox
@@ -299,8 +311,7 @@ func TestOneWhoAlwaysPublishesClosesNobody(t *testing.T) {
 	})
 }
 
-// However small or large broadcasts are, those on their way cost no more than
-// MaxBroadcast says.
+// Broadcasts on their way take no more memory than MaxBroadcast, whatever their size.
 func TestBroadcastsOnTheirWayAreBounded(t *testing.T) {
 	const bound, each = 1 << 20, 512
 	for _, size := range []int{0, 1, 1000, 65_536} {
@@ -325,10 +336,10 @@ func TestBroadcastsOnTheirWayAreBounded(t *testing.T) {
 	}
 }
 
-// Sockets that say nothing make room for who does, though their time is not
-// over.
+// If all slots are taken, silent sockets are cut off to make room for others, even
+// without a HandshakeTimeout.
 func TestSilentSocketsMakeRoom(t *testing.T) {
-	const silent = 300 // 256 of which there is room for, beside MaxConns
+	const silent = 300 // there are 256 slots besides MaxConns
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		t.Parallel()
 		o.MaxConns, o.HandshakeTimeout = 4, -1
@@ -341,13 +352,12 @@ func TestSilentSocketsMakeRoom(t *testing.T) {
 			s.open().echoed(fmt.Sprint(i))
 		}
 		if count(s.Stats(), "evicted") == 0 {
-			t.Error("nobody had to go, so nothing was shown")
+			t.Error("no socket was cut off, so this test has shown nothing")
 		}
 	})
 }
 
-// Empty messages take room too: each its record, and all together no more than
-// there is.
+// Empty messages count too, with the size of their record.
 func TestEmptyMessagesTakeRoom(t *testing.T) {
 	const total, peers, messages = 32 << 10, 10, 20_000
 	offReactors(t, func(t *testing.T, o server.Options) {
@@ -375,7 +385,7 @@ func TestEmptyMessagesTakeRoom(t *testing.T) {
 
 // An empty message that waits costs little memory.
 func TestEmptyMessagesCostLittleMemory(t *testing.T) {
-	const messages, most = 50_000, 100
+	const messages, most = 50_000, 32
 	offReactors(t, func(t *testing.T, o server.Options) {
 		busy := newGated(t)
 		o.MaxInbox, o.MaxInboxMessages = 16<<20, messages+1
@@ -396,8 +406,8 @@ func TestEmptyMessagesCostLittleMemory(t *testing.T) {
 	})
 }
 
-// What was read of connections that are paused is no incomplete message: a pause
-// loses nobody, though together they hold much.
+// What was read from paused connections does not count as incomplete messages. So
+// no paused connection is closed, even if together they hold much.
 func TestPausedConnectionsAreNotCountedAsIncomplete(t *testing.T) {
 	const peers, messages, size = 50, 100, 1000
 	offReactors(t, func(t *testing.T, o server.Options) {
@@ -427,7 +437,7 @@ func TestPausedConnectionsAreNotCountedAsIncomplete(t *testing.T) {
 	})
 }
 
-// A peer that takes nothing of what waits for it is cut, whatever it sends.
+// A peer that reads nothing is cut off after WriteTimeout, although it sends Pings.
 func TestPingsDoNotKeepAPeerThatReadsNothing(t *testing.T) {
 	t.Parallel()
 	inModes(t, func(t *testing.T, o server.Options) {
@@ -439,7 +449,7 @@ func TestPingsDoNotKeepAPeerThatReadsNothing(t *testing.T) {
 		o.WriteTimeout, o.OutboxPolicy = time.Second, server.OutboxDropNew
 		s := start(t, h, o)
 		c, conn := members.openDeaf(s)
-		eventually(t, "something waits for it", func() bool {
+		eventually(t, "its outbox is not empty", func() bool {
 			_ = conn.Send(frame.Binary, make([]byte, 30_000))
 			return s.Stats().Outbox > 0 || len(told) > 0
 		})
@@ -450,7 +460,7 @@ func TestPingsDoNotKeepAPeerThatReadsNothing(t *testing.T) {
 				if _, err := io.WriteString(c.TCPConn, message(frame.Ping, "still there")); err != nil {
 					return
 				}
-				time.Sleep(5 * time.Millisecond) // there is room for few
+				time.Sleep(5 * time.Millisecond) // now and then, so that the socket does not fill up with Pings
 			}
 		}()
 		expectEnding(t, told, frame.Abnormal, server.ErrWriteTimeout)
@@ -459,8 +469,9 @@ func TestPingsDoNotKeepAPeerThatReadsNothing(t *testing.T) {
 	})
 }
 
-// When all together are owed too much, the one that is owed most is cut.
-func TestTheLargestDebtorGoesFirst(t *testing.T) {
+// When all outboxes together are full, the connection with the largest outbox is cut
+// off.
+func TestTheLargestOutboxIsCutOffFirst(t *testing.T) {
 	const total, large, small, size = 400_000, 200_000, 20_000, 10_000
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		members := &crowd{}
@@ -500,7 +511,8 @@ func TestTheLargestDebtorGoesFirst(t *testing.T) {
 	})
 }
 
-// A call that does not return is named, and counted as long as it lasts.
+// A call that does not return is logged with its function, and counted until it
+// returns.
 func TestStuckCallsAreNamed(t *testing.T) {
 	t.Parallel()
 	offReactors(t, func(t *testing.T, o server.Options) {
@@ -542,7 +554,7 @@ func (l *blockedLog) Handle(context.Context, slog.Record) error {
 func (l *blockedLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 func (l *blockedLog) WithGroup(string) slog.Handler      { return l }
 
-// A log that cannot be written holds up neither connections nor the end.
+// A log that cannot be written delays neither connections nor the server's end.
 func TestALogThatBlocksHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	inModes(t, func(t *testing.T, o server.Options) {
@@ -612,8 +624,9 @@ func TestLogLinesNameTheirClient(t *testing.T) {
 	}
 }
 
-// The zero Conn is one that has ended, and nothing but messages can be sent.
-func TestConnsThatAreNothingAndOpcodesThatAreNoMessage(t *testing.T) {
+// The zero Conn behaves as one that has ended, and only the opcodes of messages can
+// be sent.
+func TestTheZeroConnAndInvalidOpcodes(t *testing.T) {
 	var none server.Conn
 	for what, err := range map[string]error{
 		"Send":      none.Send(frame.Text, nil),
@@ -626,7 +639,7 @@ func TestConnsThatAreNothingAndOpcodesThatAreNoMessage(t *testing.T) {
 		}
 	}
 	if m, b := none.Queued(); m != 0 || b != 0 || none.ID() != 0 || none.Tag() != 0 || none.Value() != nil || none.Server() != nil {
-		t.Error("the zero Conn has something")
+		t.Error("the zero Conn has a value other than zero")
 	}
 	inModes(t, func(t *testing.T, o server.Options) {
 		members := &crowd{}
@@ -652,7 +665,7 @@ func TestConnsThatAreNothingAndOpcodesThatAreNoMessage(t *testing.T) {
 	})
 }
 
-// A handler that ends its goroutine loses its connection, and no worker.
+// A handler that ends its goroutine ends its connection, and the worker goes on.
 func TestAHandlerThatExitsLosesNoWorker(t *testing.T) {
 	offReactors(t, func(t *testing.T, o server.Options) {
 		o.Workers = 2
@@ -677,9 +690,9 @@ func TestAHandlerThatExitsLosesNoWorker(t *testing.T) {
 	})
 }
 
-// A connection that the poller has no room for is told so in place of being
-// accepted.
-func TestWhoCannotBePolledIsRefused(t *testing.T) {
+// A connection for which the poller has no room is answered with an error, not with
+// 101.
+func TestConnectionsThatCannotBePolledAreRefused(t *testing.T) {
 	inModes(t, func(t *testing.T, o server.Options) {
 		var full atomic.Bool
 		netpoll.Fault = func(c netpoll.Call, _, size int) (int, unix.Errno) {
@@ -688,7 +701,7 @@ func TestWhoCannotBePolledIsRefused(t *testing.T) {
 			}
 			return size, 0
 		}
-		t.Cleanup(func() { netpoll.Fault = nil }) // when the server has ended
+		t.Cleanup(func() { netpoll.Fault = nil }) // runs after the server has ended
 		var upgraded atomic.Int64
 		h := echo
 		h.Upgrade = func(*server.Request) error { upgraded.Add(1); return nil }
@@ -712,8 +725,8 @@ func TestWhoCannotBePolledIsRefused(t *testing.T) {
 	})
 }
 
-// Who sends much before it reads any answer gets all answers, in order.
-func TestAnEchoOfMuchThatIsReadLate(t *testing.T) {
+// A client that sends much before it reads any answer gets all answers, in order.
+func TestAClientThatReadsLateGetsEveryEcho(t *testing.T) {
 	const messages, size = 512, 64 << 10
 	inModes(t, func(t *testing.T, o server.Options) {
 		s := start(t, echo, o)
@@ -739,9 +752,9 @@ func TestAnEchoOfMuchThatIsReadLate(t *testing.T) {
 	})
 }
 
-// What a message causes comes before the end that was sent in the same segment,
-// be it a closing handshake or a breach.
-func TestTheLastMessagesEffectComesBeforeTheEnd(t *testing.T) {
+// A message and a Close frame, or a violation, arrive in one segment. The message's
+// answers are sent before the connection ends.
+func TestTheLastMessageIsAnsweredBeforeTheEnd(t *testing.T) {
 	for name, end := range map[string]struct {
 		wire string
 		code frame.Code
@@ -771,9 +784,9 @@ func TestTheLastMessagesEffectComesBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// Whom Upgrade has accepted hears its end exactly once, though it has left
-// meanwhile. Its value is there until then, and no longer.
-func TestWhoLeavesDuringUpgradeHearsItsEnd(t *testing.T) {
+// Close is called exactly once for a connection that Upgrade has accepted, even if
+// its peer left during Upgrade. The connection has its value until then.
+func TestCloseIsCalledForPeersThatLeaveDuringUpgrade(t *testing.T) {
 	const peers = 30
 	offReactors(t, func(t *testing.T, o server.Options) {
 		busy := newGated(t)
@@ -808,16 +821,16 @@ func TestWhoLeavesDuringUpgradeHearsItsEnd(t *testing.T) {
 		}
 		busy.open()
 		eventually(t, "all have heard their end", func() bool { return s.Stats().Open == 0 && s.Stats().Calls == 0 })
-		s.open().leave() // and what came before has been done
+		s.open().leave() // by now everything before it is done
 		eventually(t, "its end too", func() bool { return s.Stats().Open == 0 && s.Stats().Calls == 0 })
 		mu.Lock()
 		defer mu.Unlock()
 		if len(ends) != peers+1 || int(tags.Load()) != peers+1 {
-			t.Errorf("%d of %d have heard their end", len(ends), tags.Load())
+			t.Errorf("Close was called for %d of %d connections", len(ends), tags.Load())
 		}
 		for tag, n := range ends {
 			if n != 1 {
-				t.Errorf("connection %d has heard its end %d times", tag, n)
+				t.Errorf("Close was called %d times for connection %d", n, tag)
 			}
 		}
 		for _, c := range conns {
@@ -828,8 +841,8 @@ func TestWhoLeavesDuringUpgradeHearsItsEnd(t *testing.T) {
 	})
 }
 
-// A connection carries its value from Upgrade to Close, and those of which none
-// was set carry none.
+// A connection carries its value from Upgrade to Close. A connection without a value
+// has nil.
 func TestAConnectionCarriesAValue(t *testing.T) {
 	inModes(t, func(t *testing.T, o server.Options) {
 		closed := make(chan server.Conn, 2)
@@ -879,6 +892,6 @@ func TestAHandlerThatExitsAReactorIsNoticed(t *testing.T) {
 			t.Errorf("Run returned %v", err)
 		}
 	case <-time.After(patience):
-		t.Error("Run goes on without a reactor")
+		t.Error("Run did not return although a reactor has ended")
 	}
 }

@@ -12,12 +12,12 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// payload32 is as long as a chat's messages are.
+// payload32 is a message as long as those of a chat.
 var payload32 = strings.Repeat("x", 32)
 
-// BenchmarkEcho measures one message and its answer over loopback, with some
-// messages on their way at a time. The client's system calls count too, its
-// allocations are none.
+// BenchmarkEcho measures one message and its answer over loopback, with several
+// messages on their way at a time. It includes the client's system calls. The client
+// does not allocate.
 func BenchmarkEcho(b *testing.B) {
 	for _, depth := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("depth=%d", depth), func(b *testing.B) {
@@ -40,8 +40,8 @@ func BenchmarkEcho(b *testing.B) {
 	}
 }
 
-// BenchmarkBroadcast measures one message to many connections, up to the last
-// of them that has read it.
+// BenchmarkBroadcast measures one message to many connections, until the last one has
+// read it.
 func BenchmarkBroadcast(b *testing.B) {
 	for _, conns := range []int{100, 1000, 5000} {
 		b.Run(fmt.Sprintf("conns=%d", conns), func(b *testing.B) {

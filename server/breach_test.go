@@ -18,8 +18,8 @@ const (
 	rsv1, rsv2, rsv3 = 0x40, 0x20, 0x10
 )
 
-// declares spells the header of a masked frame with a 64-bit length, and what
-// there is of its payload.
+// declares is the header of a masked frame with a 64-bit length, and a part of its
+// payload.
 func declares(b byte, length uint64, payload string) string {
 	header := []byte{b, 0x80 | 127}
 	for i := 7; i >= 0; i-- {
@@ -28,10 +28,10 @@ func declares(b byte, length uint64, payload string) string {
 	return string(header) + "\x00\x00\x00\x00" + payload
 }
 
-// smallest is MaxMessage in the tests of breaches.
+// smallest is MaxMessage in the tests of violations.
 const smallest = 1000
 
-func TestBreachesOfTheProtocol(t *testing.T) {
+func TestViolationsOfTheProtocol(t *testing.T) {
 	rows := []struct {
 		name string
 		wire string
@@ -88,7 +88,7 @@ func TestBreachesOfTheProtocol(t *testing.T) {
 				s := start(t, h, o)
 				bystander := s.open()
 				c := s.open()
-				// What comes behind is not heard: neither messages nor a ping.
+				// A message and a Ping after the violation are ignored.
 				c.write(row.wire + message(frame.Text, "more") + message(frame.Ping, ""))
 				if reason := c.expectClose(row.code); reason == "" {
 					t.Error("Close says no reason")
@@ -107,8 +107,8 @@ func TestBreachesOfTheProtocol(t *testing.T) {
 	}
 }
 
-// The first bad byte ends a connection, even while more are to come: a breach
-// in the next write would find nobody.
+// The first bad byte of a text ends the connection, before the rest of the text has
+// arrived.
 func TestBadTextIsFoundAsItArrives(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		c := start(t, echo, o).open()
@@ -121,7 +121,7 @@ func TestBadTextIsFoundAsItArrives(t *testing.T) {
 	})
 }
 
-// A peer gets memory for what it has sent, not for what it says that it will.
+// The server allocates memory for bytes that have arrived, not for declared ones.
 func TestDeclaredLengthsReserveNothing(t *testing.T) {
 	const peers = 200
 	heap := func() int64 {

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// publish broadcasts, again and again if need be.
+// publish broadcasts, and tries again while there is no room.
 func publish(s *server.Server, payload string) error {
 	for {
 		if err := s.Broadcast(frame.Text, []byte(payload)); err != server.ErrBackpressure {
@@ -43,7 +43,7 @@ func TestABroadcastReachesEverybodyOnce(t *testing.T) {
 	})
 }
 
-func TestEverybodyHearsWhatOneOfThemSays(t *testing.T) {
+func TestABroadcastOfAPeerReachesEverybody(t *testing.T) {
 	everywhere(t, func(t *testing.T, o server.Options) {
 		s := start(t, server.Handler{Message: func(c server.Conn, op frame.Op, data []byte) {
 			must(c.Server().Broadcast(op, data))
@@ -68,7 +68,7 @@ func (r *running) arrived() {
 	eventually(r.t, "all broadcasts have arrived", func() bool { return r.Stats().Broadcast == 0 })
 }
 
-func TestABroadcastToNobodyIsOverAtOnce(t *testing.T) {
+func TestABroadcastWithoutConnectionsIsDoneAtOnce(t *testing.T) {
 	everywhere(t, func(t *testing.T, o server.Options) {
 		o.MaxBroadcast = 1000
 		s := start(t, echo, o)
@@ -85,7 +85,7 @@ func TestABroadcastToNobodyIsOverAtOnce(t *testing.T) {
 	})
 }
 
-func TestALaterConnectionHearsLaterBroadcasts(t *testing.T) {
+func TestALaterConnectionGetsLaterBroadcasts(t *testing.T) {
 	everywhere(t, func(t *testing.T, o server.Options) {
 		s := start(t, echo, o)
 		members := s.openMany(5)
@@ -105,9 +105,9 @@ func TestALaterConnectionHearsLaterBroadcasts(t *testing.T) {
 	})
 }
 
-// Broadcasts are refused while too many are on their way to a reactor that
-// does not get on, and the others' connections do not wait for it.
-func TestBroadcastRefusesWhatIsTooMuch(t *testing.T) {
+// Broadcasts are refused while too many are on their way to a reactor that is stuck.
+// Connections of other reactors do not wait for it.
+func TestBroadcastsBeyondTheBoundAreRefused(t *testing.T) {
 	const size, limit, cost = 1000, 10_000, 1000 + 10 + 512
 	everywhere(t, func(t *testing.T, o server.Options) {
 		h := newObliging()
@@ -141,7 +141,7 @@ func TestBroadcastRefusesWhatIsTooMuch(t *testing.T) {
 			}
 			s.arrived()
 		}
-		// One that is alone passes whatever its size.
+		// A single broadcast is accepted whatever its size.
 		must(s.Broadcast(frame.Text, []byte(xs(2*limit))))
 		for _, c := range clients {
 			c.expect(frame.Text, xs(2*limit))
@@ -156,8 +156,8 @@ func expectNumbers(c *client, n, size int) {
 	}
 }
 
-// A peer that does not read for a while loses nothing, and nobody waits for
-// it. What it is owed is copied or shared, depending on its size.
+// A peer that does not read for a while loses nothing, and nobody waits for it. Its
+// outbox copies or shares frames, depending on their size.
 func TestSlowReceiversCatchUp(t *testing.T) {
 	const messages = 600
 	size := func(i int) int { return i % 7 * 200 }
@@ -178,7 +178,7 @@ func TestSlowReceiversCatchUp(t *testing.T) {
 			}
 			quick.expect(frame.Text, numbered(i, size(i)))
 		}
-		s.arrived() // deferred ones too: they are the connection's from here on
+		s.arrived() // the rest is in the connections' outboxes
 		for i := range messages {
 			slow.expect(frame.Text, numbered(i, size(i)))
 		}
@@ -219,14 +219,14 @@ func TestPeersThatLeaveDuringAPassHarmNobody(t *testing.T) {
 	})
 }
 
-// publisher numbers what it sends: every message, and every broadcast.
+// publisher sends messages with two numbers: of the message, and of the broadcast.
 type publisher struct {
 	name, messages, broadcasts int
 	rng                        *rand.Rand
 }
 
-// next sends one message to somebody or to everybody. One that is refused, or
-// whose receiver has left, gets no number.
+// next sends one message, to one connection or to all. A message that is refused, or
+// whose receiver has left, uses up no number.
 func (p *publisher) next(s *server.Server, members *crowd) error {
 	to, ok := members.any(p.rng)
 	send, broadcasts := to.Send, p.broadcasts
@@ -246,8 +246,8 @@ func (p *publisher) next(s *server.Server, members *crowd) error {
 	return err
 }
 
-// listener checks that what each publisher says comes in order, and that none
-// of its broadcasts is missing or comes twice.
+// listener checks that each publisher's messages come in order, and that none of its
+// broadcasts is missing or comes twice.
 type listener struct {
 	messages, broadcasts map[int]int
 	late                 bool // came after the first broadcast, so may begin anywhere
@@ -266,7 +266,7 @@ func (l *listener) hear(payload string) error {
 	}
 	l.heard++
 	if last := l.messages[name]; message <= last {
-		return fmt.Errorf("publisher %d: message %d came behind %d", name, message, last)
+		return fmt.Errorf("publisher %d: message %d came after %d", name, message, last)
 	}
 	l.messages[name] = message
 	last, known := l.broadcasts[name]
@@ -274,7 +274,7 @@ func (l *listener) hear(payload string) error {
 	if everybody {
 		want++
 	}
-	// Even a direct message says how many broadcasts were before it.
+	// A direct message also has the number of broadcasts before it.
 	if broadcast != want && (known || !l.late) {
 		return fmt.Errorf("publisher %d: %d broadcasts where %d should have been (%.40q)", name, broadcast, want, payload)
 	}
@@ -282,9 +282,9 @@ func (l *listener) hear(payload string) error {
 	return nil
 }
 
-// Publishers broadcast and send, some from goroutines of their own, one from a
-// handler, to members that stay and guests that come and go in all ways.
-func TestPublishersAreHeardInOrder(t *testing.T) {
+// Publishers broadcast and send, some on goroutines of their own, one in a handler.
+// The receivers are members that stay, and guests that come and go in all ways.
+func TestMessagesOfEachPublisherComeInOrder(t *testing.T) {
 	const (
 		publishers = 4
 		each       = 1500
@@ -362,7 +362,7 @@ func TestPublishersAreHeardInOrder(t *testing.T) {
 			visiting.Wait()
 			close(visited)
 		}()
-		for { // again for those who have come in the meantime
+		for { // again, for guests that have come in the meantime
 			must(publish(s.Server, "the end"))
 			select {
 			case <-visited:

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/server"
 )
 
@@ -52,7 +53,7 @@ func (c *client) say(wire string) error {
 	return err
 }
 
-// exchange opens the connection and has one message echoed.
+// exchange opens the connection, sends one message and reads its echo.
 func (c *client) exchange() error {
 	if err := c.say(request + message(frame.Text, "hello")); err != nil {
 		return err
@@ -75,7 +76,7 @@ func (c *client) hearTheEnd() error {
 	return err
 }
 
-// churn lets n peers come and go, some at a time.
+// churn lets n peers come and go, several at a time.
 func (r *running) churn(n int) {
 	const atATime = 16
 	var all sync.WaitGroup
@@ -99,13 +100,14 @@ func (r *running) churn(n int) {
 	all.Wait()
 }
 
-// usage is what a server has while only its keepers are connected.
+// usage is what a server uses while only the keepers are connected. Keepers are
+// connections that stay open.
 type usage struct {
 	descriptors    []int // in this table and in each reactor's
 	heap, resident int64 // bytes
 }
 
-// usage waits until everybody else has left.
+// usage waits until all other connections have ended, and measures.
 func (r *running) usage(keepers []*client, threads []int) (u usage) {
 	r.t.Helper()
 	for _, c := range keepers {
@@ -117,7 +119,7 @@ func (r *running) usage(keepers []*client, threads []int) (u usage) {
 			r.t.Errorf("slots up to %d have been used", high)
 		}
 	}
-	runtime.GC() // what it frees may hold descriptors
+	runtime.GC() // it closes descriptors of objects that are not used any more
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -138,24 +140,10 @@ func (r *running) usage(keepers []*client, threads []int) (u usage) {
 	return u
 }
 
-// busy keeps the garbage collector and the runtime's own poller at work.
-func busy(t *testing.T) (stop func()) {
-	done := make(chan struct{})
-	var all sync.WaitGroup
-	again := func(f func()) {
-		all.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-					f()
-				}
-			}
-		})
-	}
-	again(runtime.GC)
-	again(func() {
+// busy keeps the garbage collector and the runtime's own poller at work until stop
+// is called.
+func busy() (stop func()) {
+	return testkit.Repeat(runtime.GC, func() {
 		r, w, err := os.Pipe()
 		must(err)
 		go func() {
@@ -164,18 +152,12 @@ func busy(t *testing.T) (stop func()) {
 		}()
 		_, _ = io.Copy(io.Discard, r)
 		r.Close()
-		garbage.Store(new([64 << 10]byte))
+		testkit.Garbage()
 	})
-	return func() {
-		close(done)
-		all.Wait()
-	}
 }
 
-var garbage atomic.Pointer[[64 << 10]byte]
-
-// After thousands have come and gone in every way, while garbage was collected
-// on all threads, a server has what it had before.
+// After thousands of connections have come and gone in every way, while garbage was
+// collected on all threads, a server uses no more than before.
 func TestChurnLeavesNothingBehind(t *testing.T) {
 	const conns = 9_000 // and a fifth before, with each kind of table
 	onBothTables(t, func(t *testing.T, o server.Options) {
@@ -205,7 +187,7 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 		}, o)
 		var keepers []*client
 		var reactors []int
-		for range o.Reactors { // each gets one, for it has the fewest
+		for range o.Reactors { // a keeper goes to the reactor with the fewest, so each gets one
 			c := s.dial()
 			must(c.SetDeadline(time.Time{}))
 			c.write(swap("GET /", "GET /thread"))
@@ -217,11 +199,11 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 			t.Fatal("the keepers have one reactor")
 		}
 
-		stop := busy(t)
-		s.churn(conns / 5) // so that everything is as large as it gets
+		stop := busy()
+		s.churn(conns / 5) // after it everything has its final size
 		stop()
 		before := s.usage(keepers, reactors)
-		stop = busy(t)
+		stop = busy()
 		s.churn(conns)
 		stop()
 		after := s.usage(keepers, reactors)
@@ -231,7 +213,7 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 		if grown := after.heap - before.heap; grown > 1<<20 {
 			t.Errorf("the heap has grown by %d bytes", grown)
 		}
-		// Loose, for the race detector has memory of its own.
+		// The bound is loose, because the race detector needs memory too.
 		if grown := after.resident - before.resident; grown > 64<<20 {
 			t.Errorf("resident memory has grown by %d bytes", grown)
 		}
@@ -257,9 +239,8 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 	})
 }
 
-// A peer that resets in the same moment in which it says good-bye gives up one
-// slot, once.
-func TestAGoodByeAndAResetFreeOneSlot(t *testing.T) {
+// A Close frame and a reset that arrive together free the slot once.
+func TestACloseFrameAndAResetFreeOneSlot(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		h := newObliging()
 		s := start(t, server.Handler{Message: h.message}, o)

@@ -16,8 +16,7 @@ import (
 	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
-// client is the other end of a connection: a plain socket, and the library's
-// reader of frames.
+// client is a connection's client: a plain socket, and a library's reader of frames.
 type client struct {
 	*net.TCPConn
 	t  testing.TB
@@ -30,7 +29,8 @@ func (r *running) dial() *client {
 	return dial(r.t, &net.Dialer{}, r.address())
 }
 
-// dialDeaf connects as a peer that soon takes nothing more.
+// dialDeaf connects with small buffers, so that they are soon full if the client does
+// not read.
 func (r *running) dialDeaf() *client {
 	r.t.Helper()
 	return dial(r.t, testkit.DeafDialer(), r.address())
@@ -53,7 +53,7 @@ func newClient(t testing.TB, conn net.Conn) *client {
 	return &client{conn.(*net.TCPConn), t, bufio.NewReader(conn)}
 }
 
-// guest opens a connection on a goroutine that is not the test's own.
+// guest opens a connection. Unlike open it may run on any goroutine.
 func (r *running) guest() (*client, error) {
 	conn, err := net.Dial("tcp", r.address())
 	if err != nil {
@@ -109,7 +109,7 @@ func (c *client) head() string {
 	c.t.Helper()
 	head, err := c.tryHead()
 	if err != nil {
-		c.t.Fatalf("%v behind %q", err, head)
+		c.t.Fatalf("%v after %q", err, head)
 	}
 	return head
 }
@@ -132,7 +132,7 @@ func (c *client) write(wire string) {
 	}
 }
 
-// writing writes in the background, for what is more than sockets buffer.
+// writing writes in the background, for more than sockets buffer.
 func (c *client) writing(wire string) {
 	go func() {
 		if _, err := io.WriteString(c.TCPConn, wire); err != nil {
@@ -141,12 +141,12 @@ func (c *client) writing(wire string) {
 	}()
 }
 
-// message spells a whole message as a client does.
+// message is a client's frame with a whole message.
 func message(op frame.Op, payload string) string {
 	return string(frame.AppendMasked(nil, op, randomMask(), []byte(payload)))
 }
 
-// piece spells a frame of any kind: b is the header's first byte.
+// piece is a client's frame of any kind: b is the header's first byte.
 func piece(b byte, payload string) string {
 	h := ws.Header{Fin: b&fin != 0, Rsv: b >> 4 & 7, OpCode: ws.OpCode(b & 15), Length: int64(len(payload)), Masked: true, Mask: randomMask()}
 	body := []byte(payload)
@@ -168,7 +168,7 @@ func randomMask() (m [4]byte) {
 	return m
 }
 
-// closing spells a client's Close frame.
+// closing is a client's Close frame.
 func closing(code frame.Code, reason string) string {
 	return message(frame.Close, string(frame.AppendClosePayload(nil, code, reason)))
 }
@@ -179,7 +179,7 @@ func (c *client) send(op frame.Op, payload string) {
 	c.write(message(op, payload))
 }
 
-// next reads a frame, as a goroutine beside the test's may.
+// next reads a frame. It may run on any goroutine.
 func (c *client) next() (frame.Op, string, error) {
 	h, err := ws.ReadHeader(c.in)
 	if err == nil {
@@ -220,8 +220,7 @@ func (c *client) expectEnd() {
 	}
 }
 
-// expectCut waits until the server has given the connection up, be it with a
-// reset, and throws away what comes before.
+// expectCut reads and discards until the connection ends, with or without a reset.
 func (c *client) expectCut() {
 	c.t.Helper()
 	_, err := io.Copy(io.Discard, c.in)
@@ -230,7 +229,7 @@ func (c *client) expectCut() {
 	}
 }
 
-// echoed checks that the server answers.
+// echoed sends a message and checks that it is echoed.
 func (c *client) echoed(payload string) {
 	c.t.Helper()
 	c.send(frame.Text, payload)
@@ -246,8 +245,7 @@ func (c *client) leave() {
 	c.Close()
 }
 
-// reset ends the connection without a FIN, and with it what the server's end
-// has not read.
+// reset ends the connection with RST, which discards what the server has not read.
 func (c *client) reset() {
 	c.t.Helper()
 	if err := c.SetLinger(0); err != nil {

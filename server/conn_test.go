@@ -36,7 +36,7 @@ func (w *crowd) close(c server.Conn, _ frame.Code, _ error) {
 	}
 }
 
-// all returns those that are open now, oldest first if none has left.
+// all returns the open connections, the oldest first if none has ended.
 func (w *crowd) all() []server.Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -55,7 +55,7 @@ func (w *crowd) openMany(s *running, n int) ([]*client, []server.Conn) {
 	return clients, w.all()
 }
 
-// any returns one by chance; false if there is none.
+// any returns a random connection; false if there is none.
 func (w *crowd) any(rng *rand.Rand) (server.Conn, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -104,18 +104,18 @@ func TestConnsAreValuesAndNameOneConnection(t *testing.T) {
 	})
 }
 
-// tally is what a receiver has of each sender's numbered messages.
+// tally is a receiver's last number of each sender.
 type tally struct {
 	t    *testing.T
 	last map[int]int
 	got  int
 }
 
-// hear takes the next message, "sender number".
+// hear checks the next message, "sender number".
 func (y *tally) hear(payload string) {
 	var sender, n int
 	if k, _ := fmt.Sscanf(payload, "%d %d", &sender, &n); k != 2 || n <= y.last[sender] {
-		y.t.Errorf("%q behind number %d", payload, y.last[sender])
+		y.t.Errorf("%q after number %d", payload, y.last[sender])
 	}
 	y.last[sender] = n
 	y.got++
@@ -195,7 +195,7 @@ func TestManyGoroutinesSendAndClose(t *testing.T) {
 	})
 }
 
-// A handle outlives its connection, and the slot's next one never hears of it.
+// A handle of an ended connection does not reach the slot's next connection.
 func TestStaleHandlesReachNobody(t *testing.T) {
 	const rounds = 500
 	everywhere(t, func(t *testing.T, o server.Options) {
@@ -204,7 +204,7 @@ func TestStaleHandlesReachNobody(t *testing.T) {
 		h.Open = func(c server.Conn) { opened <- c }
 		o.MaxConns = 10
 		s := start(t, h, o)
-		for range o.Reactors { // so that no reactor's slots begin anew
+		for range o.Reactors { // each reactor keeps a connection, so that its slots' generations go on
 			s.open()
 			<-opened
 		}
@@ -235,15 +235,15 @@ func TestStaleHandlesReachNobody(t *testing.T) {
 				t.Errorf("Close returned %v", err)
 			}
 			if messages, bytes := conn.Queued(); messages+bytes != 0 {
-				t.Errorf("%d messages and %d bytes are owed to nobody", messages, bytes)
+				t.Errorf("%d messages and %d bytes wait for an ended connection", messages, bytes)
 			}
 		}
 		for _, c := range heirs {
-			c.echoed("hello") // and nothing before it
+			c.echoed("hello") // fails if anything comes before it
 		}
 		s.counted("undelivered", 0)
 		if len(slots) > 0 {
-			t.Errorf("%d slots have no heir", len(slots))
+			t.Errorf("%d slots were not used again", len(slots))
 		}
 	})
 }
@@ -271,14 +271,14 @@ func TestNothingIsSentAfterTheServersEnd(t *testing.T) {
 			}
 		}
 		if n := s.Stats().Broadcast; n != 0 {
-			t.Errorf("%d bytes are on their way to nobody", n)
+			t.Errorf("%d bytes of broadcasts are on their way although the server has ended", n)
 		}
 	})
 }
 
-// What Send has accepted while the reactor could not take it is sent, or
-// counted if its connection has left meanwhile; what it has refused is neither.
-func TestSendRefusesWhatTheReactorHasNoRoomFor(t *testing.T) {
+// Messages that Send accepts while the reactor is stuck are sent, or counted if their
+// connection has ended. Messages that it refuses are neither.
+func TestSendRefusesWhatTheMailboxHasNoRoomFor(t *testing.T) {
 	rows := []struct {
 		name   string
 		size   int
@@ -308,7 +308,7 @@ func TestSendRefusesWhatTheReactorHasNoRoomFor(t *testing.T) {
 					t.Errorf("%d messages of %d bytes are waiting", accepted, row.size)
 				}
 				if row.leaves {
-					// The reactor hears of it only after it has sent.
+					// The reactor notices the end only after it has sent.
 					c.reset()
 				}
 				release()

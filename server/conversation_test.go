@@ -17,14 +17,14 @@ import (
 // largest is MaxMessage in these tests: more than the server reads at once.
 const largest = 1 << 20
 
-// line is a frame that a client hears.
+// line is a frame that a client receives.
 type line struct {
 	op      frame.Op
 	payload string
 }
 
-// conversations are held with a server that echoes. None has a control frame
-// behind a message, whose answers may come in either order.
+// conversations are with a server that echoes. None has a control frame after a
+// message, because the two answers may come in either order.
 var conversations = []struct {
 	name  string
 	says  string
@@ -63,7 +63,7 @@ var conversations = []struct {
 
 func xs(n int) string { return strings.Repeat("x", n) }
 
-// fragments spells a message whose frames carry at most size bytes.
+// fragments is a message in frames of at most size bytes.
 func fragments(op frame.Op, payload string, size int) string {
 	var wire strings.Builder
 	b := byte(op)
@@ -76,7 +76,7 @@ func fragments(op frame.Op, payload string, size int) string {
 	return wire.String()
 }
 
-// roomy lets clients say everything before they hear anything.
+// roomy lets clients send everything before they read any answer.
 func roomy(o server.Options) server.Options {
 	o.MaxMessage = largest
 	o.MaxOutbox, o.MaxOutboxMessages = 64<<20, 1<<18
@@ -101,7 +101,7 @@ func TestConversations(t *testing.T) {
 	})
 }
 
-func TestTheBytesArePassedOnAsTheyCame(t *testing.T) {
+func TestPayloadsAreNotChanged(t *testing.T) {
 	random := make([]byte, largest)
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range random {
@@ -134,7 +134,7 @@ func TestThousandsOfMessagesInOneWriteAreAnsweredInOrder(t *testing.T) {
 	})
 }
 
-// However the network cuts a stream, the server hears the same.
+// The server receives the same messages, however the network cuts the stream.
 func TestPiecesOfAnySize(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		s := start(t, echo, roomy(o))
@@ -175,7 +175,7 @@ func TestPiecesOfAnySize(t *testing.T) {
 				want := &messages
 				if op == frame.Pong {
 					want = &pongs
-					// Of several Pings in a read the last is answered.
+					// Of several Pings in a read only the last is answered.
 					if i := slices.Index(pongs, line{op, payload}); i > 0 {
 						pongs = pongs[i:]
 					}
@@ -190,7 +190,7 @@ func TestPiecesOfAnySize(t *testing.T) {
 	})
 }
 
-func TestAPeerThatSaysNoMoreIsAnswered(t *testing.T) {
+func TestAPeerThatHasSentFINIsAnswered(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		c := start(t, echo, o).open()
 		c.write(strings.Repeat(message(frame.Text, "hello"), 100))
@@ -202,13 +202,13 @@ func TestAPeerThatSaysNoMoreIsAnswered(t *testing.T) {
 	})
 }
 
-// ending is what Handler.Close was told.
+// ending holds the arguments of a call of Handler.Close.
 type ending struct {
 	code  frame.Code
 	cause error
 }
 
-// endings returns a Handler.Close, and what it was told.
+// endings returns a Handler.Close, and a channel of its calls.
 func endings() (func(server.Conn, frame.Code, error), <-chan ending) {
 	told := make(chan ending, 1<<10)
 	return func(_ server.Conn, code frame.Code, cause error) { told <- ending{code, cause} }, told
@@ -220,14 +220,14 @@ func expectEnding(t *testing.T, told <-chan ending, code frame.Code, cause error
 	select {
 	case got := <-told:
 		if got.code != code || !sameCause(got.cause, cause) {
-			t.Errorf("Close was told %d, %v, want %d, %v", got.code, got.cause, code, cause)
+			t.Errorf("Close was called with %d, %v, want %d, %v", got.code, got.cause, code, cause)
 		}
 	case <-time.After(patience):
 		t.Errorf("Close was not called")
 	}
 }
 
-// sameCause compares breaches by their codes: the words are package frame's.
+// sameCause compares violations by their codes, because the texts are package frame's.
 func sameCause(got, want error) bool {
 	var breach, wanted *frame.Error
 	if errors.As(want, &wanted) {
@@ -239,7 +239,7 @@ func sameCause(got, want error) bool {
 func TestTheClientCloses(t *testing.T) {
 	rows := []struct {
 		name   string
-		code   frame.Code // what the server hears, and echoes if it can be sent
+		code   frame.Code // what the server receives, and echoes if it may be sent
 		reason string
 	}{
 		{"normally", frame.NormalClosure, ""},
@@ -256,12 +256,12 @@ func TestTheClientCloses(t *testing.T) {
 		s := start(t, h, o)
 		for _, row := range rows {
 			c := s.open()
-			// What comes before the Close frame is answered before it, what
-			// comes behind it is not heard.
+			// What comes before the Close frame is answered first, and what
+			// comes after it is ignored.
 			c.write(message(frame.Text, "last") + closing(row.code, row.reason))
 			c.expect(frame.Text, "last")
 			c.expectClose(row.code)
-			c.expectEnd() // RFC 6455 section 7.1.1: the server goes first
+			c.expectEnd() // RFC 6455 section 7.1.1: the server closes TCP first
 			expectEnding(t, told, row.code, nil)
 			if t.Failed() {
 				t.Fatal("in the row", row.name)
@@ -284,7 +284,7 @@ func TestTheServerCloses(t *testing.T) {
 		sentReason   string
 		answer       frame.Code // the peer's
 		counter      string
-		heard        frame.Code // what Handler.Close is told
+		heard        frame.Code // the code in Handler.Close
 		peerJustEnds error      // and its cause, for a peer that does not answer
 	}{
 		{"normally", 1000, "", 1000, "", 1000, "closed_clean", 1000, nil},
@@ -313,7 +313,7 @@ func TestTheServerCloses(t *testing.T) {
 				if reason := c.expectClose(row.sent); reason != row.sentReason {
 					t.Errorf("reason %q, want %q", reason, row.sentReason)
 				}
-				// What crosses the Close frame is neither heard nor answered.
+				// What crosses the server's Close frame is ignored.
 				c.write(message(frame.Text, "more") + message(frame.Ping, "there?"))
 				s.counted("undelivered", 1)
 				if len(told) > 0 {

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// A chat: what anybody says, everybody hears.
+// A chat sends each message to all connections.
 func Example() {
 	chat, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{
 		Message: func(c server.Conn, op frame.Op, data []byte) {
@@ -39,8 +39,8 @@ func Example() {
 	// alice hears: Just me.
 }
 
-// An echo, which ends when it is told to. Everybody is sent a Close frame, and
-// Run returns when they have answered it.
+// An echo server that ends when its context ends. It sends Close frames to all peers,
+// and Run returns when they have answered.
 func ExampleServer_Run() {
 	left := make(chan frame.Code, 1)
 	echo, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{
@@ -71,8 +71,8 @@ func ExampleServer_Run() {
 	// Run returns <nil>
 }
 
-// Who may come in is decided before the connection opens. A tag tells the
-// other functions whose connection theirs is, at no memory of its own.
+// Upgrade decides about a connection before it opens. It gives the connection a tag,
+// which needs no memory of its own, and from which the other functions know the user.
 func ExampleHandler_upgrade() {
 	users := map[string]uint64{"Bearer a1": 1, "Bearer b2": 2}
 	names := map[uint64]string{1: "alice", 2: "bob"}
@@ -107,8 +107,8 @@ func ExampleHandler_upgrade() {
 	// welcome, bob
 }
 
-// News for everybody come from any goroutine. A Conn may be kept, compared and
-// used as a key; once its connection is gone it names nothing.
+// Any goroutine may broadcast. A Conn can be kept, compared and used as a key. When its
+// connection has ended, it names nothing.
 func ExampleServer_Broadcast() {
 	opened := make(chan server.Conn, 2)
 	news, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{
@@ -142,7 +142,7 @@ func ExampleServer_Broadcast() {
 	// bob hears: it is noon / it is evening
 }
 
-// join connects as any client does.
+// join connects a client.
 func join(s *server.Server) *websocket.Conn {
 	c, _, err := websocket.DefaultDialer.Dial("ws://"+s.Addrs()[0].String(), nil)
 	if err != nil {
@@ -160,8 +160,8 @@ func hear(c *websocket.Conn) string {
 	return string(data)
 }
 
-// Prices, of which a slow peer needs the newest only, and orders, of which it
-// must not miss any: it is closed rather.
+// A slow peer needs only the newest price, so prices are conflated. It must not miss an
+// order, so its connection is closed if an order finds no room.
 func ExampleConn_SendAs() {
 	const gold, silver = 1, 2
 	market, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{

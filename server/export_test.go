@@ -1,6 +1,6 @@
 package server
 
-// What the tests of package server_test see beyond the public names.
+// These functions give package server_test access to internals.
 
 // Reactor is the index of the connection's reactor.
 func (c Conn) Reactor() int {
@@ -8,9 +8,9 @@ func (c Conn) Reactor() int {
 	return r.index
 }
 
-// Slots returns how many slots the connection's reactor uses, below which
-// index they lie and how many there can be. They are the reactor's own, so
-// only a Handler's function may ask.
+// Slots returns how many slots the connection's reactor uses, the index below which
+// they lie, and how many there can be. Only the reactor's goroutine may call it, so
+// only a Handler's function in mode Inline.
 func (c Conn) Slots() (used, high, limit int) {
 	r, _ := c.address()
 	return r.slots.Used(), r.slots.High(), r.slots.Limit()

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-func TestUpgradeSeesTheRequestAndShapesTheAnswer(t *testing.T) {
+func TestUpgradeSeesTheRequestAndChangesTheAnswer(t *testing.T) {
 	everywhere(t, func(t *testing.T, o server.Options) {
 		saw := make(chan string, 1)
 		h := server.Handler{
@@ -55,7 +55,7 @@ func TestWithoutFunctionsMessagesAreIgnored(t *testing.T) {
 	})
 }
 
-// diary is a handler's own account of each connection, by tag.
+// diary records the calls of a handler for each connection, by tag.
 type diary struct {
 	mu    sync.Mutex
 	notes map[uint64][]string
@@ -86,21 +86,21 @@ func (d *diary) handler() server.Handler {
 			case "close":
 				must(c.Close(frame.NormalClosure, ""))
 			case "feed":
-				_ = c.Send(frame.Binary, make([]byte, 2000)) // until it is too slow
+				_ = c.Send(frame.Binary, make([]byte, 2000)) // until the outbox is full
 			}
 		},
 		Close: func(c server.Conn, code frame.Code, _ error) { d.note(c, fmt.Sprint("close ", code)) },
 	}
 }
 
-// In whatever way a connection ends, its handler hears of everything once and
-// in order, and of its end last.
-func TestTheHandlersHearEverythingOnceAndInOrder(t *testing.T) {
+// A handler's functions are called once for everything, in order, with Close last,
+// in whatever way the connection ends.
+func TestHandlersAreCalledOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	rows := []struct {
 		name string
 		does func(*client)
-		want string // behind "open", "1" and "2"
+		want string // after "open", "1" and "2"
 	}{
 		{"the peer closes", func(c *client) { c.leave() }, "close 1000"},
 		{"the peer closes and vanishes", func(c *client) { c.write(closing(4001, "")); c.Close() }, "close 4001"},
@@ -151,11 +151,11 @@ func TestTheHandlersHearEverythingOnceAndInOrder(t *testing.T) {
 			notes := slices.DeleteFunc(d.notes[uint64(i+1)], func(n string) bool { return n == "feed" })
 			got, want := strings.Join(notes, ", "), "open, 1, 2, "+row.want
 			if row.name == "the peer resets" && o.Mode == server.Workers {
-				// What workers have not come to is discarded.
+				// Messages that no worker has handled are discarded.
 				got, want = got[strings.LastIndex(got, "close"):], row.want
 			}
 			if got != want {
-				t.Errorf("%s: the handler heard %q, want %q", row.name, got, want)
+				t.Errorf("%s: the calls are %q, want %q", row.name, got, want)
 			}
 		}
 	})
@@ -187,7 +187,7 @@ func TestAPanicHarmsOnlyItsConnection(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			onBothTables(t, func(t *testing.T, o server.Options) {
-				// Which connections panic is decided by their tags.
+				// The tags say which connections panic.
 				quiet := echo
 				loud, told := quiet, (<-chan ending)(nil)
 				loud.Close, told = endings()
@@ -225,7 +225,7 @@ func TestAPanicHarmsOnlyItsConnection(t *testing.T) {
 					c.accepted()
 					row.ends(c)
 					if reason := c.expectClose(row.code); strings.Contains(reason, "secret") {
-						t.Errorf("the peer is told %q", reason)
+						t.Errorf("the reason of the Close frame is %q", reason)
 					}
 					c.expectEnd()
 					expectEnding(t, told, row.code, row.cause)
@@ -250,7 +250,6 @@ func TestAPanicHarmsOnlyItsConnection(t *testing.T) {
 	}
 }
 
-// RemoteAddr asks the socket, which may have ended.
 func TestRemoteAddrOfAPeerThatHasLeft(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		h := newObliging()

@@ -21,7 +21,7 @@ func swap(old, new string) string {
 	return strings.Replace(request, old, new, 1)
 }
 
-// with puts header lines in front of the request's own.
+// with adds header lines before those of the request.
 func with(lines ...string) string { return swap("Host:", strings.Join(lines, "\r\n")+"\r\nHost:") }
 
 // nextResponse reads an HTTP response, behind which there may be others.
@@ -38,7 +38,7 @@ func (c *client) nextResponse() (r *http.Response, body string) {
 	return r, string(b)
 }
 
-// response reads an HTTP error whole, up to the stream's end.
+// response reads a whole HTTP error, and checks that the stream ends after it.
 func (c *client) response() (r *http.Response, body string) {
 	c.t.Helper()
 	r, body = c.nextResponse()
@@ -141,7 +141,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 				h := echo
 				h.Upgrade = func(r *server.Request) error {
 					if r.Path() != "/" {
-						t.Error("Upgrade was asked")
+						t.Error("Upgrade was called")
 					}
 					return nil
 				}
@@ -168,8 +168,8 @@ func TestBadRequestsAreRefused(t *testing.T) {
 
 var sampleKey = string(frame.SampleKey[:])
 
-// What stands behind a request that is refused is not taken for another.
-func TestNothingIsHeardBehindARefusedRequest(t *testing.T) {
+// Bytes after a refused request are not taken for another request.
+func TestNothingIsReadAfterARefusedRequest(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		s := start(t, server.Handler{Open: func(server.Conn) { t.Error("opened") }}, o)
 		c := s.dial()
@@ -181,7 +181,7 @@ func TestNothingIsHeardBehindARefusedRequest(t *testing.T) {
 	})
 }
 
-func TestPeersThatLeaveBeforeTheirRequestIsThere(t *testing.T) {
+func TestPeersThatLeaveBeforeTheirRequestIsComplete(t *testing.T) {
 	rows := []struct {
 		name  string
 		leave func(*client)
@@ -230,7 +230,7 @@ func TestARequestMustArriveInTime(t *testing.T) {
 					if _, err := io.WriteString(c.TCPConn, "x"); err != nil {
 						return
 					}
-					time.Sleep(20 * time.Millisecond)
+					time.Sleep(20 * time.Millisecond) // the client trickles: that is the attack
 				}
 			}()
 		}},
@@ -282,7 +282,7 @@ func TestUpgradeRefuses(t *testing.T) {
 		status int
 		header string
 		body   string
-		logged string // what only the operator is told
+		logged string // what only the log says
 	}{
 		{"/reject", 401, "Www-Authenticate: Basic", "who are you?\n", "who are you?"},
 		{"/wrapped", 403, "", "not you\n", "not you"},

@@ -28,11 +28,10 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// The clients are programs that nobody wrote for this server: Node's ws,
-// Python's websockets and a browser. Each is started once and asked for talks,
-// which are the rows of interopTalks: it connects, does a talk's steps and
-// reports what it saw. Every talk has a server of its own, and what that
-// server's handler was told is compared too.
+// The clients are independent programs: Node's ws, Python's websockets and a browser.
+// Each is started once. For each talk, a row of interopTalks, it connects, does the
+// talk's steps and reports what it saw. Every talk has a server of its own, and the
+// calls of that server's handler are compared too.
 const (
 	interopNode    = "node"
 	interopPython  = "python"
@@ -48,8 +47,8 @@ func TestInterop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client := start(t)
-			// All talks begin before the first is looked at: the slowest one
-			// takes seconds in which nothing is said.
+			// All talks begin before the first is checked, because the slowest ones
+			// are silent for seconds.
 			var runs []*interopRun
 			for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
 				for _, talk := range interopTalks() {
@@ -358,7 +357,7 @@ func (run *interopRun) ask(steps []interopStep) {
 	run.saws = append(run.saws, run.client.ask(interopAsk{URL: url, Protocols: run.talk.protocols, Steps: steps}))
 }
 
-// check waits for the talk's end and compares what both sides saw.
+// check waits for the talk's end and compares what both sides saw with the talk.
 func (run *interopRun) check(t *testing.T) {
 	want := &run.talk.saw
 	for _, saw := range run.saws {
@@ -410,7 +409,7 @@ func interopCompare[T comparable](t *testing.T, what string, got, want []T) {
 	}
 }
 
-// interopServer is a server that keeps what its handler is told.
+// interopServer is a server that records the calls of its handler.
 type interopServer struct {
 	*server.Server
 	stop   context.CancelFunc
@@ -578,7 +577,7 @@ type interopClient struct {
 	saws []chan interopSaw // by ID
 }
 
-// interopDeadline is far more than all talks take.
+// interopDeadline is much longer than all talks take.
 const interopDeadline = 3 * time.Minute
 
 func interopNewClient(t *testing.T, name string) *interopClient {
@@ -643,8 +642,8 @@ func (c *interopClient) command(name string, args ...string) *exec.Cmd {
 // start starts the program. It ends with the test.
 func (c *interopClient) start(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	// Wait returns when nobody has the other end of this any more: no child of
-	// the program either, whatever its group.
+	// Wait returns when no process has the other end of this pipe any more, so also no
+	// child of the program, in whatever process group.
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = interopDeadline
@@ -670,7 +669,7 @@ func interopMissing(t *testing.T, err error) {
 	t.Fatalf("a client is missing: %v; server/testdata/interop/install, run as root, installs it", err)
 }
 
-// interopFile is the path of one of the clients' files.
+// interopFile is the path of a client's file.
 func interopFile(name string) string { return filepath.Join("testdata", "interop", name) }
 
 // interopStartNode starts Node with ws, which install has put into a folder.
@@ -763,8 +762,8 @@ func interopStartBrowser(t *testing.T) *interopClient {
 }
 
 // interopLifeline returns the browser's ends of the two pipes for its debugger.
-// Nobody debugs, but the browser ends when the pipes do: with this process,
-// even if that is killed.
+// No debugger uses them. But the browser ends when the pipes are closed, so at the latest
+// with this process, even if that is killed.
 func interopLifeline(t *testing.T) []*os.File {
 	commands, ours, err := os.Pipe()
 	if err != nil {

@@ -17,7 +17,7 @@ func written(add func(*journal)) (lines []string, lost uint64) {
 	return strings.Split(strings.TrimSpace(out.String()), "\n"), j.lost.Load()
 }
 
-func TestAJournalSaysEverythingInOrder(t *testing.T) {
+func TestAJournalWritesLinesInOrder(t *testing.T) {
 	lines, lost := written(func(j *journal) {
 		j.add(slog.LevelWarn, "first", "n", 1)
 		j.add(slog.LevelError, "second")
@@ -33,9 +33,9 @@ func TestAJournalSaysEverythingInOrder(t *testing.T) {
 	}
 }
 
-// Who can make a server log can make it log much, but not of one kind, and not
-// so that others are drowned.
-func TestAJournalSumsUpWhatRepeats(t *testing.T) {
+// Clients can make a server log. Lines that are alike are limited, so that other lines
+// are not lost.
+func TestAJournalSumsUpLinesThatAreAlike(t *testing.T) {
 	lines, lost := written(func(j *journal) {
 		for range 100 {
 			j.add(slog.LevelWarn, "bad input")
@@ -51,8 +51,8 @@ func TestAJournalSumsUpWhatRepeats(t *testing.T) {
 	}
 }
 
-// A reactor must not wait for a log that nobody reads.
-func TestAJournalDropsWhatItHasNoRoomFor(t *testing.T) {
+// A reactor does not wait for a log that nobody reads.
+func TestAJournalDropsLinesWithoutRoom(t *testing.T) {
 	const more = 44
 	j := newJournal(slog.New(slog.DiscardHandler))
 	for range linesWaiting + more {

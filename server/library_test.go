@@ -15,8 +15,8 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// talkative has what a library's user meets: a choice of subprotocols, an
-// echo, a server that closes when it is asked to, a path that does not exist.
+// talkative has what users of a client library meet: a choice of subprotocols, an
+// echo, a server that closes on request, and a path that does not exist.
 func talkative() (server.Handler, <-chan ending) {
 	onClose, told := endings()
 	return server.Handler{
@@ -143,7 +143,7 @@ func TestCoder(t *testing.T) {
 		expectEnding(t, told, 4001, nil)
 
 		c = open()
-		reading := c.CloseRead(ctx) // pongs are heard by who reads
+		reading := c.CloseRead(ctx) // Pongs are noticed only while something readss
 		must(c.Ping(ctx))
 		must(c.CloseNow())
 		<-reading.Done()

@@ -8,8 +8,7 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 )
 
-// fill fills the send buffer of a connection, so that its socket takes nothing
-// more.
+// fill fills a connection's send buffer, so that its socket takes no more.
 func fill(t *testing.T, fd int) {
 	t.Helper()
 	for {
@@ -21,10 +20,10 @@ func fill(t *testing.T, fd int) {
 	}
 }
 
-// While a message of B is handled, the answer to B is dropped, and one to C has
-// to wait. What B goes on to send in the same read is B's nevertheless, and C's
-// next message is C's alone.
-func TestNothingOfOneConnectionIsTakenForAnothers(t *testing.T) {
+// While a message of B is handled, its answer is dropped, and an answer to C has to
+// wait. The rest of B's read must still count as B's, and C's next message must
+// contain only C's bytes.
+func TestBytesOfConnectionsAreNotMixedUp(t *testing.T) {
 	var b, c Conn
 	got := map[Conn][]string{}
 	r := bare(t, Handler{Message: func(from Conn, op frame.Op, data []byte) {
@@ -71,8 +70,8 @@ func TestNothingOfOneConnectionIsTakenForAnothers(t *testing.T) {
 	}
 }
 
-// What was accepted late in a turn is read in the next one, without an event that
-// nobody promises.
+// A connection that was accepted late in a turn is read in the next one. The reactor
+// does not wait for an event, which may never come.
 func TestAnAcceptedConnectionDoesNotWaitForAnEvent(t *testing.T) {
 	r := bare(t, Handler{}, Options{})
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

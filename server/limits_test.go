@@ -1,9 +1,12 @@
 package server_test
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,7 +20,7 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// plug is a client's socket that was opened before descriptors ran out.
+// plug is a client's socket. The test opens it before the descriptors run out.
 type plug struct {
 	t  *testing.T
 	fd int
@@ -66,7 +69,7 @@ func (p plug) answered() {
 	var head []byte
 	for one := make([]byte, 1); !strings.HasSuffix(string(head), "\r\n\r\n"); head = append(head, one[0]) {
 		if _, err := p.Read(one); err != nil {
-			p.t.Fatalf("%v behind %q", err, head)
+			p.t.Fatalf("%v after %q", err, head)
 		}
 	}
 	if err := frame.CheckResponse(head, frame.SampleKey); err != nil {
@@ -100,8 +103,8 @@ func setLimit(t *testing.T, n int) {
 	must(unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 }
 
-// Without descriptors, accepting rests and says so once; connections that are
-// open go on, and those that wait are accepted when others leave.
+// Without descriptors, accepting pauses, and the log says so once. Open connections
+// go on, and waiting ones are accepted when others end.
 func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 	t.Parallel()
 	const peers = 50
@@ -110,7 +113,7 @@ func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 		limit  func(*testing.T)
 	}{
 		{netpoll.Shared, func(t *testing.T) { leave(t, 25) }},
-		// The reactor's table lacks the peers' sockets, which this table has.
+		// The peers' sockets are in this table, not in the reactor's.
 		{netpoll.Private, func(t *testing.T) { setLimit(t, 40) }},
 	}
 	for _, row := range rows {
@@ -120,7 +123,7 @@ func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 				return
 			}
 			s := start(t, server.Handler{}, server.Options{Tables: row.tables, IdleTimeout: 2 * time.Second})
-			s.open().leave() // so its table is there
+			s.open().leave() // so that the reactor has its table
 			plugs := make([]plug, peers)
 			for i := range plugs {
 				plugs[i] = newPlug(t)
@@ -130,7 +133,7 @@ func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 				p.ask(s.Addrs()[0])
 			}
 			s.counted("accept_pauses", 1)
-			// Meanwhile the server's clock goes on: long enough for many rests.
+			// This takes long enough for many pauses.
 			plugs[0].answered()
 			plugs[0].expect("\x89\x00")
 			served := int(s.Stats().Open)
@@ -159,7 +162,8 @@ func TestAcceptingRestsWhenDescriptorsRunOut(t *testing.T) {
 	}
 }
 
-// A server that cannot have the connections it shall have does not begin.
+// Listen fails if RLIMIT_NOFILE leaves no room for connections. The default of MaxConns
+// is what the limit has room for.
 func TestAServerNeedsDescriptors(t *testing.T) {
 	t.Parallel()
 	if asProcess(t) {
@@ -196,4 +200,41 @@ func TestTablesAreSharedWhereThereAreNoPrivateOnes(t *testing.T) {
 	}
 	s.log.one(t, "WARN reactors share one descriptor table")
 	s.open().echoed("hello")
+}
+
+// What may wait for all peers is a part of what the control group allows, not of
+// what the machine has.
+func TestOutboxesFitIntoTheControlGroup(t *testing.T) {
+	const limit = 512 << 20
+	if asProcess(t) {
+		return
+	}
+	joinMemoryGroup(t, limit)
+	if n := start(t, echo, server.Options{}).Options().MaxOutboxTotal; n != limit/8 {
+		t.Errorf("peers may be owed %d bytes in a group that is allowed %d", n, limit)
+	}
+}
+
+// joinMemoryGroup moves the process into a new control group of version 1 that is
+// allowed so many bytes, and back at the end. Version 2 lets no group that has
+// processes limit the groups below it.
+func joinMemoryGroup(t *testing.T, limit int) {
+	t.Helper()
+	groups, _ := os.ReadFile("/proc/self/cgroup")
+	_, rest, _ := strings.Cut(string(groups), ":memory:")
+	path, _, found := strings.Cut(rest, "\n")
+	above := filepath.Join("/sys/fs/cgroup/memory", path)
+	group := filepath.Join(above, fmt.Sprint("lull-test-", os.Getpid()))
+	write := func(file string, n int) error { return os.WriteFile(file, fmt.Append(nil, n), 0) }
+	if err := os.Mkdir(group, 0o755); !found || err != nil {
+		t.Skip("no control group can be made here:", err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(write(filepath.Join(above, "cgroup.procs"), os.Getpid()), os.Remove(group)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(write(filepath.Join(group, "memory.limit_in_bytes"), limit), write(filepath.Join(group, "cgroup.procs"), os.Getpid())); err != nil {
+		t.Skip("a control group cannot be used:", err)
+	}
 }

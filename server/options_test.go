@@ -32,7 +32,7 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 	}
 }
 
-func TestOptionsThatAreSetStay(t *testing.T) {
+func TestOptionsThatAreSetAreKept(t *testing.T) {
 	want := Options{
 		Reactors: 3, Tables: netpoll.Shared, MaxConns: 77, Backlog: 5,
 		Mode: Workers, Workers: 8, MaxInboxMessages: 9, MaxInbox: 10, MaxInboxTotal: 11, InboxPolicy: InboxClose,
@@ -45,7 +45,7 @@ func TestOptionsThatAreSetStay(t *testing.T) {
 	}
 }
 
-func TestOptionsThatCannotBe(t *testing.T) {
+func TestInvalidOptionsAreRefused(t *testing.T) {
 	rows := []struct {
 		name  string
 		o     Options

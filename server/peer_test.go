@@ -40,7 +40,7 @@ func TestPeersThatVanish(t *testing.T) {
 			c := s.open()
 			c.write(row.says)
 			in += len(request) + len(row.says)
-			s.counted("bytes_in", in) // or a reset would take them along
+			s.counted("bytes_in", in) // a reset before the read would discard them
 			if row.reset {
 				c.reset()
 				expectEnding(t, told, frame.Abnormal, syscall.ECONNRESET)
@@ -66,7 +66,7 @@ func numbered(i, size int) string {
 	return s + xs(max(0, size-len(s)))
 }
 
-// number is what numbered was given.
+// number returns the i of numbered.
 func number(payload string) (i int) {
 	if n, _ := fmt.Sscanf(payload, "%d ", &i); n != 1 {
 		return -1
@@ -74,8 +74,8 @@ func number(payload string) (i int) {
 	return i
 }
 
-// A peer that does not read is closed behind a part of what was sent that has
-// no gap, and the rest is counted.
+// A peer that does not read receives the first messages without a gap and is closed.
+// The rest is counted.
 func TestPeersThatDoNotRead(t *testing.T) {
 	direct := func(c server.Conn, data []byte) error { return c.Send(frame.Binary, data) }
 	everybody := func(c server.Conn, data []byte) error { return c.Server().Broadcast(frame.Binary, data) }
@@ -126,7 +126,7 @@ func TestPeersThatDoNotRead(t *testing.T) {
 						break
 					}
 					if err != nil || number(payload) != received || len(payload) != len(numbered(received, row.size)) {
-						t.Fatalf("%v %.20q, %v behind %d messages", op, payload, err, received)
+						t.Fatalf("%v %.20q, %v after %d messages", op, payload, err, received)
 					}
 					received++
 				}
@@ -141,8 +141,8 @@ func TestPeersThatDoNotRead(t *testing.T) {
 	}
 }
 
-// Only the last Pong that is owed is sent, so the server's own answers are
-// bounded like everything else, and nobody is closed for them.
+// Only the last waiting Pong is sent. So the server's own answers are bounded, and no
+// connection is closed because of them.
 func TestPingsOfAPeerThatDoesNotReadAreAnsweredOnce(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		s := start(t, echo, o)
@@ -160,7 +160,7 @@ func TestPingsOfAPeerThatDoesNotReadAreAnsweredOnce(t *testing.T) {
 		for last < most-1 {
 			op, payload, err := c.next()
 			if op != frame.Pong || err != nil || number(payload) <= last {
-				t.Fatalf("got %v %q, %v behind %d", op, payload, err, last)
+				t.Fatalf("got %v %q, %v after Pong %d", op, payload, err, last)
 			}
 			answered, last = answered+1, number(payload)
 		}
@@ -172,9 +172,9 @@ func TestPingsOfAPeerThatDoesNotReadAreAnsweredOnce(t *testing.T) {
 	})
 }
 
-// What a peer was promised and did not take is counted in bytes, be it because
-// it left or because the server had to give up.
-func TestBytesThatNobodyTakesAreCounted(t *testing.T) {
+// Bytes that were accepted and not sent are counted, whether the peer left or the
+// server closed the connection.
+func TestUndeliveredBytesAreCounted(t *testing.T) {
 	t.Parallel()
 	const size = 8 << 20 // more than sockets buffer
 	rows := []struct {
@@ -235,7 +235,7 @@ func TestAPeerThatAnswersPingsStays(t *testing.T) {
 		o.IdleTimeout = 2 * time.Second
 		s := start(t, echo, o)
 		c := s.open()
-		for range 4 { // which takes longer than the timeout
+		for range 4 { // four Pings take longer than the timeout
 			c.expect(frame.Ping, "")
 			c.send(frame.Pong, "")
 		}
@@ -244,7 +244,7 @@ func TestAPeerThatAnswersPingsStays(t *testing.T) {
 	})
 }
 
-func TestAPeerThatDoesNotAnswerOurCloseIsCut(t *testing.T) {
+func TestAPeerThatDoesNotAnswerACloseFrameIsCutOff(t *testing.T) {
 	t.Parallel()
 	rows := []struct {
 		name string
@@ -284,9 +284,9 @@ func TestAPeerThatDoesNotAnswerOurCloseIsCut(t *testing.T) {
 	}
 }
 
-// The last word reaches a peer that has not stopped talking, and then the
-// server waits for the peer's end, but not for ever.
-func TestAPeerThatTalksOnHearsTheLastWordAndIsCut(t *testing.T) {
+// A peer that goes on sending still receives the server's Close frame or HTTP error.
+// Then the server waits for the peer's end until CloseTimeout.
+func TestAPeerThatGoesOnSendingGetsTheLastWordAndIsCutOff(t *testing.T) {
 	t.Parallel()
 	rows := []struct {
 		name   string
@@ -329,8 +329,8 @@ func TestAPeerThatTalksOnHearsTheLastWordAndIsCut(t *testing.T) {
 	}
 }
 
-// Together, incomplete messages get so much memory and no more; who needs more
-// then is sent away, and what they held is there for others.
+// All incomplete messages together are bounded. The connections that hold most are
+// closed, and their memory is free for others.
 func TestIncompleteMessagesShareALimit(t *testing.T) {
 	const (
 		peers = 12
@@ -352,11 +352,11 @@ func TestIncompleteMessagesShareALimit(t *testing.T) {
 			for i := range all {
 				all[i] = s.open()
 				all[i].write(begins)
-				if op, payload, err := all[i].next(); op != frame.Pong { // all has been read
+				if op, payload, err := all[i].next(); op != frame.Pong { // the Pong shows that everything before was read
 					t.Fatalf("newcomer %d got %v %q, %v", i, op, payload, err)
 				}
 			}
-			// Those that have been holding most for longest have made room.
+			// Those that held most, and for longest, were closed.
 			var kept []*client
 			for i, c := range all {
 				c.write(message(frame.Ping, ""))

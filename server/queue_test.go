@@ -26,7 +26,7 @@ func offReactors(t *testing.T, test func(*testing.T, server.Options)) {
 }
 
 // While a handler blocks, its reactor pings, broadcasts and accepts.
-func TestAHandlerThatBlocksStopsNobody(t *testing.T) {
+func TestABlockingHandlerDoesNotStopItsReactor(t *testing.T) {
 	offReactors(t, func(t *testing.T, o server.Options) {
 		h := newObliging()
 		s := start(t, server.Handler{Message: h.message}, o)
@@ -59,7 +59,7 @@ func TestAHandlerThatBlocksStopsNobody(t *testing.T) {
 
 // In mode Serial no two calls run at once, in mode Workers as many as there
 // are workers, and never two of one connection.
-func TestSoManyHandlersRunAtOnce(t *testing.T) {
+func TestHandlersRunAtOnceOnlyAsTheModeAllows(t *testing.T) {
 	const conns, each = 12, 20
 	rows := []struct {
 		mode            server.Mode
@@ -79,7 +79,7 @@ func TestSoManyHandlersRunAtOnce(t *testing.T) {
 				n := now.Add(1)
 				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 				}
-				if int(n) == row.atOnce { // nobody goes on before all are here, once
+				if int(n) == row.atOnce { // no call returns before all have begun, once
 					select {
 					case <-all:
 					default:
@@ -107,8 +107,8 @@ func TestSoManyHandlersRunAtOnce(t *testing.T) {
 	}
 }
 
-// A peer that sends faster than its handler works is not read for a while. It
-// loses nothing, is not closed, and the server holds a bounded part.
+// A peer that sends faster than its handler works is not read for a while. It loses
+// nothing and is not closed, and the server holds a bounded part of its messages.
 func TestAPeerThatIsTooFastIsPaused(t *testing.T) {
 	const messages, size = 5000, 1000
 	offReactors(t, func(t *testing.T, o server.Options) {
@@ -163,7 +163,7 @@ func TestAPeersEndWaitsForItsHandler(t *testing.T) {
 					c.send(frame.Text, numbered(i, 10))
 				}
 				row.ends(c)
-				// Another turn, so that the end has been seen.
+				// One more turn, so that the reactor has seen the end.
 				s.open().write(closing(4000, ""))
 				s.counted("opened", 2)
 				release()
@@ -210,7 +210,7 @@ func TestAPausedPeerThatResetsIsGone(t *testing.T) {
 	})
 }
 
-func TestAFullQueueCanDropOrClose(t *testing.T) {
+func TestAFullInboxCanDropOrClose(t *testing.T) {
 	const messages = 1000
 	offReactors(t, func(t *testing.T, o server.Options) {
 		h := newObliging()
@@ -244,8 +244,8 @@ func TestAFullQueueCanDropOrClose(t *testing.T) {
 	})
 }
 
-// When all queues together are full, each connection still has its turn.
-func TestAllQueuesTogetherAreBounded(t *testing.T) {
+// When all inboxes together are full, all connections are still handled.
+func TestAllInboxesTogetherAreBounded(t *testing.T) {
 	const conns, messages, size = 20, 50, 1000
 	offReactors(t, func(t *testing.T, o server.Options) {
 		h := newObliging()
@@ -268,11 +268,11 @@ func TestAllQueuesTogetherAreBounded(t *testing.T) {
 	})
 }
 
-// One connection that floods gets one turn among the others.
-func TestAFloodingPeerWaitsItsTurn(t *testing.T) {
+// The calls of a flooding connection and of others alternate.
+func TestAFloodingPeerDelaysOthersByFewCalls(t *testing.T) {
 	var handled atomic.Int64
 	s := start(t, server.Handler{Message: func(c server.Conn, op frame.Op, data []byte) {
-		time.Sleep(2 * time.Millisecond) // more than a turn
+		time.Sleep(2 * time.Millisecond) // a slow handler: longer than a worker serves one inbox
 		handled.Add(1)
 		must(c.Send(op, data))
 	}}, server.Options{Mode: server.Serial, MaxInboxMessages: 1000})
@@ -282,13 +282,13 @@ func TestAFloodingPeerWaitsItsTurn(t *testing.T) {
 	polite := s.open()
 	polite.echoed("hello")
 	if n := handled.Load(); n > 400 {
-		t.Errorf("the polite one was handled behind %d messages", n)
+		t.Errorf("the other connection's message was handled after %d messages of the flood", n)
 	}
 	flood.reset()
 }
 
-// Upgrade may block too: its reactor goes on, and what the peer says in the
-// meantime is heard afterwards.
+// While Upgrade blocks, its reactor goes on. What the peer sends in the meantime is
+// handled afterwards.
 func TestUpgradeMayBlock(t *testing.T) {
 	offReactors(t, func(t *testing.T, o server.Options) {
 		asked, answer := make(chan string), make(chan error)
@@ -359,8 +359,8 @@ func TestAnUpgradeThatTakesTooLongIsRefused(t *testing.T) {
 	}
 }
 
-// The server's end waits for handlers, and for their answers' sake no longer
-// than it says.
+// The server's end waits for handlers and sends their answers, but no longer than
+// Grace.
 func TestTheEndWaitsForHandlers(t *testing.T) {
 	offReactors(t, func(t *testing.T, o server.Options) {
 		h := newObliging()
@@ -387,8 +387,8 @@ func TestTheEndWaitsForHandlers(t *testing.T) {
 	})
 }
 
-// What the end cannot wait for is said.
-func TestTheEndSaysWhatItDidNotWaitFor(t *testing.T) {
+// If handlers do not return in time, the log says how many.
+func TestTheEndLogsHandlersThatDoNotReturn(t *testing.T) {
 	t.Parallel()
 	h := newObliging()
 	s := start(t, server.Handler{Message: h.message}, server.Options{Mode: server.Workers, Grace: -1})

@@ -16,10 +16,9 @@ import (
 	"github.com/seed-134acfd0/lull/server/internal/inbox"
 )
 
-// The random test takes the turns of a real reactor, while clients over
-// socketpairs do what clients do, system calls fail, and time jumps. Every
-// message says whose it is in every byte, so that nothing of one connection can
-// be taken for another's.
+// The random test runs the turns of a real reactor, while clients over socketpairs do
+// what clients do, system calls fail, and time jumps. Every byte of a message shows to
+// which connection it belongs, so that the test notices a byte of another connection.
 
 // world is a reactor, its clients, and what is known about them.
 type world struct {
@@ -69,8 +68,8 @@ type life struct {
 	high     bool
 }
 
-// A message: whose it is, its number, its kind, and a filler that says whose it
-// is again.
+// A message has the tag of its connection, a number, a kind, and a filler that follows
+// from the tag.
 //
 //	0    4       8      9
 //	│tag │number │kind  │filler …
@@ -105,7 +104,7 @@ func (w *world) fail(format string, args ...any) {
 	w.t.Fatalf("seed %d, step %d: %s", w.seed, w.steps, fmt.Sprintf(format, args...))
 }
 
-// What a client's message asks of its handler.
+// What a client's message makes its handler do.
 const (
 	kindSilent = iota
 	kindEcho
@@ -206,8 +205,7 @@ func (w *world) handler() Handler {
 	}
 }
 
-// life finds a connection by its tag, and sees that the handle is always the
-// same.
+// life finds a connection by its tag, and checks that its handle has not changed.
 func (w *world) life(c Conn) *life {
 	l := w.lives[c.Tag()]
 	if known, ok := w.byConn[c]; ok && known != l {
@@ -247,7 +245,7 @@ func (w *world) broadcast(from *Conn) {
 	data := spell(everybody, w.sent+1, 'b', w.rng.IntN(800))
 	err := error(nil)
 	switch {
-	// On a worker Conn.Broadcast waits, which nobody but this goroutine could end.
+	// On a worker Conn.Broadcast waits, and only this goroutine could end the wait.
 	case from != nil && w.s.pool == nil:
 		err = from.Broadcast(frame.Binary, data)
 	default:
@@ -260,7 +258,7 @@ func (w *world) broadcast(from *Conn) {
 	}
 }
 
-// newWorld makes a reactor with bounds that are easily reached.
+// newWorld makes a reactor with bounds that are soon reached.
 func newWorld(t testing.TB, seed uint64) *world {
 	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), byConn: map[Conn]*life{}, injected: map[unix.Errno]int{}}
 	pick := func(n ...int) int { return n[w.rng.IntN(len(n))] }
@@ -300,8 +298,8 @@ func newWorld(t testing.TB, seed uint64) *world {
 	return w
 }
 
-// fault decides whether a system call fails. It sees too that nothing is written
-// to a connection that is marked but its last word.
+// fault decides whether a system call fails. It also checks that only the last word is
+// written to a marked connection.
 func (w *world) fault(c netpoll.Call, fd, size int) (limit int, errno unix.Errno) {
 	for i := 0; c == netpoll.CallWrite && i < w.r.slots.High(); i++ {
 		if c := w.r.slots.At(i); c != nil && int(c.FD) == fd && c.is(flagMute) {
@@ -339,7 +337,7 @@ func (w *world) connect() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	netpoll.SetSendBuffer(pair[0], 1) // the least there is: peers are soon slow
+	netpoll.SetSendBuffer(pair[0], 1) // the kernel's minimum, so that peers are soon slow
 	l := &life{tag: uint64(len(w.lives)), fd: pair[1], mayLose: w.s.options.InboxPolicy == InboxDrop}
 	target := fmt.Sprintf("/%d", l.tag)
 	if w.rng.IntN(20) == 0 {
@@ -351,7 +349,7 @@ func (w *world) connect() {
 	w.r.take(pair[0])
 }
 
-// say has a client say something more.
+// say adds something random to what a client sends.
 func (w *world) say(l *life) {
 	if len(l.wire) > 1<<16 {
 		return
@@ -392,7 +390,7 @@ func (w *world) say(l *life) {
 	}
 }
 
-// push writes some of what a client has to say.
+// push writes a part of what a client sends.
 func (w *world) push(l *life) {
 	if len(l.wire) == 0 {
 		return
@@ -403,7 +401,8 @@ func (w *world) push(l *life) {
 	}
 }
 
-// pull reads some of what a client was sent. It returns false at the end.
+// pull reads a part of what the server has sent to a client. It returns false at the
+// stream's end.
 func (w *world) pull(l *life) bool {
 	buf := make([]byte, 1+w.rng.IntN(8<<10))
 	n, err := unix.Read(l.fd, buf)
@@ -420,7 +419,7 @@ func (w *world) pull(l *life) bool {
 			w.fail("the response to connection %d: %v", l.tag, err)
 		}
 		if head == 0 || frame.CheckResponse(l.input[:head], frame.SampleKey) != nil {
-			return true // not whole yet, or rejected
+			return true // incomplete, or rejected
 		}
 		l.shaken = true
 		l.input = l.input[head:]
@@ -504,7 +503,7 @@ func (w *world) invariants() {
 		if x.conn != c {
 			w.fail("a side belongs to another connection")
 		}
-		// Beside messages there may be Upgrade, Open, Backpressure and Close.
+		// Upgrade, Open, Backpressure and Close may wait there too.
 		if x.inbox != nil && x.inbox.Calls() > w.s.options.MaxInboxMessages+4 {
 			w.fail("%d calls wait for one handler", x.inbox.Calls())
 		}
@@ -562,7 +561,7 @@ func (w *world) step() {
 	case n < 71:
 		w.now += time.Duration(w.rng.IntN(w.pace)) * time.Millisecond
 	case n < 72:
-		w.r.accept(netpoll.Grant{Budget: 2}) // nobody waits, but it may fail
+		w.r.accept(netpoll.Grant{Budget: 2}) // no connection waits, but the call may fail
 		w.r.grants.granted = false
 	case n < 80:
 		if w.s.pool != nil {
@@ -573,7 +572,7 @@ func (w *world) step() {
 	}
 }
 
-// end lets everything end, and sees that nothing is left.
+// end ends all connections and checks that nothing is left.
 func (w *world) end() {
 	netpoll.Fault = nil
 	for len(w.clients) > 0 {
@@ -667,7 +666,7 @@ func TestAReactorAgainstAModel(t *testing.T) {
 			injected[errno] += n
 		}
 	}
-	// Wakers are closed by the collector.
+	// The garbage collector closes wakers.
 	if after := openDescriptors(t); after > before+2*steps/each {
 		t.Errorf("%d descriptors are open, %d were before", after, before)
 	}
@@ -697,7 +696,7 @@ func openDescriptors(t testing.TB) int {
 	}
 }
 
-// FuzzReactor runs worlds for as long as one likes.
+// FuzzReactor runs worlds with random seeds.
 func FuzzReactor(f *testing.F) {
 	for seed := range uint64(10) {
 		f.Add(seed)

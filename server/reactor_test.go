@@ -16,8 +16,7 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// bare returns a reactor whose turns the test takes, of a server that does not
-// run.
+// bare returns a reactor of a server that does not run. The test runs its turns.
 func bare(t testing.TB, h Handler, o Options) *reactor {
 	t.Helper()
 	o.Reactors = 1
@@ -69,7 +68,7 @@ func (r *reactor) join(t testing.TB, s state) (c *conn, peer int) {
 	return c, pair[1]
 }
 
-// hears reads what has been sent to a peer.
+// hears reads everything that was sent to a peer.
 func hears(t testing.TB, peer int, buf []byte) []byte {
 	n, err := netpoll.Read(peer, buf)
 	if err != nil {
@@ -85,7 +84,7 @@ func TestAnIdleConnectionIsASlotOf32Bytes(t *testing.T) {
 	r := bare(t, Handler{Message: func(c Conn, op frame.Op, data []byte) { _ = c.Send(op, data) }}, Options{})
 	c, peer := r.join(t, stateOpen)
 	wire := frame.AppendMasked(nil, frame.Text, [4]byte{1, 2, 3, 4}, []byte("hello"))
-	for i := range wire { // with something to remember in between
+	for i := range wire { // byte by byte, so that the connection has a side in between
 		if _, err := unix.Write(peer, wire[i:i+1]); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +138,7 @@ func TestAPingDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// A broadcast allocates as a whole, and nothing for each connection.
+// A broadcast allocates, but not for each connection.
 func TestAPassDoesNotAllocateForAConnection(t *testing.T) {
 	payload := bytes.Repeat([]byte("x"), 32)
 	allocs := func(conns int) float64 {
@@ -158,7 +157,7 @@ func TestAPassDoesNotAllocateForAConnection(t *testing.T) {
 			}
 			for _, p := range peers {
 				if got := hears(t, p, buf); len(got) != 2+len(payload) {
-					t.Fatalf("heard %q", got)
+					t.Fatalf("received %q", got)
 				}
 			}
 		})
@@ -186,9 +185,8 @@ func TestASweepDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// A reactor looks at its other work after so many sends, however many
-// connections there are.
-func TestAPassIsSliced(t *testing.T) {
+// A reactor pauses a pass after a number of sends and does its other work.
+func TestAPassTakesManyTurns(t *testing.T) {
 	const conns = 3*passSends + 1
 	r := bare(t, Handler{}, Options{})
 	peers := make([]int, conns)
@@ -202,7 +200,7 @@ func TestAPassIsSliced(t *testing.T) {
 	heard := map[string]int{}
 	for turn := 1; ; turn++ {
 		r.round(t)
-		if turn == 2 { // joins the running pass: those that follow get both at once
+		if turn == 2 { // joins the running pass: later connections get both at once
 			if err := r.server.Broadcast(frame.Text, []byte("two")); err != nil {
 				t.Fatal(err)
 			}
@@ -223,14 +221,14 @@ func TestAPassIsSliced(t *testing.T) {
 	}
 	one, two := "\x81\x03one", "\x81\x03two"
 	if heard[one] != 2*passSends || heard[two] != 2*passSends || heard[one+two] != conns-2*passSends {
-		t.Errorf("heard %v", heard)
+		t.Errorf("received %v", heard)
 	}
 	if n := r.server.throttle.InFlight(); n != 0 {
 		t.Errorf("%d bytes are on their way", n)
 	}
 }
 
-// Sends to one connection that lie back to back in the mailbox leave together.
+// Neighbouring messages to one connection in the mailbox leave in one system call.
 func TestNeighbouringMessagesLeaveTogether(t *testing.T) {
 	r := bare(t, Handler{}, Options{})
 	a, peerA := r.join(t, stateOpen)
@@ -246,18 +244,19 @@ func TestNeighbouringMessagesLeaveTogether(t *testing.T) {
 	r.round(t)
 	buf := make([]byte, 100)
 	if got := hears(t, peerA, buf); string(got) != "\x81\x011\x81\x012\x81\x014" {
-		t.Errorf("a heard %q", got)
+		t.Errorf("a received %q", got)
 	}
 	if got := hears(t, peerB, buf); string(got) != "\x81\x013\x81\x015\x81\x016" {
-		t.Errorf("b heard %q", got)
+		t.Errorf("b received %q", got)
 	}
 	if n := r.counts.MessagesOut; n != 6 {
 		t.Errorf("%d messages out", n)
 	}
 }
 
-// What catches up may be owed too much. Then it hears of that, and no more.
-func TestNothingIsSentBehindAClose(t *testing.T) {
+// A connection that lacks many broadcasts may exceed its outbox. Then a Close frame is
+// sent, and nothing after it.
+func TestNothingIsSentAfterACloseFrame(t *testing.T) {
 	r := bare(t, Handler{}, Options{MaxOutbox: 1000})
 	c, peer := r.join(t, stateOpen)
 	large := make([]byte, 1<<20) // more than the socket takes
@@ -289,15 +288,15 @@ func TestNothingIsSentBehindAClose(t *testing.T) {
 	}
 	last := string(frame.AppendClose(nil, frame.TryAgainLater, ErrOutbox.Error()))
 	if want := len(large) + 10 + len(last); len(heard) != want || !bytes.HasSuffix(heard, []byte(last)) {
-		t.Errorf("heard %d bytes to the end, %q, want %d", len(heard), heard[len(heard)-len(last):], want)
+		t.Errorf("received %d bytes to the end, %q, want %d", len(heard), heard[len(heard)-len(last):], want)
 	}
 	if n := r.counts.Undelivered; n != 2 {
 		t.Errorf("%d messages are undelivered", n)
 	}
 }
 
-// Slots that peers give up in a turn are not there for those who come in it.
-func TestAFullTableTakesNobody(t *testing.T) {
+// Slots that are freed in a turn cannot be taken in the same turn.
+func TestAFullTableAcceptsNoConnection(t *testing.T) {
 	r := bare(t, Handler{}, Options{MaxConns: 1})
 	for !r.slots.Full() {
 		r.slots.Take(-1).state = stateEnded
@@ -317,11 +316,11 @@ func TestAFullTableTakesNobody(t *testing.T) {
 		}
 		r.slots.Reclaim()
 	}
-	r.grants.granted = false // nobody asked
+	r.grants.granted = false // there was no Acceptor
 }
 
-// What a connection holds while its handler works is given back.
-func TestAnInboxDoesNotOutlastItsCalls(t *testing.T) {
+// A connection gives its side back after its handler's last call.
+func TestAnInboxIsGivenBackAfterItsCalls(t *testing.T) {
 	handled := make(chan string, 1)
 	r := bare(t, Handler{Message: func(_ Conn, _ frame.Op, data []byte) { handled <- string(data) }}, Options{Mode: Workers})
 	c, peer := r.join(t, stateOpen)
@@ -334,7 +333,7 @@ func TestAnInboxDoesNotOutlastItsCalls(t *testing.T) {
 		if got := <-handled; got != want {
 			t.Errorf("handled %q, want %q", got, want)
 		}
-		for b.Calls() > 0 { // until it has returned
+		for b.Calls() > 0 { // until the call has returned
 			runtime.Gosched()
 		}
 		r.sweep.check(c)

@@ -18,15 +18,15 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// TestMain lets many tests run in parallel: those that do so here wait for the
-// server's timeouts, and for little else.
+// TestMain lets many tests run in parallel. Parallel tests of this package mostly wait
+// for timeouts of the server.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	must(flag.Set("test.parallel", "32"))
 	os.Exit(m.Run())
 }
 
-// What tests of all packages need.
+// Helpers that tests of all packages use.
 const patience = testkit.Patience
 
 var (
@@ -34,7 +34,7 @@ var (
 	asProcess  = testkit.AsProcess
 )
 
-// onBothTables runs a test on one reactor with either kind of descriptor table.
+// onBothTables runs a test on one reactor with each kind of descriptor table.
 func onBothTables(t *testing.T, test func(*testing.T, server.Options)) {
 	t.Helper()
 	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
@@ -44,8 +44,8 @@ func onBothTables(t *testing.T, test func(*testing.T, server.Options)) {
 	}
 }
 
-// everywhere runs a test on one and on three reactors with either kind, and
-// with handlers on them and on workers.
+// everywhere runs a test on one and on three reactors, with each kind of table, and
+// with handlers on reactors and on workers.
 func everywhere(t *testing.T, test func(*testing.T, server.Options)) {
 	t.Helper()
 	onBothTables(t, func(t *testing.T, o server.Options) {
@@ -65,8 +65,8 @@ type running struct {
 	stop func() error // ends Run and returns what it returned
 }
 
-// start runs a server on a free port, with one reactor unless o has more, and
-// handlers on it unless o has another mode.
+// start runs a server on a free port. By default it has one reactor and runs handlers
+// on it.
 func start(t testing.TB, h server.Handler, o server.Options) *running {
 	t.Helper()
 	return startOn(t, "127.0.0.1:0", h, o)
@@ -78,7 +78,7 @@ func startOn(t testing.TB, address string, h server.Handler, o server.Options) *
 	o.Log = slog.New(log)
 	o.Reactors = cmp.Or(o.Reactors, 1)
 	o.Mode = cmp.Or(o.Mode, server.Inline)
-	o.StallAfter = cmp.Or(o.StallAfter, -1) // tests hold reactors, and machines may be slow
+	o.StallAfter = cmp.Or(o.StallAfter, -1) // off by default: tests block reactors, and machines may be slow
 	s, err := server.Listen(strings.Split(address, ","), h, o)
 	if err != nil {
 		t.Fatal(err)
@@ -140,8 +140,8 @@ func (l *logbook) all() []string {
 	return slices.Clone(l.lines)
 }
 
-// one waits for the first line and checks that it holds all words, and that no
-// other has come.
+// one waits for a line and checks that it contains all words, and that there is no
+// other line.
 func (l *logbook) one(t testing.TB, words ...string) {
 	t.Helper()
 	eventually(t, "there is a log line", func() bool { return len(l.all()) > 0 })
@@ -159,9 +159,9 @@ func (l *logbook) one(t testing.TB, words ...string) {
 // echo answers each message with itself.
 var echo = server.Handler{Message: func(c server.Conn, op frame.Op, data []byte) { must(c.Send(op, data)) }}
 
-// obliging is an echo that does what some words ask for. "hold" keeps the
-// reactor: it says so on held and waits for release. "slots" is answered with
-// the reactor's, as "used below high".
+// obliging is an echo with two special messages. For "hold" the handler reports on
+// held and blocks its reactor until release. "slots" is answered with the reactor's
+// slots, as "used below high".
 type obliging struct{ held, release chan struct{} }
 
 func newObliging() *obliging { return &obliging{make(chan struct{}), make(chan struct{})} }
@@ -179,7 +179,7 @@ func (o *obliging) message(c server.Conn, op frame.Op, data []byte) {
 	}
 }
 
-// hold keeps c's reactor in its handler until release is called.
+// hold blocks c's reactor in its handler until release is called.
 func (o *obliging) hold(c *client) (release func()) {
 	c.t.Helper()
 	c.send(frame.Text, "hold")
@@ -187,7 +187,7 @@ func (o *obliging) hold(c *client) (release func()) {
 	return func() { o.release <- struct{}{} }
 }
 
-// slots asks the reactor.
+// slots asks the server for the slots of c's reactor.
 func (c *client) slots() (used, high int) {
 	c.t.Helper()
 	c.send(frame.Text, "slots")
@@ -198,7 +198,7 @@ func (c *client) slots() (used, high int) {
 	return used, high
 }
 
-// must is for handlers: the panic closes the connection, and its test sees it.
+// must is for handlers. Its panic closes the connection, which fails the test.
 func must(err error) {
 	if err != nil {
 		panic(err)

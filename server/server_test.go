@@ -18,7 +18,7 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-func TestAFullServerSaysSoAndTakesTheNextWhenOneLeaves(t *testing.T) {
+func TestAFullServerAnswers503UntilAConnectionEnds(t *testing.T) {
 	everywhere(t, func(t *testing.T, o server.Options) {
 		o.MaxConns = 4
 		s := start(t, echo, o)
@@ -44,8 +44,8 @@ func TestAFullServerSaysSoAndTakesTheNextWhenOneLeaves(t *testing.T) {
 	})
 }
 
-// At its end a server says good-bye to everybody and waits for the answers.
-func TestTheEndIsAnnounced(t *testing.T) {
+// When a server ends, it sends Close frames to all peers and waits for the answers.
+func TestTheServersEndIsAClosingHandshake(t *testing.T) {
 	const conns = 40
 	everywhere(t, func(t *testing.T, o server.Options) {
 		h := echo
@@ -53,7 +53,7 @@ func TestTheEndIsAnnounced(t *testing.T) {
 		h.Close, told = endings()
 		s := start(t, h, o)
 		clients := s.openMany(conns)
-		late := s.dial() // has not asked yet
+		late := s.dial() // has not sent its request yet
 		late.write(request[:20])
 		s.counted("accepted", conns+1)
 		must(publish(s.Server, "last news"))
@@ -69,7 +69,7 @@ func TestTheEndIsAnnounced(t *testing.T) {
 			t.Errorf("answered %s %v", r.Status, r.Header)
 		}
 		late.Close()
-		// By now nobody is let in.
+		// No new connection is accepted any more.
 		if conn, err := net.Dial("tcp", s.address()); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("a new connection: %v, %v", conn, err)
 		}
@@ -95,7 +95,7 @@ func TestTheEndIsAnnounced(t *testing.T) {
 	})
 }
 
-func TestPeersThatDoNotLeaveAreCutAtTheEnd(t *testing.T) {
+func TestPeersThatDoNotLeaveAreCutOffAtTheEnd(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, o server.Options) {
 		t.Parallel()
@@ -136,7 +136,7 @@ func TestPeersThatDoNotLeaveAreCutAtTheEnd(t *testing.T) {
 	})
 }
 
-func TestAServerThatNobodyCameToEnds(t *testing.T) {
+func TestAServerWithoutConnectionsEnds(t *testing.T) {
 	everywhere(t, func(t *testing.T, o server.Options) {
 		s := start(t, server.Handler{}, o)
 		if err := s.stop(); err != nil {
@@ -151,7 +151,7 @@ func TestAServerThatNobodyCameToEnds(t *testing.T) {
 func TestAPortCanBeListenedOnAgainAtOnce(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		first := start(t, echo, o)
-		first.open().leave() // which leaves a TIME_WAIT behind
+		first.open().leave() // leaves a socket in TIME_WAIT
 		if err := first.stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +235,7 @@ func TestOptionsShowsTheDefaults(t *testing.T) {
 	}
 }
 
-// A message that is sent before Run waits for it, as peers do.
+// Connections, and what they send, wait until Run is called.
 func TestConnectionsMayWaitForRun(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -13,11 +13,11 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// fates is what can become of a message that was taken.
+// fates are the counters of what becomes of an accepted message.
 var fates = []string{"messages_out", "dropped_new", "dropped_old", "conflated", "undelivered"}
 
-// settled waits until every message that was taken has become something, and
-// checks that nothing is left.
+// settled waits until every accepted message has been sent or counted, and checks that
+// nothing is left.
 func (r *running) settled() {
 	r.t.Helper()
 	var taken, sum uint64
@@ -53,11 +53,12 @@ func (w *crowd) openDeaf(s *running) (*client, server.Conn) {
 	return c, w.all()[before]
 }
 
-// readAll reads numbered messages until a Close frame or "the end", which is
-// sent when everything before it was taken.
+// readAll reads numbered messages until a Close frame, or until "the end". It sends
+// that when the outbox is empty.
 func (c *client) readAll(conn server.Conn, size int) (numbers []int, code frame.Code) {
 	c.t.Helper()
 	go func() {
+		// No event says that everything was taken, so this polls.
 		for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			if messages, _ := conn.Queued(); messages == 0 {
 				_ = conn.Send(frame.Text, []byte("the end"))
@@ -69,7 +70,7 @@ func (c *client) readAll(conn server.Conn, size int) (numbers []int, code frame.
 		op, payload, err := c.next()
 		switch {
 		case err != nil:
-			c.t.Fatalf("%v behind %d messages", err, len(numbers))
+			c.t.Fatalf("%v after %d messages", err, len(numbers))
 		case op == frame.Close:
 			code, _ = frame.ParseClose([]byte(payload))
 			return numbers, code
@@ -84,9 +85,9 @@ func (c *client) readAll(conn server.Conn, size int) (numbers []int, code frame.
 	}
 }
 
-// What a peer that does not read gets, by each policy, wherever it is said, and
-// that every message is accounted for.
-func TestWhatSlowPeersGet(t *testing.T) {
+// A peer that does not read gets what the policy says, whether the policy is the
+// server's, the connection's or the message's. Every message is accounted for.
+func TestOutboxPolicies(t *testing.T) {
 	const messages, size = 4000, 500
 	ways := map[string]func(server.Conn, server.Kind, []byte) error{"direct": sendAs, "broadcast": broadcastAs}
 	places := map[string]func(server.OutboxPolicy, *server.Options, *server.Handler, *server.Kind){
@@ -98,7 +99,7 @@ func TestWhatSlowPeersGet(t *testing.T) {
 	}
 	rows := []struct {
 		policy, otherwise server.OutboxPolicy
-		as                string // how what is missing is counted
+		as                string // the counter of missing messages
 	}{
 		{server.OutboxClose, server.OutboxDropNew, "undelivered"},
 		{server.OutboxDropNew, server.OutboxClose, "dropped_new"},
@@ -119,7 +120,7 @@ func TestWhatSlowPeersGet(t *testing.T) {
 						c, conn := members.openDeaf(s)
 						accepted := []int{}
 						last := 0
-						goOn := func() bool { // its socket may take much
+						goOn := func() bool { // the socket may take much before the outbox fills
 							switch row.policy {
 							case server.OutboxClose:
 								return count(s.Stats(), "closed_outbox") == 0
@@ -142,7 +143,7 @@ func TestWhatSlowPeersGet(t *testing.T) {
 						numbers, code := c.readAll(conn, size)
 						sent := len(numbers)
 						if code == 0 {
-							sent++ // the end was no number
+							sent++ // for "the end"
 						}
 						s.counted("messages_out", sent)
 						s.settled()
@@ -180,9 +181,9 @@ func TestWhatSlowPeersGet(t *testing.T) {
 	}
 }
 
-// Senders cannot outrun a bound: what a peer that does not read is owed stays
-// below it, the mailbox's part included, however many send.
-func TestNobodyIsOwedMoreThanItsBound(t *testing.T) {
+// However many goroutines send to a peer that does not read, its outbox and its part of
+// the mailbox stay within MaxOutbox.
+func TestAnOutboxStaysWithinItsBound(t *testing.T) {
 	const size, senders = 100, 4
 	rows := map[string]server.Options{
 		"bytes":    {MaxOutbox: 10_000},
@@ -195,7 +196,7 @@ func TestNobodyIsOwedMoreThanItsBound(t *testing.T) {
 				members := &crowd{}
 				s := start(t, server.Handler{Open: members.open}, o)
 				_, conn := members.openDeaf(s)
-				// At first only the reactor may be behind.
+				// At first, perhaps only the reactor is late.
 				eventually(t, "the peer is slow", func() bool {
 					for conn.Send(frame.Binary, make([]byte, size)) == nil {
 					}
@@ -208,7 +209,7 @@ func TestNobodyIsOwedMoreThanItsBound(t *testing.T) {
 							_ = conn.Send(frame.Binary, make([]byte, size))
 							m, b := conn.Queued()
 							if b > s.Options().MaxOutbox+4 || m > s.Options().MaxOutboxMessages {
-								t.Errorf("%d messages and %d bytes are owed", m, b)
+								t.Errorf("%d messages and %d bytes are in the outbox", m, b)
 								return
 							}
 						}
@@ -216,15 +217,15 @@ func TestNobodyIsOwedMoreThanItsBound(t *testing.T) {
 				}
 				sending.Wait()
 				if count(s.Stats(), "sends_refused") < senders*1000/2 {
-					t.Error("hardly any was refused")
+					t.Error("hardly any message was refused")
 				}
 			})
 		})
 	}
 }
 
-// All peers together are owed no more than MaxOutboxTotal.
-func TestAllTogetherAreOwedABoundedPart(t *testing.T) {
+// All outboxes together stay within MaxOutboxTotal.
+func TestAllOutboxesTogetherAreBounded(t *testing.T) {
 	const conns, size, bound = 20, 1000, 50_000
 	for _, w := range []server.OutboxPolicy{server.OutboxClose, server.OutboxDropNew, server.OutboxDropOld, server.OutboxLatest} {
 		t.Run(w.String(), func(t *testing.T) {
@@ -237,10 +238,10 @@ func TestAllTogetherAreOwedABoundedPart(t *testing.T) {
 				}
 				for range 2000 {
 					must(publish(s.Server, xs(size)))
-					// A frame that was begun is never cut, so each may owe the
-					// rest of one.
+					// A frame that was begun is sent to its end, so each outbox may
+					// exceed its part by the rest of one.
 					if owed := s.Stats().Outbox; owed > bound+conns*(size+200) {
-						t.Fatalf("%d bytes are owed", owed)
+						t.Fatalf("%d bytes are in all outboxes", owed)
 					}
 				}
 				s.arrived()
@@ -253,9 +254,9 @@ func TestAllTogetherAreOwedABoundedPart(t *testing.T) {
 	}
 }
 
-// Of each kind that is conflated, a slow peer gets the newest; messages that
-// must not be lost are not dropped for their sake.
-func TestKindsAreConflatedApart(t *testing.T) {
+// A slow peer gets the newest message of each kind that is conflated. No message that
+// must not be lost is dropped for it.
+func TestKindsAreConflatedSeparately(t *testing.T) {
 	const kinds, rounds = 5, 300
 	everywhere(t, func(t *testing.T, o server.Options) {
 		members := &crowd{}
@@ -301,9 +302,9 @@ func maps(m map[string]string) (values []string) {
 	return values
 }
 
-// High and low alternate. After a Send that was refused there is always a low, and
-// then there is room.
-func TestAHandlerHearsWhoIsSlow(t *testing.T) {
+// Calls of Backpressure alternate between true and false. After a refused Send there is
+// always a call with false, and then there is room.
+func TestBackpressureIsReported(t *testing.T) {
 	everywhere(t, func(t *testing.T, o server.Options) {
 		o.OutboxPolicy = server.OutboxDropNew
 		members := &crowd{}
@@ -328,16 +329,16 @@ func TestAHandlerHearsWhoIsSlow(t *testing.T) {
 				sent++
 			}
 			if got := <-turns; got != "high" {
-				t.Fatalf("heard %q first", got)
+				t.Fatalf("the first call was %q, want high", got)
 			}
 			for range sent {
 				c.expect(frame.Binary, string(make([]byte, 1000)))
 			}
 			if got := <-turns; got != "low" {
-				t.Fatalf("heard %q then", got)
+				t.Fatalf("the second call was %q, want low", got)
 			}
 			if _, b := conn.Queued(); b > o.MaxOutbox/8 && slow.Load() == 0 {
-				t.Errorf("%d bytes are still owed", b)
+				t.Errorf("%d bytes are still in the outbox", b)
 			}
 		}
 		c.leave()
@@ -348,8 +349,7 @@ func TestAHandlerHearsWhoIsSlow(t *testing.T) {
 	})
 }
 
-// Even if only the reactor was too busy, a sender that was refused hears when
-// it can go on.
+// Backpressure is also called after a refused Send if only the reactor was busy.
 func TestBackpressureEndsWhenOnlyTheReactorWasBusy(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		members, h := &crowd{}, newObliging()
@@ -370,7 +370,7 @@ func TestBackpressureEndsWhenOnlyTheReactorWasBusy(t *testing.T) {
 			clients[1].expect(frame.Binary, string(make([]byte, 1000)))
 		}
 		if c := <-drained; c != names[1] {
-			t.Error("another was drained")
+			t.Error("Backpressure was called for another connection")
 		}
 		must(names[1].Send(frame.Text, []byte("room again")))
 		clients[1].expect(frame.Text, "room again")
@@ -378,7 +378,7 @@ func TestBackpressureEndsWhenOnlyTheReactorWasBusy(t *testing.T) {
 	})
 }
 
-// A receipt's numbers are the connections that were open, each once.
+// A receipt counts each connection that was open once.
 func TestReceipts(t *testing.T) {
 	const readers, deaf, size = 20, 5, 2000
 	rows := map[server.OutboxPolicy]func(server.Receipt) int{
@@ -422,9 +422,9 @@ func TestReceipts(t *testing.T) {
 	}
 }
 
-// Who broadcasts more than can be sent is slowed down. Nothing is lost, and
-// others are served.
-func TestWhoBroadcastsTooMuchIsSlowedDown(t *testing.T) {
+// A connection that broadcasts more than can be sent is throttled. Nothing is lost, and
+// other connections are served.
+func TestFastPublishersAreThrottled(t *testing.T) {
 	const messages, size, bound = 2000, 1000, 20_000
 	everywhere(t, func(t *testing.T, o server.Options) {
 		o.MaxBroadcast = bound
@@ -434,7 +434,7 @@ func TestWhoBroadcastsTooMuchIsSlowedDown(t *testing.T) {
 				return
 			}
 			must(c.Broadcast(op, data))
-			// Each that is slowed down may have one message over.
+			// Each throttled connection may exceed it by one message.
 			if n := c.Server().Stats().Broadcast; n > bound+3*(size+10) {
 				t.Errorf("%d bytes are on their way", n)
 			}
@@ -463,7 +463,7 @@ func TestWhoBroadcastsTooMuchIsSlowedDown(t *testing.T) {
 					case next[1]:
 						next[1]++
 					default:
-						t.Errorf("heard %d behind %v", n, next)
+						t.Errorf("received %d after %v", n, next)
 						return
 					}
 				}
@@ -475,8 +475,7 @@ func TestWhoBroadcastsTooMuchIsSlowedDown(t *testing.T) {
 	})
 }
 
-// What was published is in the census within seconds, and how connections
-// ended is remembered.
+// The census shows outboxes within seconds, and how the last connections ended.
 func TestTheCensus(t *testing.T) {
 	const deaf, size = 3, 30_000
 	onBothTables(t, func(t *testing.T, o server.Options) {
@@ -510,11 +509,11 @@ func TestTheCensus(t *testing.T) {
 			sum += p.Bytes
 		}
 		if n.Outbox.Sum != uint64(sum) || s.Stats().Outbox < int64(sum) {
-			t.Errorf("%d bytes are owed, %d by name, %d now", n.Outbox.Sum, sum, s.Stats().Outbox)
+			t.Errorf("the outboxes have %d bytes, the listed ones %d, Stats says %d", n.Outbox.Sum, sum, s.Stats().Outbox)
 		}
 		for _, id := range []uint64{0, 1 << 22, 1<<63 | 1<<31} {
 			if err := s.CloseID(id, frame.PolicyViolation, ""); err != server.ErrClosed {
-				t.Errorf("closing %#x, which is nobody, returned %v", id, err)
+				t.Errorf("closing %#x, which is no connection, returned %v", id, err)
 			}
 		}
 		for id := range names {
@@ -531,7 +530,7 @@ func TestTheCensus(t *testing.T) {
 	})
 }
 
-// However many end, the last thousand are remembered, the latest first.
+// The last thousand endings are kept, the latest first.
 func TestTheLastEndings(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		s := start(t, server.Handler{}, o)
@@ -545,7 +544,7 @@ func TestTheLastEndings(t *testing.T) {
 		}
 		for i, e := range all[1:] {
 			if e.Time.After(all[i].Time) {
-				t.Fatal("a later one came behind")
+				t.Fatal("the endings are not in order, the latest first")
 			}
 		}
 	})

@@ -40,7 +40,7 @@ func TestLimitsAreTicks(t *testing.T) {
 	}
 }
 
-// A lap sees every slot, and no tick sees many more than its share.
+// A lap of the sweep sees every slot, and no tick sees many more than its share.
 func TestASweepSeesEverySlotInALap(t *testing.T) {
 	for _, high := range []int{1, 2, 3, 7, 100, 1001} {
 		for _, lap := range []netpoll.Tick{1, 2, 5, 240} {
@@ -48,7 +48,7 @@ func TestASweepSeesEverySlotInALap(t *testing.T) {
 				t.Run(fmt.Sprint(high, lap, passing), func(t *testing.T) {
 					r := bare(t, Handler{}, Options{})
 					r.limits = limits{close: 1, lap: lap}
-					for range high { // which are given up when they are seen
+					for range high { // connections that the sweep ends when it sees them
 						r.slots.Take(-1).state = stateLinger
 					}
 					r.look() // no time has passed
@@ -86,7 +86,7 @@ func TestTimeouts(t *testing.T) {
 		age    netpoll.Tick
 		flags  flags
 		limits limits
-		hears  string // the beginning of what the peer hears
+		hears  string // the beginning of what the peer receives
 		want   state
 	}{
 		{"a fresh connection", stateRequest, 0, 0, l, "", stateRequest},
@@ -127,7 +127,7 @@ func TestTimeouts(t *testing.T) {
 				}
 				heard := string(hears(t, peer, buf))
 				if !strings.HasPrefix(heard, row.hears) || row.hears == "" && heard != "" {
-					t.Errorf("the peer hears %q, want %q", heard, row.hears)
+					t.Errorf("the peer received %q, want %q", heard, row.hears)
 				}
 				pinged := c.flags&flagPinged != 0
 				if wasPinged := row.flags&flagPinged != 0 || row.hears == "\x89\x00"; pinged != wasPinged {
@@ -138,7 +138,7 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// Any sign of life makes a peer young again.
+// Whatever a peer sends restarts its idle time.
 func TestWhatAPeerSendsKeepsItOpen(t *testing.T) {
 	for name, wire := range map[string][]byte{
 		"a pong":              frame.AppendMasked(nil, frame.Pong, [4]byte{}, nil),
@@ -163,7 +163,7 @@ func TestWhatAPeerSendsKeepsItOpen(t *testing.T) {
 					t.Fatalf("state %d, flags %d, seen %d at %d", c.state, c.flags, c.seen, r.tick)
 				}
 				if name == "a part of a message" {
-					wire = []byte{wire[len(wire)-1]} // and the message goes on
+					wire = []byte{wire[len(wire)-1]} // the message continues
 					break
 				}
 			}
@@ -197,7 +197,7 @@ func TestEveryCauseHasItsCounter(t *testing.T) {
 	for _, row := range rows {
 		before := *row.want
 		if *n.closed(row.cause)++; *row.want != before+1 {
-			t.Errorf("%v has another counter", row.cause)
+			t.Errorf("%v has the wrong counter", row.cause)
 		}
 	}
 	names := map[string]bool{}
@@ -209,8 +209,8 @@ func TestEveryCauseHasItsCounter(t *testing.T) {
 	}
 }
 
-// A process that was stopped, or a machine that was suspended, has silenced
-// nobody: of a gap between two turns little counts.
+// If the process was stopped or the machine suspended, at most a second of the gap
+// counts as silence of the peers.
 func TestAGapInTimeIsNoSilence(t *testing.T) {
 	r := bare(t, Handler{}, Options{IdleTimeout: 2 * time.Second})
 	var now time.Duration
@@ -230,7 +230,7 @@ func TestAGapInTimeIsNoSilence(t *testing.T) {
 			t.Fatalf("connection %d is in state %d", i, c.state)
 		}
 	}
-	for range 20 { // of a time that passes as it does, everything counts
+	for range 20 { // without gaps all time counts
 		now += netpoll.TickLength
 		for range 10 {
 			r.round(t)
@@ -243,8 +243,9 @@ func TestAGapInTimeIsNoSilence(t *testing.T) {
 	}
 }
 
-// What has arrived counts, though the poller has not told of it.
-func TestWhatHasArrivedIsReadBeforeSomebodyIsCalledSilent(t *testing.T) {
+// Before the sweep closes a silent peer, it reads what has arrived, even if the poller
+// has not reported it yet.
+func TestTheSweepReadsBeforeItClosesASilentPeer(t *testing.T) {
 	heard := 0
 	r := bare(t, Handler{Message: func(Conn, frame.Op, []byte) { heard++ }}, Options{IdleTimeout: 2 * time.Second})
 	talks, peer := r.join(t, stateOpen)
@@ -257,14 +258,14 @@ func TestWhatHasArrivedIsReadBeforeSomebodyIsCalledSilent(t *testing.T) {
 		r.look()
 	}
 	if talks.state != stateOpen || heard != 1 {
-		t.Errorf("who has said something is in state %d, and %d messages of it were heard", talks.state, heard)
+		t.Errorf("the peer that has sent something is in state %d, and %d of its messages were handled", talks.state, heard)
 	}
 	if silent.state == stateOpen {
-		t.Error("who was silent is open")
+		t.Error("the silent peer's connection is open")
 	}
 }
 
-// However many are due at once, a turn writes few pings.
+// A turn writes only a few Pings, however many are due.
 func TestPingsThatAreDueAtOnceTakeManyTurns(t *testing.T) {
 	const conns = 500
 	r := bare(t, Handler{}, Options{IdleTimeout: 2 * time.Second})

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// A handler that blocks its reactor is named, with its stack, once.
-func TestAStallIsNamed(t *testing.T) {
+// A handler that blocks its reactor is logged once, with its stack.
+func TestAStallIsLogged(t *testing.T) {
 	t.Parallel()
 	block := func(release chan struct{}) { <-release }
 	for _, in := range []string{"Upgrade", "Open", "Message", "Close"} {
@@ -30,15 +30,15 @@ func TestAStallIsNamed(t *testing.T) {
 				case "Close":
 					h.Close = func(server.Conn, frame.Code, error) { block(release) }
 				}
-				o.StallAfter = 500 * time.Millisecond // long enough that nothing else is one
+				o.StallAfter = 500 * time.Millisecond // long enough that nothing else counts as a stall
 				s := start(t, h, o)
 				unblock := sync.OnceFunc(func() { close(release) })
-				t.Cleanup(unblock) // or a failure could not end
+				t.Cleanup(unblock) // otherwise a failing test would hang
 				c := s.dial()
 				c.write(request + message(frame.Text, "hello") + closing(frame.NormalClosure, ""))
 				eventually(t, "the stall is logged", func() bool {
 					for _, line := range s.log.all() {
-						if strings.Contains(line, "in=Handler."+in) && strings.Contains(line, "TestAStallIsNamed") && strings.Contains(line, "reactor=0") {
+						if strings.Contains(line, "in=Handler."+in) && strings.Contains(line, "TestAStallIsLogged") && strings.Contains(line, "reactor=0") {
 							return true
 						}
 					}

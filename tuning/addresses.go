@@ -103,7 +103,7 @@ func readNetwork(dev string) (*Network, error) {
 		return nil, err
 	}
 	for _, neighbour := range neighbours {
-		if neighbour.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0 { // those are nobody
+		if neighbour.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0 { // a failed or incomplete entry is no neighbour
 			n.take(neighbour.IP)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestFreeAddressesAreNeighboursThatNobodyHas(t *testing.T) {
+func TestFreeAddressesAreUnusedAndNearby(t *testing.T) {
 	rows := []struct {
 		prefix, taken string
 		count         int
@@ -25,7 +25,7 @@ func TestFreeAddressesAreNeighboursThatNobodyHas(t *testing.T) {
 	}{
 		{"10.0.0.20/24", "", 3, "10.0.0.21 10.0.0.22 10.0.0.23"},
 		{"10.0.0.20/24", "10.0.0.21 10.0.0.23", 3, "10.0.0.22 10.0.0.24 10.0.0.25"},
-		// The last is never chosen, nor are the first four.
+		// The first four and the last are never chosen.
 		{"10.0.0.253/24", "", 3, "10.0.0.254 10.0.0.4 10.0.0.5"},
 		{"10.0.0.1/28", "", 11, "10.0.0.4 10.0.0.5 10.0.0.6 10.0.0.7 10.0.0.8 10.0.0.9 10.0.0.10 10.0.0.11 10.0.0.12 10.0.0.13 10.0.0.14"},
 		{"10.0.0.20/28", "", 11, ""}, // .16 to .31: ten beside its own
@@ -48,7 +48,7 @@ func TestFreeAddressesAreNeighboursThatNobodyHas(t *testing.T) {
 	}
 }
 
-func TestAddressesThatCannotBeAreRefused(t *testing.T) {
+func TestImpossibleAddressesAreRefused(t *testing.T) {
 	n := &Network{Prefix: netip.MustParsePrefix("10.0.0.20/24"), Taken: map[netip.Addr]bool{netip.MustParseAddr("10.0.0.20"): true}}
 	for text, says := range map[string]string{
 		"": "0 addresses", "10.0.0.20": "taken", "10.0.0.21 10.0.0.21": "twice", "fe80::1": "only IPv4",
@@ -84,7 +84,7 @@ func TestInstanceTypesAreKnown(t *testing.T) {
 	}
 }
 
-func TestAdviceSaysWhatIsThereAndWhatToDo(t *testing.T) {
+func TestAdvice(t *testing.T) {
 	m4, _ := FindInstanceType("m4.xlarge")
 	c5, _ := FindInstanceType("c5.xlarge")
 	rows := []struct {
@@ -108,7 +108,7 @@ func TestAdviceSaysWhatIsThereAndWhatToDo(t *testing.T) {
 	}
 }
 
-func TestAWSIsToldTheAddresses(t *testing.T) {
+func TestAWSCommandsNameTheAddresses(t *testing.T) {
 	n := &Network{Dev: "eth0", MAC: "06:00:00:00:00:01"}
 	addrs := []netip.Addr{netip.MustParseAddr("10.0.0.21"), netip.MustParseAddr("10.0.0.22")}
 	xen, _ := FindInstanceType("m4.xlarge")
@@ -122,8 +122,8 @@ func TestAWSIsToldTheAddresses(t *testing.T) {
 	}
 }
 
-// inNamespace runs a test again in a network namespace of its own, which ends
-// with it, and reports whether this is there.
+// inNamespace runs a test again in a process with a network namespace of its own.
+// It returns true in that process, and false in the first one.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv("LULL_IN_NAMESPACE") == t.Name() {
@@ -134,7 +134,7 @@ func inNamespace(t *testing.T) bool {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil && os.IsPermission(err) {
-		t.Skip("no network namespace is permitted: ", err)
+		t.Skip("this needs CAP_SYS_ADMIN, to create a network namespace: ", err)
 	}
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Fatalf("%v\n%s", err, out)
@@ -142,8 +142,7 @@ func inNamespace(t *testing.T) bool {
 	return false
 }
 
-// thisKernel is a machine whose /proc is the real one, and whose files are in
-// a directory.
+// thisKernel is a machine with the real /proc, whose other files are in a directory.
 func thisKernel(t *testing.T) *Machine {
 	t.Helper()
 	root := t.TempDir()
@@ -273,14 +272,15 @@ func TestAddressesAreAddedAndRemoved(t *testing.T) {
 	if got := onDevice(t, link); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	// They can be bound to.
+	// Sockets can be bound to them.
 	l, err := net.Listen("tcp", "10.7.0.25:0")
 	if err != nil {
 		t.Error(err)
 	} else {
 		l.Close()
 	}
-	// Once more, elsewhere: alone, and not where it is taken.
+	// A second time: an address of another subnet is added, and none is added if one
+	// of them is taken.
 	if n, err = ReadNetwork("lull0"); err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func TestAddressesAreAddedAndRemoved(t *testing.T) {
 	if got := onDevice(t, link); len(got) != 5 || !slices.Contains(got, "10.9.0.1/32 lull0:lull") {
 		t.Errorf("%q", got)
 	}
-	// One goes away by itself, and one becomes somebody else's.
+	// One is removed and one is replaced by another program.
 	for _, text := range []string{"10.7.0.21/24", "10.7.0.23/24"} {
 		addr, err := netlink.ParseAddr(text)
 		if err != nil {
@@ -338,8 +338,8 @@ func TestAddressesAreAddedAndRemoved(t *testing.T) {
 	}
 }
 
-// Each step fails once; then neither addresses nor state are left.
-func TestAnAddressThatCannotBeAddedTakesTheOthersBack(t *testing.T) {
+// Each step fails once. Then neither addresses nor state are left.
+func TestAddressesAreAddedAllOrNone(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
@@ -376,7 +376,8 @@ func TestAnAddressThatCannotBeAddedTakesTheOthersBack(t *testing.T) {
 	}
 }
 
-// Each step of a removal fails once, is told, and is made up for by another.
+// Each step of a removal fails once, the error is returned, and a second removal
+// completes the first.
 func TestARemovalThatFailsCanBeRepeated(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -432,7 +433,7 @@ func TestARemovalThatFailsCanBeRepeated(t *testing.T) {
 	}
 }
 
-// Addresses added before a kill are removed, wherever it came.
+// Adding is killed before each step. RemoveAddresses then removes what was added.
 func TestAddingKilledAtAnyStepIsRemoved(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -467,7 +468,7 @@ func TestAddingKilledAtAnyStepIsRemoved(t *testing.T) {
 	}
 }
 
-func TestADeviceThatIsNoneIsTold(t *testing.T) {
+func TestUnknownDevicesAreAnError(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}

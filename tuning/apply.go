@@ -535,7 +535,7 @@ func (m *Machine) revertState(s *state) (all []Reverted, err error) {
 		all = append(all, m.revertFile(f))
 	}
 	for _, dir := range slices.Backward(s.Dirs) {
-		_ = m.removeDir(dir) // it fails if somebody else has put something in
+		_ = m.removeDir(dir) // fails if it holds somebody else's files
 	}
 	for _, v := range slices.Backward(s.Values) {
 		all = append(all, m.revertValue(v, s, here))
@@ -554,7 +554,7 @@ func (m *Machine) revertFile(f file) Reverted {
 	r := Reverted{Name: f.Path}
 	now, err := m.contentOf(f.Path)
 	if err == nil {
-		err = m.remove(temporary(f.Path)) // of one who was killed
+		err = m.remove(temporary(f.Path)) // left by a program that was killed
 	}
 	switch {
 	case err != nil:

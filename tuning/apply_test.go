@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// wishes are what the tests below want of a machine, of each kind one.
+// wishes are the settings that the tests want to change, one of each kind.
 var wishes = []Setting{
 	{Name: "fs.nr_open", Want: "2097152", Why: "descriptors"},
 	{Name: "net.core.somaxconn", Want: "65535", Why: "a rush"},
@@ -25,13 +25,13 @@ var wishes = []Setting{
 	{Name: "net.netfilter.nf_conntrack_max", Want: "1200000", Why: "a table", Named: true},
 }
 
-// No limit has these two.
+// The tests also set these two, which are in no row of the table of limits.
 func init() { tunable = append(tunable, "net.ipv4.tcp_rmem", "net.ipv4.ip_local_port_range") }
 
 const bootID = "8f1f0f38-0000-4000-8000-000000000001"
 
-// host is a machine with wishes to fulfil, with systemd, and with files that
-// are none of ours.
+// host is a machine whose settings are too low, with systemd, and with files that
+// are not ours.
 func host(t *testing.T) *Machine {
 	t.Helper()
 	root := fixture(t, "m4.xlarge")
@@ -114,7 +114,7 @@ func expectSnapshot(t *testing.T, what string, got, want map[string]string) {
 	}
 	for path := range got {
 		if _, was := want[path]; !was {
-			t.Errorf("%s: %s is there, %.300q, and was not", what, path, got[path])
+			t.Errorf("%s: %s is new, %.300q", what, path, got[path])
 		}
 	}
 }
@@ -206,7 +206,7 @@ func TestApplyRaisesAndWritesFiles(t *testing.T) {
 		}
 	}
 	if again := mustPlan(t, m, wishes, Choice{}); !again.Empty() {
-		t.Errorf("there is still to do: %+v %+v", again.Changes(), again.Files)
+		t.Errorf("a second plan changes %+v and %+v", again.Changes(), again.Files)
 	}
 }
 
@@ -253,8 +253,8 @@ func TestRevertPutsBackEverything(t *testing.T) {
 	}
 }
 
-// Lines that a file had already are still there, and not less.
-func TestFilesKeepWhatTheyHeld(t *testing.T) {
+// Lines that a file had before are still there, and their values are not lower.
+func TestApplyKeepsTheLinesOfItsFiles(t *testing.T) {
 	m := host(t)
 	put(t, m, SysctlPath, "# mine\nnet.core.somaxconn = 1\nnet.core.somaxconn = 70000\nvm.swappiness = 1\nfs.nr_open=5\n")
 	put(t, m, DropInPath(ServerUnit), "[Service]\nLimitNOFILE=1000\nNice=1")
@@ -345,9 +345,9 @@ func TestRevertLeavesWhatSomebodyElseHasChanged(t *testing.T) {
 	}
 }
 
-// After a reboot the values come from the file; in another namespace they are
-// somebody else's.
-func TestElsewhereOnlyFilesArePutBack(t *testing.T) {
+// After a reboot the kernel's values come from the file, and in another namespace
+// they are not ours. Then only files are restored.
+func TestAfterARebootOrInAnotherNamespaceOnlyFilesAreRestored(t *testing.T) {
 	elsewhere := map[string]func(*testing.T, *Machine){
 		"another boot": func(t *testing.T, m *Machine) {
 			write(t, m, map[string]string{"kernel.random.boot_id": "8f1f0f38-0000-4000-8000-000000000002"})
@@ -383,7 +383,7 @@ func TestElsewhereOnlyFilesArePutBack(t *testing.T) {
 	}
 }
 
-// more wishes of the same machine.
+// moreWishes are the settings of a second apply on the same machine.
 var moreWishes = []Setting{
 	{Name: "fs.nr_open", Want: "4194304", Why: "descriptors"},
 	{Name: "net.ipv4.tcp_mem", Want: "1 2000000 2000000", Why: "a broadcast"},
@@ -401,7 +401,7 @@ func TestASecondApplyKeepsTheOldestValues(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), "net.core.somaxconn = 65535\n") || !strings.Contains(string(text), "fs.nr_open = 4194304\n") {
 		t.Errorf("%s, %v", text, err)
 	}
-	// A drop-in is replaced, not added to.
+	// A drop-in is replaced, not extended.
 	larger := Demand{Conns: 3_000_000, Server: true}
 	p, err := m.plan(larger, Choice{}, nil)
 	if err != nil || len(p.Files) != 1 {
@@ -413,14 +413,14 @@ func TestASecondApplyKeepsTheOldestValues(t *testing.T) {
 	if text, err := os.ReadFile(m.below(DropInPath(ServerUnit))); err != nil || string(text) != string(UnitDropIn(4194304)) {
 		t.Errorf("%s, %v", text, err)
 	}
-	// The first value of ours is still ours.
+	// The value that the first apply set still counts as ours.
 	write(t, m, map[string]string{"fs.nr_open": "2097152"})
 	mustRevert(t, m)
 	expectSnapshot(t, "reverted", snapshot(t, m.root), before)
 }
 
-// After a reboot the old live values are gone. What a second apply finds is
-// what it puts back; the files are as old as the first.
+// After a reboot the old values of the kernel are gone, so the values that a second
+// apply finds are restored. Files are restored to before the first apply.
 func TestASecondApplyAfterAReboot(t *testing.T) {
 	m := host(t)
 	before := snapshot(t, m.root)
@@ -451,8 +451,8 @@ func TestASecondApplyInAnotherNamespaceIsRefused(t *testing.T) {
 	expectSnapshot(t, "refused", snapshot(t, m.root), before)
 }
 
-// Whatever cannot be written is found out before anything is.
-func TestNothingIsHalfDone(t *testing.T) {
+// Apply notices what it cannot write before it writes anything.
+func TestApplyChangesEverythingOrNothing(t *testing.T) {
 	rows := map[string]func(*testing.T, *Machine){
 		"/fs/nr_open":         func(t *testing.T, m *Machine) { protect(t, m) },
 		"/etc/sysctl.d":       func(t *testing.T, m *Machine) { chmod(t, m, "/etc/sysctl.d", 0o555) },
@@ -481,7 +481,7 @@ func chmod(t *testing.T, m *Machine, path string, mode fs.FileMode) {
 	t.Cleanup(func() { _ = os.Chmod(m.below(path), 0o755) })
 }
 
-func TestAFileThatIsNoneIsRefused(t *testing.T) {
+func TestPathsThatAreNoFilesAreRefused(t *testing.T) {
 	for _, path := range []string{SysctlPath, DropInPath(ServerUnit), StateFile} {
 		m := host(t)
 		if err := os.MkdirAll(filepath.Dir(m.below(path)), 0o755); err != nil {
@@ -496,8 +496,8 @@ func TestAFileThatIsNoneIsRefused(t *testing.T) {
 	}
 }
 
-// atStep calls f in place of the n-th step, until the test ends. It returns
-// what those asked so far were.
+// atStep calls f in place of the n-th step, until the test ends. names returns the
+// steps so far.
 func atStep(t *testing.T, n int, f func() error) (names func() []string) {
 	var asked []string
 	step = func(name string) error {
@@ -515,8 +515,8 @@ func endSteps() { step = func(string) error { return nil } }
 
 var errTest = errors.New("out of luck")
 
-// Each step fails once. What was done before it is undone, also where an
-// earlier apply has left a state.
+// Each step fails once. The steps before it are undone, even if there is a state of
+// an earlier apply.
 func TestAStepThatFailsIsRolledBack(t *testing.T) {
 	for _, earlier := range []bool{false, true} {
 		prepared := func() (*Machine, *Plan) {
@@ -531,7 +531,7 @@ func TestAStepThatFailsIsRolledBack(t *testing.T) {
 		if err := m.Apply(p); err != nil || len(names()) < 10 {
 			t.Fatalf("%v, %v", names(), err)
 		}
-		// The last step is to remove the directory, which stays for the state.
+		// The last step would remove the directory, which is kept for the state.
 		for n, name := range names()[:len(names())-1] {
 			m, p := prepared()
 			before := snapshot(t, m.root)
@@ -546,9 +546,9 @@ func TestAStepThatFailsIsRolledBack(t *testing.T) {
 	}
 }
 
-// Where what was done cannot be undone either, the state stays, and revert
-// does it.
-func TestWhatIsNotRolledBackIsReverted(t *testing.T) {
+// If a step that was done cannot be undone, the state stays, and Revert undoes it
+// later.
+func TestWhatCannotBeRolledBackIsReverted(t *testing.T) {
 	m := host(t)
 	before := snapshot(t, m.root)
 	failing := false
@@ -571,18 +571,18 @@ func TestWhatIsNotRolledBackIsReverted(t *testing.T) {
 	expectSnapshot(t, "reverted", snapshot(t, m.root), before)
 }
 
-// The kernel may hold less than it was told. Then nothing is raised.
+// The kernel may set a lower value than was written. Then nothing is raised.
 func TestAValueThatTheKernelDoesNotTakeIsRolledBack(t *testing.T) {
 	m := host(t)
 	before := snapshot(t, m.root)
 	step = func(name string) error {
 		if name == "write "+temporary(SysctlPath) {
-			t.Error("files are written before values are seen to hold")
+			t.Error("files are written before the kernel's values were read back")
 		}
 		return nil
 	}
 	t.Cleanup(endSteps)
-	// A file that takes what it is told and holds something else.
+	// This file accepts the value, and then holds another one.
 	p := mustPlan(t, m, wishes, Choice{})
 	if err := os.Remove(m.path("net.ipv4.ip_local_port_range")); err != nil {
 		t.Fatal(err)
@@ -612,7 +612,7 @@ func TestAMachineThatChangesMeanwhileIsLeftAlone(t *testing.T) {
 	expectSnapshot(t, "refused", snapshot(t, m.root), before)
 }
 
-func TestOnlyOneTunesAtATime(t *testing.T) {
+func TestApplyAndRevertExcludeEachOther(t *testing.T) {
 	m := host(t)
 	p := mustPlan(t, m, wishes, Choice{})
 	unlock, err := m.begin()
@@ -645,7 +645,7 @@ func TestWithoutABootOrNamespaceNothingIsApplied(t *testing.T) {
 	}
 }
 
-func TestAFileThatIsReadLaterIsWarnedOf(t *testing.T) {
+func TestFilesThatOverrideOursAreWarnedOf(t *testing.T) {
 	m := host(t)
 	put(t, m, "/usr/lib/sysctl.d/99-low.conf", "net/core/somaxconn = 128\nfs.nr_open = 9000000\n")
 	put(t, m, "/usr/lib/sysctl.d/98-hidden.conf", "net.core.somaxconn = 1\n")
@@ -659,7 +659,7 @@ func TestAFileThatIsReadLaterIsWarnedOf(t *testing.T) {
 		"/etc/systemd/system/lull.service.d/override.conf sets LimitNOFILE of lull.service to 65536",
 	} {
 		if !strings.Contains(text, says) {
-			t.Errorf("nobody says %q:\n%s", says, text)
+			t.Errorf("no warning says %q:\n%s", says, text)
 		}
 	}
 	if strings.Count(text, "\n") != 2 {
@@ -667,12 +667,12 @@ func TestAFileThatIsReadLaterIsWarnedOf(t *testing.T) {
 	}
 }
 
-// The child that is killed. It does what the environment says and kills itself
-// before one of its steps.
+// TestKilledChild is the child that is killed. It does what the environment says,
+// and kills itself before one of its steps.
 func TestKilledChild(t *testing.T) {
 	root := os.Getenv("LULL_KILL_ROOT")
 	if root == "" {
-		t.Skip("it is run by the tests below")
+		t.Skip("LULL_KILL_ROOT is not set: this is the child of the tests below")
 	}
 	at, err := strconv.Atoi(os.Getenv("LULL_KILL_AT"))
 	if err != nil {
@@ -680,7 +680,7 @@ func TestKilledChild(t *testing.T) {
 	}
 	atStep(t, at, func() error {
 		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
-		select {} // until it arrives
+		select {} // until the signal arrives
 	})
 	m := mustRead(t, root)
 	switch what := os.Getenv("LULL_KILL_WHAT"); what {
@@ -711,7 +711,7 @@ func TestKilledChild(t *testing.T) {
 	}
 }
 
-// killWishes are the wishes, or those of them that a network namespace has.
+// killWishes are the wishes, or only those that exist in a network namespace.
 func killWishes(net bool) []Setting {
 	if !net {
 		return wishes
@@ -719,8 +719,8 @@ func killWishes(net bool) []Setting {
 	return []Setting{wishes[1], {Name: "net.ipv4.tcp_rmem", Want: "1 1 67108864", Why: "three numbers"}, wishes[3]}
 }
 
-// killed does something in a child that is killed before its n-th step, and
-// reports whether it was; it was not if it has fewer.
+// killed runs a child that is killed before its n-th step. It returns false if the
+// child has fewer steps and was not killed.
 func killed(t *testing.T, m *Machine, what string, n int, env ...string) bool {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledChild$", "-test.count=1")
@@ -736,8 +736,8 @@ func killed(t *testing.T, m *Machine, what string, n int, env ...string) bool {
 	return true
 }
 
-// stepsLeast is how many steps each of the things has at least; with fewer the
-// tests below would prove little.
+// stepsLeast is the least number of steps of each action. With fewer, the tests
+// below would prove little.
 const stepsLeast = 12
 
 func TestApplyKilledAtAnyStepCanBeReverted(t *testing.T) {
@@ -775,7 +775,8 @@ func TestRevertKilledAtAnyStepCanBeRepeated(t *testing.T) {
 	}
 }
 
-// A second apply that is killed is reverted to before the first, or finished.
+// After a second apply was killed, Revert restores the state before the first one,
+// and a repeated apply completes it.
 func TestASecondApplyKilledAtAnyStepCanBeRevertedOrRepeated(t *testing.T) {
 	for n := 1; ; n++ {
 		m := host(t)

@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// What a group should have is what it uses, too.
-func TestAGroupIsGivenWhatItUsesToo(t *testing.T) {
+// The recommended limit of a group includes what the group uses already.
+func TestAGroupsRecommendedLimitIncludesWhatItUses(t *testing.T) {
 	m := mustRead(t, fixture(t, "cgroup2"))
 	f := finding(t, m, Demand{Conns: 300_000, Server: true, Fanout: 32}, "cgroup memory")
 	if m.cgroup().Used+f.Need != fieldOf(f.Want, 0) {

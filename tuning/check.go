@@ -154,6 +154,6 @@ func (m *Machine) writable(name string) bool {
 // listener are needed for a number of connections under this process's
 // RLIMIT_NOFILE. It is at least one for each processor.
 func Reactors(conns int) int {
-	limit, _ := netpoll.DescriptorLimit() // cannot fail for oneself
+	limit, _ := netpoll.DescriptorLimit() // cannot fail for the own process
 	return min(reactorsMax, netpoll.ReactorsFor(netpoll.Private, limit, conns, 1, runtime.NumCPU()))
 }

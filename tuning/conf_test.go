@@ -13,7 +13,7 @@ func warned(all []Warning, file, name, words string) bool {
 	})
 }
 
-func TestFilesThatContradictAreNamed(t *testing.T) {
+func TestFilesWithTooLowValuesAreNamed(t *testing.T) {
 	m := mustRead(t, fixture(t, "conntrack"))
 	all := m.Warnings(Demand{Conns: 1_000_000, Server: true, Fanout: 32})
 	const list = "/etc/sysctl.d/60-million.conf"
@@ -33,7 +33,7 @@ func TestFilesThatContradictAreNamed(t *testing.T) {
 	}
 	for _, r := range rows {
 		if !warned(all, r.file, r.name, r.words) {
-			t.Errorf("%s: nobody warned of %s, %q", r.file, r.name, r.words)
+			t.Errorf("%s: no warning about %s, %q", r.file, r.name, r.words)
 		}
 	}
 	if len(all) != len(rows) {
@@ -62,7 +62,8 @@ func TestAUnitsShareOfTheMemoryIsUnderstood(t *testing.T) {
 	}
 }
 
-// Of files called the same the first directory's counts; of all, the last name.
+// Of files with the same name the first directory's counts. Of all files the one
+// with the last name counts.
 func TestTheLastAssignmentHolds(t *testing.T) {
 	d := Demand{Conns: 10, Server: true, Private: true}
 	m := mustRead(t, fixture(t, "amazon"))
@@ -90,8 +91,8 @@ func TestTheLastAssignmentHolds(t *testing.T) {
 	}
 }
 
-// Some do harm whoever set them, and by whatever means.
-func TestHarmInTheKernelItself(t *testing.T) {
+// Harmful values of the kernel are found even if no file sets them.
+func TestHarmfulKernelValuesAreFound(t *testing.T) {
 	m := mustRead(t, fixture(t, "amazon"))
 	write(t, m, map[string]string{"net.ipv4.tcp_mem": "94500000 915000000 927000000", "net.ipv4.tcp_timestamps": "0"})
 	all := m.Warnings(Demand{Conns: 10, Server: true, Private: true})
@@ -104,8 +105,8 @@ func TestHarmInTheKernelItself(t *testing.T) {
 	}
 }
 
-// Private tables need few descriptors in each.
-func TestLoginsAreJudgedByWhatIsNeeded(t *testing.T) {
+// Logins need fewer descriptors if tables are private.
+func TestLimitsOfLoginsDependOnTheTables(t *testing.T) {
 	m := mustRead(t, fixture(t, "amazon"))
 	put(t, m, "etc/security/limits.conf", "* hard nofile 65535\n* hard nproc 10\nbroken\n* hard nofile many\n")
 	if all := m.Warnings(Demand{Conns: 1_000_000, Server: true, Private: true}); len(all) != 0 {

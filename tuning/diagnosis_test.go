@@ -15,8 +15,7 @@ var update = flag.Bool("update", false, "write what is found to testdata/doctor"
 
 const minutes5 = 5 * time.Minute
 
-// patients are the machines, what is asked of each, and what is known of the
-// answer without asking.
+// patients are machines with a demand each, and what the diagnosis must contain.
 var patients = []struct {
 	machine string
 	demand  Demand
@@ -114,8 +113,8 @@ func TestMachinesAreDiagnosed(t *testing.T) {
 	}
 }
 
-// What people and programs read does not change by itself.
-func TestDiagnosesReadAsTheyDid(t *testing.T) {
+// The texts and the JSON change only on purpose.
+func TestDiagnosesAreAsRecorded(t *testing.T) {
 	seen := map[string]int{}
 	for _, p := range patients {
 		name := p.machine + "-" + p.demand.role()
@@ -150,11 +149,11 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what it was; go test ./tuning -update, and git diff, show how:\n%s", path, got)
+		t.Errorf("%s has changed; go test ./tuning -update writes the new text, git diff shows the change:\n%s", path, got)
 	}
 }
 
-// Programs can rely on these.
+// Programs rely on these fields.
 func TestJSONHasItsSchema(t *testing.T) {
 	g := mustRead(t, fixture(t, "conntrack")).Diagnose(Demand{Conns: 1000, Server: true, Private: true})
 	b, err := json.Marshal(g)
@@ -182,7 +181,7 @@ func TestJSONHasItsSchema(t *testing.T) {
 	}
 }
 
-// A limit is a line; what is not well has more, and colour only when asked for.
+// A limit takes one line, or more if it is too low. Colours are used only on request.
 func TestTextSaysWhatToDo(t *testing.T) {
 	g := mustRead(t, fixture(t, "amazon")).Diagnose(Demand{Conns: 1_000_000, Server: true, Private: true, Fanout: 32})
 	var plain, coloured bytes.Buffer
@@ -215,7 +214,7 @@ func TestTextThatCannotBeWrittenIsAnError(t *testing.T) {
 	}
 }
 
-// One finding decides, the worst.
+// The worst finding decides.
 func TestVerdicts(t *testing.T) {
 	hard, soft := &Limit{}, &Limit{Soft: true}
 	rows := []struct {
@@ -256,7 +255,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// What it would take is what Settings tells, and raising it helps.
+// After everything in Settings is raised, no limit is too low that a setting could
+// raise.
 func TestSettingsAreEnough(t *testing.T) {
 	for _, p := range patients {
 		m := mustRead(t, fixture(t, p.machine))
@@ -267,7 +267,7 @@ func TestSettingsAreEnough(t *testing.T) {
 			now, _ := m.sysctl(s.Name)
 			raised, err := s.raise(now)
 			if p.machine == "garbage" {
-				continue // what stands there is no number
+				continue // the value is no number
 			}
 			if err != nil {
 				t.Errorf("%s: %s: %v", p.machine, s.Name, err)

@@ -19,7 +19,7 @@ func (m *Machine) ena() []map[string]uint64 {
 		}
 		read = deviceStats
 	}
-	devices, _ := os.ReadDir(filepath.Join(m.root, "sys/class/net")) // none, then
+	devices, _ := os.ReadDir(filepath.Join(m.root, "sys/class/net")) // empty on an error
 	var all []map[string]uint64
 	for _, d := range devices {
 		driver, _ := os.Readlink(filepath.Join(m.root, "sys/class/net", d.Name(), "device/driver"))

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fixture copies a machine from testdata to where it may be written. In /proc,
-// self is a symbolic link to the reader's own number, and that is how Read
-// finds its limits; the copy gets one here, because modules carry no links.
+// fixture copies a machine from testdata, so that the test may change it. It also makes
+// the symbolic link /proc/self, with which Read finds its own limits, because modules
+// cannot contain links.
 func fixture(t *testing.T, name string) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -25,7 +25,7 @@ func fixture(t *testing.T, name string) (root string) {
 	return root
 }
 
-// mustRead reads a fixture. It has as many processors wherever a test runs.
+// mustRead reads a fixture. Its number of processors does not depend on this machine.
 func mustRead(t *testing.T, root string) *Machine {
 	t.Helper()
 	m, err := Read(root)
@@ -65,8 +65,8 @@ func protect(t *testing.T, m *Machine) {
 	}
 }
 
-// asAnybody runs f without the privilege to write to read-only files, so that
-// a test sees the same as root and as somebody else.
+// asAnybody runs f without the privilege to write to read-only files, so that a test has
+// the same result as root and as another user.
 func asAnybody(t *testing.T, f func()) {
 	t.Helper()
 	runtime.LockOSThread() // capabilities are a thread's

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// This file has what the limits read from the kernel apart from plain sysctls.
+// This file reads what the limits need from the kernel besides sysctls.
 
 // ramPerBucket is how much memory a machine has for each bucket of TCP's hash
 // table. By default the table has at most bucketsMax buckets.
@@ -49,8 +49,8 @@ func (m *Machine) ports() int {
 }
 
 // Sources is how many addresses the machine can connect from to somewhere else,
-// SourcesUnknown if they cannot be read. The kernel draws its table of addresses
-// as a tree, in which each stands on a line of its own before what it is.
+// SourcesUnknown if they cannot be read. The kernel shows its table of addresses as
+// a tree: one line has the address, and the next line has its kind.
 func (m *Machine) Sources() int {
 	own := map[netip.Addr]bool{}
 	var last netip.Addr

@@ -18,7 +18,7 @@ func TestBucketsOfTheHashTable(t *testing.T) {
 		{"", 16463508 << 10, 131072}, // 15.7 GiB ÷ 128 KiB, a power of two
 		{"", 16 << 30, 131072},
 		{"", 1 << 30, 8192},
-		{"", 1 << 40, 524288}, // no more, unless it is told
+		{"", 1 << 40, 524288}, // the default maximum
 		{"", 128 << 10, 1},
 		{"", 1000, Unknown},
 		{"", Unknown, Unknown},
@@ -46,7 +46,8 @@ func TestReservedPortsAreNotOffered(t *testing.T) {
 	}
 }
 
-// 15 of an interface; not loopback, not the network's, not link-local.
+// An interface has 15 addresses that count. Loopback, network and link-local addresses
+// do not.
 func TestSourcesAreTheMachinesOwn(t *testing.T) {
 	if got := mustRead(t, fixture(t, "debian")).Sources(); got != 15 {
 		t.Errorf("%d addresses", got)
@@ -110,8 +111,8 @@ func TestGOMEMLIMITIsReadAsGoDoes(t *testing.T) {
 	}
 }
 
-// A million connections take 4.08 GB of the kernel's; of what is left of 16 GiB
-// Go may have nine tenths.
+// A million connections take 4.08 GB of the kernel's memory. Go may have nine tenths
+// of the rest of 16 GiB.
 func TestGOMEMLIMITLeavesTheKernelItsOwn(t *testing.T) {
 	m := &Machine{root: t.TempDir(), Memory: 16 << 30}
 	d := Demand{Conns: 1_000_000, Server: true}
@@ -123,7 +124,7 @@ func TestGOMEMLIMITLeavesTheKernelItsOwn(t *testing.T) {
 	}
 }
 
-func TestENATellsWhatItTracks(t *testing.T) {
+func TestENAShowsHowManyConnectionsAreTracked(t *testing.T) {
 	m := mustRead(t, fixture(t, "cgroup2")) // an m5.xlarge
 	d := Demand{Conns: 100_000, Server: true}
 	if f := finding(t, m, d, "security groups"); f.State() != Unseen {
@@ -145,7 +146,7 @@ func TestENATellsWhatItTracks(t *testing.T) {
 	if f := finding(t, m, d, "security groups"); f.Have != 90_000 || f.State() != Raise || f.Conns != 90_000 {
 		t.Errorf("%+v is %s", f, f.State())
 	}
-	// What stays on the machine passes no security group.
+	// Connections within the machine pass no security group.
 	d.Generator = true
 	if f := finding(t, m, d, "security groups"); f.State() != OK {
 		t.Errorf("%+v is %s", f, f.State())
@@ -169,7 +170,7 @@ func TestCountersThatMove(t *testing.T) {
 		t.Errorf("moved: %v", moved)
 	}
 	put(t, m, "proc/1/net/netstat", "TcpExt: ListenOverflows ListenDrops TCPAbortOnMemory\nTcpExt: 350 300 7\n")
-	// What has shrunk, or is new, did not move.
+	// Counters that are lower than before, or new, do not count as grown.
 	if moved := m.Counters().Since(before); len(moved) != 1 || moved["ListenOverflows"] != 5 {
 		t.Errorf("moved: %v", moved)
 	}

@@ -79,7 +79,7 @@ type Limit struct {
 	cost func(d Demand, m *Machine) (fixed, each float64)
 	// want is the recommended value of the sysctl, if it is not need.
 	want func(d Demand, m *Machine, need int64) string
-	// note is what else a person should know; it may be nil, and return "".
+	// note returns what else the user should know, or "". It may be nil.
 	note func(d Demand, m *Machine) string
 }
 
@@ -460,7 +460,7 @@ var Limits = []Limit{
 
 // tableCost is what a demand needs of each of a process's descriptor tables.
 func tableCost(d Demand, m *Machine) (fixed, each float64) {
-	const table = 1 << 30 // of any size: what is no connection does not depend on it
+	const table = 1 << 30 // any size will do: the number of other descriptors does not depend on it
 	if d.Private {
 		n := m.tables(d)
 		room := netpoll.Room(netpoll.Private, table, n, d.listeners())

@@ -31,8 +31,8 @@ func finding(t *testing.T, m *Machine, d Demand, name string) Finding {
 	panic("unreachable")
 }
 
-// Each row makes one thing scarce. At what it allows that is enough, for one
-// connection more it is the one that stops.
+// Each row makes one thing scarce. It is enough for the number of connections in the
+// row, and stops one connection more.
 func TestEachLimitStopsSomewhere(t *testing.T) {
 	server, generator := Demand{Server: true}, Demand{Generator: true}
 	both := Demand{Server: true, Generator: true}
@@ -118,7 +118,7 @@ func TestEachLimitStopsSomewhere(t *testing.T) {
 	}
 }
 
-// Where threads may have no tables of their own, nothing starts that wants them.
+// If private tables are not allowed, they allow no connection.
 func TestPrivateTablesThatAreDeniedStopEverything(t *testing.T) {
 	const name = "private descriptor tables"
 	for denial, want := range map[error]Finding{
@@ -142,7 +142,7 @@ func TestPrivateTablesThatAreDeniedStopEverything(t *testing.T) {
 	}
 }
 
-// What is needed is compared with what there is, to the last one.
+// A limit that is exactly as high as needed is OK, and one below it is not.
 func TestFindingsCompareNeedAndHave(t *testing.T) {
 	server := Demand{Server: true, Conns: 1000}
 	both := Demand{Server: true, Generator: true, Conns: 1000}
@@ -158,7 +158,7 @@ func TestFindingsCompareNeedAndHave(t *testing.T) {
 		{"memory", server, 524<<20 + 4_129_901},                          // 1000 × 4129.9, above, rounded up
 		{"fs.nr_open", server, 1073},
 		{"net.core.somaxconn", server, 65_535},                          // whatever their number
-		{"net.core.somaxconn", Demand{Generator: true, Conns: 1000}, 0}, // only who listens
+		{"net.core.somaxconn", Demand{Generator: true, Conns: 1000}, 0}, // only for servers
 		{"net.ipv4.tcp_mem", Demand{Conns: 1000, Fanout: 32}, 1000},     // a page each
 		{"net.ipv4.tcp_mem", Demand{Conns: 1000, Fanout: 4096}, 2000},   // 1064 + 4096 bytes are two
 		{"net.ipv4.tcp_mem", server, 0},                                 // no message
@@ -180,7 +180,7 @@ func TestFindingsCompareNeedAndHave(t *testing.T) {
 	}
 }
 
-func TestSoftLimitsStopNobody(t *testing.T) {
+func TestSoftLimitsStopNoConnection(t *testing.T) {
 	m := plenty(t)
 	write(t, m, map[string]string{"net.core.somaxconn": "128", "net.ipv4.tcp_mem": "100 50000 90000"})
 	protect(t, m)
@@ -197,8 +197,8 @@ func TestSoftLimitsStopNobody(t *testing.T) {
 	}
 }
 
-// Raise will do what is needed, so it stops nobody.
-func TestSysctlsThatCanBeRaisedStopNobody(t *testing.T) {
+// Limits that Raise can raise do not count.
+func TestSysctlsThatCanBeRaisedStopNoConnection(t *testing.T) {
 	m := plenty(t)
 	write(t, m, map[string]string{"fs.file-max": "1000", "fs.epoll.max_user_watches": "900"})
 	d := Demand{Conns: 1_000_000, Server: true}
@@ -255,7 +255,7 @@ func TestTheLowestLimitIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatIsUnknownStopsNobody(t *testing.T) {
+func TestUnknownLimitsStopNoConnection(t *testing.T) {
 	m := &Machine{root: t.TempDir(), Memory: Unknown, Used: Unknown, OpenFiles: Unknown, Files: Unknown}
 	d := Demand{Conns: 2_000_000_000, Server: true, Generator: true}
 	if most, by := m.Largest(d); most != d.Conns || by != nil {
@@ -268,7 +268,7 @@ func TestWhatIsUnknownStopsNobody(t *testing.T) {
 	}
 }
 
-// Ports are scarce only for who connects, from addresses that were given.
+// Ports are scarce only for a generator, and only if its addresses are given.
 func TestSourcePortsLimitOnlyGivenAddresses(t *testing.T) {
 	for _, d := range []Demand{
 		{Server: true, Conns: 1_000_000, Sources: 1}, {Generator: true, Conns: 1_000_000},
@@ -279,13 +279,13 @@ func TestSourcePortsLimitOnlyGivenAddresses(t *testing.T) {
 	}
 }
 
-// fs.file-max does not bind root.
+// fs.file-max does not apply to root.
 func TestThePrivilegedOpenAsManyFilesAsTheyLike(t *testing.T) {
 	m := plenty(t)
 	write(t, m, map[string]string{"fs.file-max": "10"})
 	d := Demand{Conns: 1000, Server: true}
 	if f := finding(t, m, d, "fs.file-max"); f.OK() {
-		t.Errorf("somebody else: %+v", f)
+		t.Errorf("without privileges: %+v", f)
 	}
 	m.Privileged = true
 	if f := finding(t, m, d, "fs.file-max"); !f.OK() || f.Conns != math.MaxInt {
@@ -293,7 +293,7 @@ func TestThePrivilegedOpenAsManyFilesAsTheyLike(t *testing.T) {
 	}
 }
 
-// Numbers that no machine has neither overflow nor turn negative.
+// Impossibly large numbers neither overflow nor become negative.
 func TestAbsurdDemandsAreJudged(t *testing.T) {
 	for _, conns := range []int{1_000_000_000_000, math.MaxInt} {
 		for _, d := range []Demand{
@@ -360,7 +360,7 @@ func TestReactorsAreAsManyAsTablesDemand(t *testing.T) {
 	}
 }
 
-// Source ports that do not suffice are no OK finding.
+// Too few source ports are not OK.
 func TestPortsThatDoNotSufficeAreNotOK(t *testing.T) {
 	d := Demand{Conns: 64_513, Generator: true, Sources: 1, Targets: 1}
 	if f := finding(t, plenty(t), d, "source ports"); f.OK() || f.Conns != 64_512 {
@@ -372,8 +372,7 @@ func TestPortsThatDoNotSufficeAreNotOK(t *testing.T) {
 	}
 }
 
-// They are counted to the last one, also those of an m4.xlarge's one
-// interface.
+// Source ports are counted exactly, also those of an m4.xlarge with one interface.
 func TestPortsAreCountedToTheLast(t *testing.T) {
 	m := plenty(t)
 	for sources := 1; sources <= 1000; sources++ {
@@ -384,8 +383,8 @@ func TestPortsAreCountedToTheLast(t *testing.T) {
 	}
 }
 
-// What is OK stops nobody.
-func TestWhatIsOKStopsNobody(t *testing.T) {
+// A limit that is OK stops no connection.
+func TestLimitsThatAreOKStopNoConnection(t *testing.T) {
 	m := plenty(t)
 	const all = "9223372036854775807" // systemd's fs.file-max
 	m.OpenFiles, m.Memory = 1<<62, 1<<62
@@ -404,7 +403,7 @@ func TestWhatIsOKStopsNobody(t *testing.T) {
 	})
 }
 
-// Few descriptors in a table make fewer tables, not none.
+// With few descriptors in a table there are fewer tables, not none.
 func TestSmallPrivateTablesHoldSome(t *testing.T) {
 	for limit, want := range map[int64]int{
 		1024: 229_441, // 479 tables with 1024 − 66 − 479 connections
@@ -420,7 +419,7 @@ func TestSmallPrivateTablesHoldSome(t *testing.T) {
 	}
 }
 
-// An unknown number of open files is no number.
+// An unknown number of open files counts as zero.
 func TestUnknownFilesAreNone(t *testing.T) {
 	m := plenty(t)
 	m.Files = Unknown

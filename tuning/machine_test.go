@@ -63,7 +63,7 @@ func TestReadSysctls(t *testing.T) {
 	}
 }
 
-// Each figure is read for itself: what is missing leaves the others alone.
+// If one figure cannot be read, the others still are.
 func TestFiguresThatAreMissingAreUnknown(t *testing.T) {
 	rows := []struct {
 		remove string
@@ -87,9 +87,10 @@ func TestFiguresThatAreMissingAreUnknown(t *testing.T) {
 	}
 }
 
-// What the kernel calls reclaimable is not free: open sockets' inodes and
-// dentries are in it. A file's pages are, unless the file lies in memory.
-func TestUsedMemoryIsWhatCannotBeHad(t *testing.T) {
+// Memory that the kernel calls reclaimable counts as used, because it contains the
+// inodes and dentries of open sockets. Pages of files count as free, unless the file
+// is in memory only.
+func TestUsedMemoryIncludesReclaimableSlabs(t *testing.T) {
 	rows := []struct {
 		meminfo string
 		used    int64 // KiB

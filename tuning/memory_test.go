@@ -23,7 +23,7 @@ func TestMemoryOfThisProcessGrowsAsItIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := mustMemoryOf(t, os.Getpid())
-	// The rest of the process may have given some megabytes back meanwhile.
+	// In the meantime the rest of the process may have freed some megabytes.
 	if grown, shrunk := used.Resident-before.Resident, used.Resident-after.Resident; grown < size/2 || shrunk < size/2 {
 		t.Errorf("%d bytes used: grown by %d, shrunk by %d", size, grown, shrunk)
 	}
@@ -38,7 +38,7 @@ func mustMemoryOf(t *testing.T, pid int) Memory {
 	return m
 }
 
-func TestMemoryOfNobody(t *testing.T) {
+func TestMemoryOfAProcessThatDoesNotExist(t *testing.T) {
 	for pid, text := range map[int]string{1 << 30: "1073741824", -1: "-1"} { // the kernel gives numbers below 2^22
 		m, err := MemoryOf(pid)
 		if err == nil || m != (Memory{}) {

@@ -28,7 +28,7 @@ func TestPreflightRefusesWhatWillNotBeReached(t *testing.T) {
 	}
 }
 
-// What cannot be seen is no reason to refuse.
+// A limit that cannot be read is no reason to refuse.
 func TestPreflightRefusesNothingThatCannotBeSeen(t *testing.T) {
 	if warnings, refusal := mustRead(t, fixture(t, "garbage")).preflight(Demand{Conns: 1_000_000, Server: true}); refusal != nil || len(warnings) > 0 {
 		t.Errorf("%v, %q", refusal, warnings)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// million is what the famous experiment wants of one machine.
+// million is a million connections, with both ends on one machine.
 var million = Demand{Conns: 1_000_000, Server: true, Generator: true, Private: true, Fanout: 32}
 
 func sysctls(t *testing.T, m *Machine) map[string]string {
@@ -98,7 +98,7 @@ func TestRaiseRaisesWhatIsTooLow(t *testing.T) {
 		}
 		for name, value := range before {
 			if r.after[name] != value {
-				t.Errorf("%s was raised and nobody told", name)
+				t.Errorf("%s was raised, and Raise did not return it", name)
 			}
 		}
 		for _, f := range m.Check(r.demand) {
@@ -112,7 +112,7 @@ func TestRaiseRaisesWhatIsTooLow(t *testing.T) {
 	}
 }
 
-func TestRestorePutsBackWhatWas(t *testing.T) {
+func TestRestorePutsBackTheOldValues(t *testing.T) {
 	for _, machine := range []string{"m4.xlarge", "container", "garbage"} {
 		m := mustRead(t, fixture(t, machine))
 		before := sysctls(t, m)
@@ -120,7 +120,7 @@ func TestRestorePutsBackWhatWas(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		// The kernel writes what it was told in its own way.
+		// The kernel formats the value in its own way.
 		for _, c := range changes {
 			write(t, m, map[string]string{c.Name: strings.ReplaceAll(c.New, " ", "\t")})
 		}
@@ -131,8 +131,8 @@ func TestRestorePutsBackWhatWas(t *testing.T) {
 	}
 }
 
-// Raised twice, a value goes back over the first raise to what it was.
-func TestRestoreGoesBackwards(t *testing.T) {
+// A value that was raised twice gets its first value back.
+func TestRestoreUndoesTheLastChangeFirst(t *testing.T) {
 	m := mustRead(t, fixture(t, "container"))
 	before := sysctls(t, m)
 	first, err := m.Raise(Demand{Conns: 300_000, Server: true})
@@ -177,7 +177,7 @@ func TestRestoreLeavesWhatSomebodyElseHasChanged(t *testing.T) {
 	expectSysctls(t, m, want)
 }
 
-func TestWhatCannotBeRaisedIsToldAndTheRestDone(t *testing.T) {
+func TestRaiseReportsFailuresAndRaisesTheRest(t *testing.T) {
 	m := mustRead(t, fixture(t, "container"))
 	for _, name := range []string{"fs.file-max", "net.core.somaxconn"} {
 		if err := os.Chmod(m.path(name), 0o444); err != nil {
@@ -205,7 +205,7 @@ func TestWhatCannotBeRaisedIsToldAndTheRestDone(t *testing.T) {
 	expectSysctls(t, m, want)
 }
 
-func TestWhatCannotBeRestoredIsToldAndTheRestDone(t *testing.T) {
+func TestRestoreReportsFailuresAndRestoresTheRest(t *testing.T) {
 	m := mustRead(t, fixture(t, "container"))
 	want := sysctls(t, m)
 	changes, err := m.Raise(million)

@@ -43,7 +43,7 @@ func TestASettingIsOnlyRaised(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoNumberIsNotRaised(t *testing.T) {
+func TestValuesThatAreNoNumbersAreNotRaised(t *testing.T) {
 	rows := []struct{ name, now, want string }{
 		{"net.core.somaxconn", "many", "65535"},
 		{"net.core.somaxconn", "", "65535"},

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostile are states that Apply cannot have written, and what is said of them.
+// hostile are states that Apply cannot have written, with the errors.
 var hostile = map[string]struct{ text, says string }{
 	"garbage":         {`{`, "unexpected end of JSON"},
 	"another version": {`{"version": 7}`, "version 7 is not 1"},
@@ -28,8 +28,8 @@ var hostile = map[string]struct{ text, says string }{
 		`the sysctl "kernel.panic"`},
 }
 
-// expectRefused expects that neither revert, nor apply, nor show acts on the
-// state in a machine, and that nothing changes.
+// expectRefused checks that revert, apply and show refuse a machine's state, and that
+// nothing changes.
 func expectRefused(t *testing.T, name string, m *Machine, says string) {
 	t.Helper()
 	before := snapshot(t, m.root)
@@ -103,11 +103,11 @@ func TestAddressesThatAreNotOursAreRefused(t *testing.T) {
 	}
 }
 
-// The server's user may own the directory, but does not decide what root puts
-// back.
-func TestAStateOfSomebodyElseIsRefused(t *testing.T) {
+// The server's user may own the directory, but must not decide which values root
+// restores.
+func TestAStateOfAnotherUserIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		t.Skip("this needs root, to change a file's owner")
 	}
 	m := host(t)
 	mustApply(t, m, wishes, Choice{})
@@ -122,8 +122,8 @@ func TestAStateOfSomebodyElseIsRefused(t *testing.T) {
 	}
 }
 
-// What the kernel rounded is ours, too.
-func TestWhatWasReadBackIsOurs(t *testing.T) {
+// A value that the kernel has rounded still counts as ours.
+func TestAValueThatWasReadBackIsOurs(t *testing.T) {
 	v := value{Name: "x", Old: "1", New: []string{"5", "10"}, Read: "16"}
 	for now, want := range map[string]bool{"5": true, "10": true, "16": true, " 016": true, "1": false, "11": false, "": false} {
 		if v.ours(now) != want {
@@ -131,7 +131,7 @@ func TestWhatWasReadBackIsOurs(t *testing.T) {
 		}
 	}
 	if (value{New: []string{"5"}}).ours("") {
-		t.Error("nothing is ours where nothing was read back")
+		t.Error("an empty value counts as ours although nothing was read back")
 	}
 }
 
@@ -145,5 +145,44 @@ func TestStatesAreForTheirOwnerAlone(t *testing.T) {
 	lines, err := m.Applied()
 	if err != nil || len(lines) != 7 || lines[0] != "fs.nr_open: 1048576 → 2097152" || lines[4] != SysctlPath+": new" {
 		t.Errorf("%q, %v", lines, err)
+	}
+}
+
+// While a name stands for an ordinary file and for a symbolic link in turns, what
+// is read is the file.
+func TestAFileIsNotReadThroughALinkThatTakesItsPlace(t *testing.T) {
+	m := host(t)
+	const path, own, foreign = "/etc/swapped", "own", "foreign"
+	put(t, m, "etc/foreign", foreign)
+	file, link, name := m.below("/etc/a"), m.below("/etc/b"), m.below(path)
+	done, ended := make(chan struct{}), make(chan error)
+	go func() {
+		var err error
+		for err == nil {
+			select {
+			case <-done:
+				close(ended)
+				return
+			default:
+				err = errors.Join(os.WriteFile(file, []byte(own), 0o600), os.Rename(file, name), os.Symlink("foreign", link), os.Rename(link, name))
+			}
+		}
+		ended <- err
+	}()
+	reads := 0
+	for range 50_000 {
+		if c, err := m.contentOf(path); err == nil && c != nil {
+			if reads++; string(c.Text) != own {
+				t.Errorf("read %d gave %q", reads, c.Text)
+				break
+			}
+		}
+	}
+	close(done)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if reads == 0 {
+		t.Error("nothing was read")
 	}
 }

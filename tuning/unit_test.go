@@ -65,7 +65,8 @@ func TestLimitsAreReadAsSystemdReadsThem(t *testing.T) {
 	}
 }
 
-// A unit that has enough is left alone, and so is a machine without systemd.
+// A unit whose limits are high enough is not changed, and neither is a machine without
+// systemd.
 func TestUnitsAreOnlyRaised(t *testing.T) {
 	m := host(t)
 	put(t, m, "/etc/systemd/system/lull.service", "[Service]\nLimitNOFILE=infinity\n")
@@ -83,7 +84,7 @@ func TestUnitsAreOnlyRaised(t *testing.T) {
 	}
 }
 
-// systemd would cut the limit down to fs.nr_open and say nothing.
+// systemd would lower the limit to fs.nr_open without a warning.
 func TestALimitAboveNrOpenIsWarnedOf(t *testing.T) {
 	for nrOpen, warnings := range map[string]int{"1048576": 1, "2097152": 0} {
 		m := host(t)

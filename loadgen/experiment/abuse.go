@@ -21,8 +21,8 @@ import (
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
-// The abuses: clients that do what no honest client does, and what honest ones
-// beside them notice of it.
+// Abuses are attacks by clients. Each is measured by what other clients notice, or
+// by what it costs the server.
 
 // AbuseConfig says what to attack.
 type AbuseConfig struct {
@@ -36,17 +36,17 @@ type Harm struct {
 	Abuse  string  `json:"abuse"`
 	Harm   string  `json:"harm"`
 	Unit   string  `json:"unit"`
-	Before float64 `json:"before"` // of AbuseConfig.Against, NaN without
+	Before float64 `json:"before"` // with the program AbuseConfig.Against; NaN if there is none
 	Now    float64 `json:"now"`
-	Most   float64 `json:"most"` // what it should be
+	Most   float64 `json:"most"` // what is acceptable
 }
 
 // abuse is a row: an attack on a server of its own, and the harm that it did.
 type abuse struct {
 	name, harm, unit string
-	most             float64  // harm that is acceptable
+	most             float64  // the acceptable harm
 	serve            []string // more arguments of lull serve; flags that old and new programs know
-	stuck            bool     // handlers do not return
+	stuck            bool     // handlers sleep for an hour
 	attack           func(*attack) (harm float64, err error)
 }
 
@@ -68,7 +68,8 @@ var abuses = []abuse{
 	{"15,000 idle clients are due for a Ping at once", "another's Ping, the longest", "ms", 20, []string{abuseEcho, "--idle-timeout=16s"}, false, alignedPings},
 }
 
-// Abuse runs all of them and returns a row for each.
+// Abuse runs all abuses and returns a row for each. If one fails, it returns the
+// rows until then and an error.
 func Abuse(ctx context.Context, config AbuseConfig) ([]Harm, error) {
 	lull, err := self()
 	if err != nil {
@@ -116,7 +117,7 @@ func (a *abuse) run(ctx context.Context, program string, args ...string) (float6
 	return harm, errors.Join(err, ctx.Err())
 }
 
-// attack is what an abuse does to a server.
+// attack is one run of an abuse: the server, and the clients that it opens.
 type attack struct {
 	server *process
 
@@ -125,7 +126,7 @@ type attack struct {
 	busy  sync.WaitGroup
 }
 
-// end closes all peers and waits for what goes on in the background.
+// end closes all peers and waits for the functions that beside has started.
 func (a *attack) end() {
 	a.mu.Lock()
 	for _, p := range a.peers {
@@ -135,7 +136,7 @@ func (a *attack) end() {
 	a.busy.Wait()
 }
 
-// beside runs f beside the attack, for as long as its peers are open.
+// beside runs f on another goroutine. f must return when the peers are closed.
 func (a *attack) beside(f func()) { a.busy.Go(f) }
 
 // peer is a client.
@@ -144,7 +145,7 @@ type peer struct {
 	in *bufio.Reader
 }
 
-// abuseTimeout is how long clients wait for what they are owed.
+// abuseTimeout is how long clients wait for an answer.
 const abuseTimeout = 20 * time.Second
 
 // dial connects and says nothing.
@@ -162,13 +163,13 @@ func (a *attack) dial() (*peer, error) {
 
 var abuseRequest = frame.AppendRequest(nil, "localhost", "/", frame.SampleKey)
 
-// open connects and completes the opening handshake, in time.
+// open connects and completes the opening handshake, within abuseTimeout.
 func (a *attack) open() (*peer, error) {
 	p, err := a.dial()
 	if err != nil {
 		return nil, err
 	}
-	_ = p.SetDeadline(time.Now().Add(abuseTimeout)) // only a closed socket has none
+	_ = p.SetDeadline(time.Now().Add(abuseTimeout)) // fails only on a closed socket
 	if _, err := p.Write(abuseRequest); err != nil {
 		return nil, err
 	}
@@ -195,7 +196,8 @@ func (a *attack) openMany(n int) ([]*peer, error) {
 	return peers, nil
 }
 
-func spell(op frame.Op, payload []byte) []byte {
+// masked is a client's frame.
+func masked(op frame.Op, payload []byte) []byte {
 	return frame.AppendMasked(nil, op, [4]byte{1, 2, 3, 4}, payload)
 }
 
@@ -210,9 +212,9 @@ func (p *peer) next() (op frame.Op, payload []byte, err error) {
 	return frame.Op(h.OpCode), payload, err
 }
 
-// reads answers Pings and throws the rest away. It returns why that ended:
-// net.ErrClosed if the attack has closed the peer.
-func (p *peer) reads() error {
+// discard reads until the connection ends, and answers Pings. It returns how the
+// connection ended: net.ErrClosed if the attack has closed it.
+func (p *peer) discard() error {
 	for {
 		op, payload, err := p.next()
 		switch {
@@ -222,7 +224,7 @@ func (p *peer) reads() error {
 			code, _ := frame.ParseClose(payload)
 			return fmt.Errorf("closed with %d", code)
 		case op == frame.Ping:
-			if _, err := p.Write(spell(frame.Pong, payload)); err != nil {
+			if _, err := p.Write(masked(frame.Pong, payload)); err != nil {
 				return err
 			}
 		}
@@ -232,11 +234,11 @@ func (p *peer) reads() error {
 // echoed sends a large message in two pieces and waits until it comes back.
 func (p *peer) echoed() error {
 	_ = p.SetDeadline(time.Now().Add(abuseTimeout / 4))
-	wire := spell(frame.Binary, make([]byte, 40_000))
+	wire := masked(frame.Binary, make([]byte, 40_000))
 	if _, err := p.Write(wire[:30_000]); err != nil {
 		return err
 	}
-	time.Sleep(10 * time.Millisecond) // so that it is not read as one
+	time.Sleep(10 * time.Millisecond) // so that the server reads the pieces separately
 	if _, err := p.Write(wire[30_000:]); err != nil {
 		return err
 	}
@@ -248,10 +250,10 @@ func (p *peer) echoed() error {
 }
 
 // pings sends a Ping every few milliseconds and returns how long the answers
-// took, sorted. One that does not come in time took all of it.
+// took, sorted. An answer that does not come counts as abuseTimeout, and ends it.
 func (p *peer) pings(during time.Duration) []time.Duration {
 	var took []time.Duration
-	wire := spell(frame.Ping, nil)
+	wire := masked(frame.Ping, nil)
 	for begun := time.Now(); time.Since(begun) < during; time.Sleep(5 * time.Millisecond) {
 		at := time.Now()
 		_ = p.SetDeadline(at.Add(abuseTimeout))
@@ -271,8 +273,8 @@ func (p *peer) pings(during time.Duration) []time.Duration {
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
 
-// growth samples the server's memory until stop is called, which returns by how
-// much it had grown at most, in MiB.
+// growth samples the server's memory until stop is called. stop returns the
+// largest growth, in MiB.
 func (a *attack) growth() (stop func() float64) {
 	resident := func() int64 {
 		m, _ := tuning.MemoryOf(a.server.cmd.Process.Pid) // zero if it has ended
@@ -309,7 +311,7 @@ func pingFlood(a *attack) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	wire := slices.Repeat(spell(frame.Ping, nil), 2000)
+	wire := slices.Repeat(masked(frame.Ping, nil), 2000)
 	for _, p := range flooders {
 		a.beside(func() { _, _ = io.Copy(io.Discard, p.TCPConn) })
 		a.beside(func() {
@@ -323,14 +325,14 @@ func pingFlood(a *attack) (float64, error) {
 }
 
 func heldBack(a *attack) (float64, error) {
-	wire := spell(frame.Binary, make([]byte, largest))
+	wire := masked(frame.Binary, make([]byte, largest))
 	for i := range 4200 {
 		p, err := a.open()
 		if err != nil {
-			continue // the harm shows below
+			continue // the newcomers below show the harm
 		}
 		part := wire[:len(wire)-1]
-		if i >= 4100 { // the last fill what the others leave
+		if i >= 4100 { // small pieces use up the last of the server's bound
 			part = wire[:2000]
 		}
 		_ = p.SetWriteDeadline(time.Now().Add(abuseTimeout))
@@ -357,12 +359,12 @@ func alwaysSending(a *attack) (float64, error) {
 	var closed atomic.Int64
 	for _, p := range append(others, sender) {
 		a.beside(func() {
-			if err := p.reads(); !errors.Is(err, net.ErrClosed) && p != sender {
+			if err := p.discard(); !errors.Is(err, net.ErrClosed) && p != sender {
 				closed.Add(1)
 			}
 		})
 	}
-	wire := slices.Repeat(spell(frame.Binary, make([]byte, 1000)), 64)
+	wire := slices.Repeat(masked(frame.Binary, make([]byte, 1000)), 64)
 	for begun := time.Now(); err == nil && time.Since(begun) < 5*time.Second; {
 		_ = sender.SetWriteDeadline(time.Now().Add(abuseTimeout))
 		_, err = sender.Write(wire)
@@ -379,7 +381,7 @@ func largeBroadcasts(a *attack) (float64, error) {
 		a.beside(func() { _, _ = io.Copy(io.Discard, p.TCPConn) })
 	}
 	grown := a.growth()
-	wire := spell(frame.Binary, make([]byte, largest))
+	wire := masked(frame.Binary, make([]byte, largest))
 	_ = peers[0].SetWriteDeadline(time.Now().Add(abuseTimeout))
 	for i := 0; i < 1500 && err == nil; i++ {
 		_, err = peers[0].Write(wire)
@@ -389,8 +391,9 @@ func largeBroadcasts(a *attack) (float64, error) {
 
 func hitAndRun(a *attack) (float64, error) {
 	grown := a.growth()
-	// Behind the message a Ping, so that both have been read before the reset.
-	wire := append(spell(frame.Binary, make([]byte, 12<<10)), spell(frame.Ping, nil)...)
+	// A Ping follows the message. Its Pong shows that both were read before the
+	// reset.
+	wire := append(masked(frame.Binary, make([]byte, 12<<10)), masked(frame.Ping, nil)...)
 	for range 10_000 {
 		p, err := a.open()
 		if err != nil {
@@ -399,7 +402,7 @@ func hitAndRun(a *attack) (float64, error) {
 		_ = p.SetDeadline(time.Now().Add(abuseTimeout / 20))
 		_, _ = p.Write(wire)
 		if _, _, err := p.next(); err != nil {
-			break // it does not read any more
+			break // the server does not read any more
 		}
 		_ = p.SetLinger(0)
 		_ = p.Close()
@@ -428,7 +431,7 @@ func stopped(a *attack) (float64, error) {
 	var closed atomic.Int64
 	for _, p := range peers {
 		a.beside(func() {
-			if err := p.reads(); !errors.Is(err, net.ErrClosed) {
+			if err := p.discard(); !errors.Is(err, net.ErrClosed) {
 				closed.Add(1)
 			}
 		})
@@ -438,7 +441,7 @@ func stopped(a *attack) (float64, error) {
 		return 0, err
 	}
 	for _, p := range peers {
-		_, _ = p.Write(spell(frame.Text, []byte("hello")))
+		_, _ = p.Write(masked(frame.Text, []byte("hello")))
 	}
 	time.Sleep(5 * time.Second)
 	if err := process.Signal(syscall.SIGCONT); err != nil {
@@ -455,14 +458,14 @@ func readLate(a *attack) (float64, error) {
 		return 0, err
 	}
 	a.beside(func() {
-		wire := spell(frame.Binary, make([]byte, largest))
+		wire := masked(frame.Binary, make([]byte, largest))
 		for i := 0; i < messages; i++ {
 			if _, err := p.Write(wire); err != nil {
 				return
 			}
 		}
 	})
-	time.Sleep(2 * time.Second) // longer than it takes until nothing is taken any more
+	time.Sleep(2 * time.Second) // until the server takes no more
 	_ = p.SetReadDeadline(time.Now().Add(abuseTimeout))
 	back := 0
 	for back < messages {
@@ -483,8 +486,8 @@ func alignedPings(a *attack) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, p := range peers { // so that all are heard of at once
-		if _, err := p.Write(spell(frame.Pong, nil)); err != nil {
+	for _, p := range peers { // so that all idle times begin at once
+		if _, err := p.Write(masked(frame.Pong, nil)); err != nil {
 			return 0, err
 		}
 	}
@@ -492,7 +495,7 @@ func alignedPings(a *attack) (float64, error) {
 	return milliseconds(took[len(took)-1]), nil
 }
 
-// WriteHarms prints rows as a table, with the machine they are from.
+// WriteHarms prints rows as a Markdown table, below a line about this machine.
 func WriteHarms(w io.Writer, rows []Harm) error {
 	machine, err := tuning.Read("/")
 	if err != nil {

@@ -23,34 +23,33 @@ type BenchConfig struct {
 	Floor       string   // the floor program
 	SlowHandler string   // the slowhandler program
 	Peer        string   // the peer program
-	Rounds      int      // of each server, in turns
-	Scenarios   []string // names; none is all but the large ones
+	Rounds      int      // of each server; the servers alternate
+	Scenarios   []string // names; if empty, all that do not have to be named
 	Say         func(format string, args ...any)
 }
 
-// scenario is a load that is put on lull, and on the floor program where that
-// can be compared.
+// scenario is a load on lull, and for some on a server to compare with.
 type scenario struct {
 	name  string
-	asked bool // runs only when asked for
+	named bool // runs only if BenchConfig.Scenarios names it
 	mode  string
 	serve []string // more arguments of lull serve, or of slowhandler
 	floor string   // the floor's mode, empty for none
 	peer  bool     // compared with the peer program
 
-	delay    time.Duration // of slowhandler's handler; if it is set, slowhandler runs in place of lull serve
-	delayFor time.Duration // when the delay ends; 0 is never
+	delay    time.Duration // of slowhandler's handler; if it is not 0, slowhandler runs in place of lull serve
+	delayFor time.Duration // how long the handler has a delay; 0 is for ever
 
-	watched bool // the server's own metrics are looked at
-	scraped bool // what that costs is measured, while the load holds
-	lossy   bool // connections and messages may be lost: that is what it shows
+	watched bool // the server's metrics are read during the load
+	scraped bool // the cost of reading the metrics is measured during the hold
+	lossy   bool // the scenario may lose connections and messages
 	load    loadgen.Config
-	instead *loadgen.Config // the load to compare with, on the same server
-	times   int             // that the load is put on the same server; 0 is once
+	instead *loadgen.Config // another load, on another server of the same kind, to compare with
+	times   int             // how often the same server gets the load; 0 is once
 	figures []figure
 }
 
-// figure is what a scenario is about.
+// figure is one result of a scenario.
 type figure struct {
 	name   string
 	unit   string
@@ -58,31 +57,31 @@ type figure struct {
 	value  func(outcome) float64
 }
 
-// target is what a figure should be: a ratio to the floor's, or a value.
+// target is what a figure should be.
 type target struct {
 	must, aim float64
-	ratio     bool
-	more      bool // at least, rather than at most
+	ratio     bool // the target is for the ratio to the figure of the comparison
+	more      bool // the figure should be at least this, otherwise at most
 }
 
 // outcome is one run of a scenario against one server.
 type outcome struct {
-	load  *loadgen.Result // the last one
-	costs []Cost          // of the last one
-	left  []left          // after each
+	load      *loadgen.Result // of the last load
+	costs     []Cost          // of the last load
+	remaining []remaining     // after each load
 
-	samples []Sample // of the last one
-	seen    *watcher // of the last one, if it was watched
+	samples []Sample // of the last load
+	watcher *watcher // of the last load, if the scenario is watched
 	scrapes scrapes
 }
 
-// left is what a server has once its connections are gone.
-type left struct {
-	resident int64
+// remaining is what a server has after its connections are closed.
+type remaining struct {
+	resident int64 // bytes
 	sockets  int
 }
 
-// cost is what a phase took, all of it NaN if there was none.
+// cost is what a phase took. Everything is NaN if there was no such phase.
 func (o outcome) cost(phase string) Cost {
 	for _, c := range o.costs {
 		if c.Phase == phase {
@@ -103,7 +102,7 @@ func (o outcome) deliveries() float64 {
 	return float64(n)
 }
 
-// median of what each broadcast shows.
+// median is the median of a value over the broadcasts.
 func (o outcome) median(of func(loadgen.Broadcast) float64) float64 {
 	values := make([]float64, len(o.load.Broadcasts))
 	for i, b := range o.load.Broadcasts {
@@ -114,7 +113,7 @@ func (o outcome) median(of func(loadgen.Broadcast) float64) float64 {
 
 const micro = 1e6
 
-// atMost and friends make targets readable in the table below.
+// These functions make targets readable in the table below.
 func ratioAtMost(must, aim float64) target { return target{must: must, aim: aim, ratio: true} }
 func atMost(must, aim float64) target      { return target{must: must, aim: aim} }
 func atLeast(must, aim float64) target     { return target{must: must, aim: aim, more: true} }
@@ -146,7 +145,7 @@ var scenarios = []scenario{
 		}}},
 	},
 	{
-		name: "workers", asked: true, mode: "echo", peer: true, serve: []string{"--handlers", "workers"},
+		name: "workers", named: true, mode: "echo", peer: true, serve: []string{"--handlers", "workers"},
 		load: loadgen.Config{Conns: 5_000, Active: 1_000, Echo: 5 * time.Second},
 		figures: []figure{{"server CPU per message echoed by workers, and by gws", "µs", ratioAtMost(1, 0.85), func(o outcome) float64 {
 			return o.serverCPU("echo") / float64(o.load.Echo.Messages) * micro
@@ -175,12 +174,13 @@ var scenarios = []scenario{
 		name: "churn", mode: "echo",
 		load: loadgen.Config{Conns: 20_000}, times: 50,
 		figures: []figure{
-			// Against a fifth of them, when the runtime has what it needs.
+			// Compared with the memory after a fifth of them, when the Go runtime
+			// has what it needs.
 			{"memory grown by in a million connects and closes", "KiB", atMost(1024, 256), func(o outcome) float64 {
-				return float64(o.left[len(o.left)-1].resident-o.left[len(o.left)/5].resident) / 1024
+				return float64(o.remaining[len(o.remaining)-1].resident-o.remaining[len(o.remaining)/5].resident) / 1024
 			}},
 			{"sockets left by them", "", atMost(0, 0), func(o outcome) float64 {
-				return float64(o.left[len(o.left)-1].sockets - o.left[0].sockets)
+				return float64(o.remaining[len(o.remaining)-1].sockets - o.remaining[0].sockets)
 			}},
 		},
 	},
@@ -197,7 +197,7 @@ var scenarios = []scenario{
 	blocking("1-worker", atLeast(0.9, 0.95), atMost(20, 5), atMost(0, 0), "--handlers", "workers", "--workers", "1"),
 	blocking("5-workers", atLeast(4.5, 4.75), atMost(20, 5), atMost(0, 0), "--handlers", "workers", "--workers", "5"),
 	{
-		name: "broadcast-1m", asked: true, mode: "chat", floor: "fanout",
+		name: "broadcast-1m", named: true, mode: "chat", floor: "fanout",
 		load:    loadgen.Config{Conns: 1_000_000, Hold: 2 * time.Second, Broadcasts: 5},
 		figures: broadcastFigures(),
 	},
@@ -212,13 +212,13 @@ func ScenarioNames() []string {
 	return names
 }
 
-// Row is one figure of the comparison: medians over the rounds.
+// Row is one figure with its values in all rounds.
 type Row struct {
 	Scenario string    `json:"scenario"`
 	Name     string    `json:"name"`
 	Unit     string    `json:"unit"`
-	Lull     []float64 `json:"lull"`
-	Floor    []float64 `json:"floor,omitempty"`
+	Lull     []float64 `json:"lull"`             // round by round
+	Floor    []float64 `json:"floor,omitempty"`  // of the server or load to compare with, round by round
 	Ratios   []float64 `json:"ratios,omitempty"` // round by round
 	Must     float64   `json:"must"`
 	Aim      float64   `json:"aim"`
@@ -227,8 +227,8 @@ type Row struct {
 	target target
 }
 
-// Bench runs the scenarios and returns a row for each figure. Server and floor
-// take turns, because what this machine can do changes while they run.
+// Bench runs the scenarios and returns a row for each figure. The server and the
+// one to compare with alternate, because the machine's speed changes over time.
 func Bench(ctx context.Context, config BenchConfig) ([]Row, error) {
 	lull, err := self()
 	if err != nil {
@@ -264,13 +264,13 @@ func Bench(ctx context.Context, config BenchConfig) ([]Row, error) {
 func (c BenchConfig) chosen() []scenario {
 	return slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool {
 		if len(c.Scenarios) == 0 {
-			return s.asked
+			return s.named
 		}
 		return !slices.Contains(c.Scenarios, s.name)
 	})
 }
 
-// needs returns an error if a program is missing that a scenario runs.
+// needs returns an error if a program that the scenario runs does not exist.
 func (c BenchConfig) needs(s scenario) error {
 	programs := map[string]bool{c.Floor: s.floor != "", c.SlowHandler: s.delay > 0, c.Peer: s.peer}
 	for program, needed := range programs {
@@ -278,7 +278,7 @@ func (c BenchConfig) needs(s scenario) error {
 			continue
 		}
 		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("experiment: %s needs a program that «make build» builds: %w", s.name, err)
+			return fmt.Errorf("experiment: scenario %s needs a program that «make build» builds: %w", s.name, err)
 		}
 	}
 	return nil
@@ -342,7 +342,7 @@ func (s scenario) run(ctx context.Context, load loadgen.Config, name string, arg
 	for range max(1, s.times) {
 		watch := observe(server.cmd.Process.Pid, load.Progress)
 		load.URLs = []string{"ws://" + server.addr + "/"}
-		load.Floor = s.floor != "" // the same client for both
+		load.Floor = s.floor != "" // lull and the floor get the same load
 		load.Phase = watch.phase
 		scraped := make(chan error, 1)
 		if s.scraped {
@@ -358,14 +358,14 @@ func (s scenario) run(ctx context.Context, load loadgen.Config, name string, arg
 		}
 		if s.watched {
 			load.Progress = watch.progress
-			o.seen = watchMetrics(server.admin)
+			o.watcher = watchMetrics(server.admin)
 		}
 		o.load, err = loadgen.Run(ctx, load)
 		if s.scraped && err == nil {
 			err = <-scraped
 		}
 		if s.watched {
-			err = errors.Join(err, o.seen.end())
+			err = errors.Join(err, o.watcher.end())
 		}
 		if err != nil {
 			return o, err
@@ -374,7 +374,7 @@ func (s scenario) run(ctx context.Context, load loadgen.Config, name string, arg
 			return o, fmt.Errorf("%s: %d of %d connections, %d messages lost", name, o.load.Open, load.Conns, o.load.Lost)
 		}
 		o.costs, o.samples = watch.cost(), watch.samples
-		o.left = append(o.left, left{watch.sample(0).Server, sockets(server.cmd.Process.Pid)})
+		o.remaining = append(o.remaining, remaining{watch.sample(0).Server, sockets(server.cmd.Process.Pid)})
 	}
 	return o, ctx.Err()
 }
@@ -401,7 +401,7 @@ func (r *Row) judge() {
 	}
 }
 
-// WriteRows prints rows as a table, with the machine they are from.
+// WriteRows prints rows as a Markdown table, below a line about this machine.
 func WriteRows(w io.Writer, rows []Row) error {
 	machine, err := tuning.Read("/")
 	if err != nil {

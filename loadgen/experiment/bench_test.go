@@ -22,7 +22,7 @@ func TestMedian(t *testing.T) {
 		want   float64
 	}{
 		{nil, 0}, {[]float64{3}, 3}, {[]float64{3, 1, 2}, 2}, {[]float64{9, 1, 5, 1, 9}, 5},
-		{[]float64{1, 2}, 2}, {[]float64{4, 3, 2, 1}, 3}, // of an even number the higher one
+		{[]float64{1, 2}, 2}, {[]float64{4, 3, 2, 1}, 3}, // the higher one of the middle two
 		{[]float64{5, 5, 5}, 5},
 	}
 	for _, r := range rows {
@@ -31,7 +31,7 @@ func TestMedian(t *testing.T) {
 			t.Errorf("of %v: %v, want %v", r.values, got, r.want)
 		}
 		if !slices.Equal(r.values, before) {
-			t.Errorf("%v became %v: rounds have an order", before, r.values)
+			t.Errorf("median changed %v to %v", before, r.values)
 		}
 	}
 }
@@ -73,7 +73,7 @@ func TestFiguresAreJudgedByTheirMedian(t *testing.T) {
 	}
 }
 
-func TestOutcomesAreSummedUp(t *testing.T) {
+func TestFiguresOfAnOutcome(t *testing.T) {
 	o := outcome{
 		load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{
 			{Received: 10, Latency: loadgen.Latency{Last: 3}}, {Received: 20, Latency: loadgen.Latency{Last: 1}},
@@ -90,14 +90,14 @@ func TestOutcomesAreSummedUp(t *testing.T) {
 	if got := o.serverCPU("echo"); got != 2 {
 		t.Errorf("echo took %v s", got)
 	}
-	if got := o.serverCPU("hold"); !math.IsNaN(got) { // and not nothing
-		t.Errorf("a phase that was not took %v s", got)
+	if got := o.serverCPU("hold"); !math.IsNaN(got) {
+		t.Errorf("a phase that did not run took %v s, want NaN", got)
 	}
 }
 
-// Every scenario can be run: it has a name, a mode or a delay, and figures, each
-// with an aim that is at least as good as what must be.
-func TestScenariosAreWhole(t *testing.T) {
+// Every scenario has a name, a mode or a delay, and figures. Each aim is at least
+// as good as its must.
+func TestScenariosAreComplete(t *testing.T) {
 	names := ScenarioNames()
 	for i, s := range scenarios {
 		if s.name != names[i] || slices.Contains(names[:i], s.name) {
@@ -116,7 +116,7 @@ func TestScenariosAreWhole(t *testing.T) {
 	}
 }
 
-func TestRowsForPeople(t *testing.T) {
+func TestRowsAsATable(t *testing.T) {
 	rows := []Row{
 		{
 			Scenario: "echo", Name: "server CPU per message", Unit: "µs", Lull: []float64{11, 12, 10}, Floor: []float64{10, 10, 10},
@@ -151,7 +151,7 @@ func TestRowsForPeople(t *testing.T) {
 	closed, w := io.Pipe()
 	closed.Close()
 	if err := WriteRows(w, rows); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("to nobody: %v", err)
+		t.Errorf("to a closed pipe: %v", err)
 	}
 }
 
@@ -165,21 +165,21 @@ func tiny(t *testing.T) {
 			load: loadgen.Config{Conns: 20, Active: 5, Echo: 50 * time.Millisecond}, times: 2,
 			figures: []figure{
 				{"connections", "", ratioAtMost(1, 1), func(o outcome) float64 { return float64(o.load.Open) }},
-				{"runs", "", atLeast(2, 2), func(o outcome) float64 { return float64(len(o.left)) }},
+				{"runs", "", atLeast(2, 2), func(o outcome) float64 { return float64(len(o.remaining)) }},
 				{"phases", "", atLeast(2, 2), func(o outcome) float64 { return float64(len(o.costs)) }},
-				{"memory left", "B", atLeast(1, 1<<20), func(o outcome) float64 { return float64(o.left[1].resident) }},
-				{"sockets left", "", atLeast(1, 1), func(o outcome) float64 { return float64(o.left[1].sockets) }},
+				{"memory left", "B", atLeast(1, 1<<20), func(o outcome) float64 { return float64(o.remaining[1].resident) }},
+				{"sockets left", "", atLeast(1, 1), func(o outcome) float64 { return float64(o.remaining[1].sockets) }},
 			},
 		},
 		{
 			name: "alone", mode: "chat", load: loadgen.Config{Conns: 10, Broadcasts: 3},
 			figures: []figure{{"deliveries", "", atLeast(30, 31), func(o outcome) float64 { return o.deliveries() }}},
 		},
-		{name: "asked", asked: true, mode: "chat", load: loadgen.Config{Conns: 5}},
+		{name: "on request", named: true, mode: "chat", load: loadgen.Config{Conns: 5}},
 	}
 }
 
-// bench has the floor program's part played by the test, too.
+// bench runs tiny scenarios. The test program serves as lull and as the floor.
 func bench(t *testing.T, ctx context.Context, rounds int, scenarios ...string) (rows []Row, said []string, err error) {
 	t.Helper()
 	tiny(t)
@@ -190,7 +190,7 @@ func bench(t *testing.T, ctx context.Context, rounds int, scenarios ...string) (
 	return rows, said, err
 }
 
-func TestBenchTakesTurns(t *testing.T) {
+func TestBenchRunsRoundsOfBothServers(t *testing.T) {
 	rows, said, err := bench(t, t.Context(), 2)
 	if err != nil {
 		t.Fatal(err)
@@ -216,9 +216,9 @@ func TestBenchTakesTurns(t *testing.T) {
 	}
 }
 
-func TestBenchRunsWhatItIsAskedFor(t *testing.T) {
-	rows, said, err := bench(t, t.Context(), 1, "asked")
-	if err != nil || len(rows) != 0 || !slices.Equal(said, []string{"asked, round 1 of 1"}) {
+func TestBenchRunsTheNamedScenarios(t *testing.T) {
+	rows, said, err := bench(t, t.Context(), 1, "on request")
+	if err != nil || len(rows) != 0 || !slices.Equal(said, []string{"on request, round 1 of 1"}) {
 		t.Errorf("%+v, said %q, %v", rows, said, err)
 	}
 	rows, said, err = bench(t, t.Context(), 1, "unknown")
@@ -235,7 +235,7 @@ func TestBenchSaysWhichScenarioFailed(t *testing.T) {
 	}
 }
 
-func TestBenchWantsEveryConnection(t *testing.T) {
+func TestBenchFailsIfAConnectionIsLost(t *testing.T) {
 	tiny(t)
 	s := scenarios[1]
 	s.load.Conns, s.load.Hold = faultConns, 1000*time.Hour
@@ -265,7 +265,7 @@ func TestBenchNeedsTheProgramsOfItsScenarios(t *testing.T) {
 		{"clicking", BenchConfig{Floor: os.Args[0], SlowHandler: none}, true},
 		{"clicking", BenchConfig{Floor: none, SlowHandler: os.Args[0]}, false},
 	} {
-		row.config.Scenarios = []string{row.scenario} // and no rounds
+		row.config.Scenarios = []string{row.scenario} // without rounds nothing runs
 		_, err := Bench(t.Context(), row.config)
 		if (err != nil) != row.missing || row.missing && !strings.Contains(err.Error(), "make build") {
 			t.Errorf("%s: got %v", row.scenario, err)
@@ -289,7 +289,7 @@ func TestAScenarioWithADelayRunsSlowHandler(t *testing.T) {
 	}
 }
 
-// Numbers of three digits do not turn into powers.
+// Large numbers are not written as powers of ten.
 func TestNumbersInRows(t *testing.T) {
 	for v, want := range map[float64]string{
 		999.4: "999", 999.6: "1,000", 1000: "1,000", 1234.6: "1,235", 99.96: "100", 1.234: "1.23", 0.0123: "0.0123", 0: "0",

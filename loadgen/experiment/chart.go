@@ -12,8 +12,8 @@ import (
 	"github.com/wcharczuk/go-chart/v2/drawing"
 )
 
-// The charts' size in pixels, and their colours, which also those tell apart
-// who see no red.
+// The charts' size in pixels. The colours can be told apart by people who are
+// colour-blind.
 const (
 	chartWidth  = 900
 	chartHeight = 320
@@ -28,16 +28,17 @@ var palette = []drawing.Color{
 type line struct {
 	name   string
 	x, y   []float64
-	second bool // on the axis at the left, with a scale of its own
+	second bool // belongs to the axis at the left, which has its own scale
 }
 
-// axis is what a scale shows.
+// axis is an axis's name and the format of its numbers.
 type axis struct {
 	name   string
 	format func(float64) string
 }
 
-// top is a scale's end: the round number above the highest value.
+// top is the end of a scale: the next round number that is not below the highest
+// value.
 func top(lines []line, second bool) float64 {
 	highest := 0.0
 	for _, l := range lines {
@@ -57,7 +58,7 @@ func top(lines []line, second bool) float64 {
 	return 10 * power
 }
 
-// draw draws curves as SVG, both scales from zero, below a legend.
+// draw draws curves as SVG below a legend. Both scales begin at zero.
 func draw(x, y, second axis, lines ...line) (template.HTML, error) {
 	scale := func(a axis, second bool) chart.YAxis {
 		return chart.YAxis{
@@ -97,7 +98,7 @@ func draw(x, y, second axis, lines ...line) (template.HTML, error) {
 	if err := c.Render(chart.SVG, &html); err != nil {
 		return "", fmt.Errorf("experiment: draw %s: %w", y.name, err)
 	}
-	return template.HTML(html.String()), nil // from our own names and numbers
+	return template.HTML(html.String()), nil // safe: it contains only our own names and numbers
 }
 
 // drawable reports whether the curves span any of the x axis.
@@ -127,10 +128,10 @@ func size(v float64) string    { return humanize.IBytes(uint64(max(0, v))) }
 func percent(v float64) string { return fmt.Sprintf("%.0f %%", v) }
 func millis(v float64) string  { return humanize.CommafWithDigits(v, 0) + " ms" }
 
-// drawConnections shows the connections and how fast they came.
+// drawConnections shows the open connections and how many were accepted a second.
 func (r *Report) drawConnections() (template.HTML, error) {
 	open, rate := line{name: "connections (right)"}, line{name: "accepted a second (left)", second: true}
-	// Over a fiftieth of the run the rate is steady enough to be read.
+	// The rate is the mean over a fiftieth of the run, so that the curve is smooth.
 	span := max(3, len(r.Samples)/50)
 	for i, s := range r.Samples {
 		open.x, open.y = append(open.x, s.Seconds), append(open.y, float64(s.Open))
@@ -144,7 +145,7 @@ func (r *Report) drawConnections() (template.HTML, error) {
 	return draw(axis{"time", seconds}, axis{"connections", count}, axis{"a second", count}, open, rate)
 }
 
-// drawMemory shows both processes' memory, and what the kernel's grew by.
+// drawMemory shows the memory of both processes, and the growth of the kernel's.
 func (r *Report) drawMemory() (template.HTML, error) {
 	server, generator := line{name: "server (right)"}, line{name: "generator (right)"}
 	kernel := line{name: "kernel, both ends (left)", second: true}
@@ -159,8 +160,8 @@ func (r *Report) drawMemory() (template.HTML, error) {
 	return draw(axis{"time", seconds}, axis{"resident", size}, axis{"grown by", size}, server, generator, kernel)
 }
 
-// drawLatency shows, for each broadcast, which share of the receivers had it
-// by when.
+// drawLatency shows, for each broadcast, which share of the receivers had received
+// it after how long.
 func (r *Report) drawLatency() (template.HTML, error) {
 	var lines []line
 	for i, b := range r.Load.Broadcasts {

@@ -39,9 +39,9 @@ func TestNumbersAreFormatted(t *testing.T) {
 	}
 }
 
-// A run may be over before there was anything to draw. Whether there is a
-// picture then or an error, the program goes on.
-func TestChartsOfLittleDoNotPanic(t *testing.T) {
+// A run may end before there is anything to draw. Then a chart is drawn or an error
+// returned, and nothing panics.
+func TestChartsWithLittleInThemDoNotPanic(t *testing.T) {
 	broadcasts := func(b ...loadgen.Broadcast) *loadgen.Result { return &loadgen.Result{Broadcasts: b} }
 	samples := []Sample{{}, {Seconds: 1}, {Seconds: 2, Open: 1, Server: 1, Generator: 1, Slab: 1}}
 	bar := loadgen.Bar{UpTo: 1, Count: 1}
@@ -86,11 +86,11 @@ func TestChartsNameTheirCurves(t *testing.T) {
 		}
 		for _, name := range row.names {
 			if !strings.Contains(string(picture), name) {
-				t.Errorf("nothing is called %q", name)
+				t.Errorf("the chart does not contain %q", name)
 			}
 		}
 		if strings.Contains(string(picture), "NaN") || strings.Contains(string(picture), "Inf") {
-			t.Error("a number is none")
+			t.Error("the chart contains NaN or Inf")
 		}
 	}
 }

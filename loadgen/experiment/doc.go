@@ -1,9 +1,9 @@
-// Package experiment runs a server and a generator on one machine, each a
-// process of its own, and reports what that took: [Run] once with many
-// connections, [Bench] in rounds that alternate with the floor program.
+// Package experiment runs a server and a generator on one machine, as two
+// processes, and reports what they needed. [Run] runs them once with many
+// connections, [Bench] in rounds that alternate with the floor program, and
+// [Abuse] with clients that attack the server.
 //
-// The generator is the calling process; the server is started as a child. It
-// is a package beside loadgen because it starts processes, changes the
-// machine's limits for a while and draws pictures, none of which a load
-// generator should do.
+// The generator is the calling process, and the server is its child. The package
+// is not part of loadgen because it starts processes, raises the machine's limits
+// for a while and draws charts, and a load generator should do none of these.
 package experiment

@@ -12,26 +12,26 @@ import (
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
-// Config says what to try.
+// Config says what to run.
 type Config struct {
-	Conns      int // 0 is the most that the machine holds, up to ConnsAuto
+	Conns      int // 0 is as many as the machine can hold, and at most ConnsAuto
 	Hold       time.Duration
 	Broadcasts int
 	Size       int
 	Rate       float64
 
-	Say      func(format string, args ...any) // what a person should know meanwhile
+	Say      func(format string, args ...any) // prints what the user should know during the run
 	Progress func(loadgen.Progress)
 }
 
-// ConnsAuto is the most connections that are tried unasked.
+// ConnsAuto is the most connections if Config.Conns is 0.
 const ConnsAuto = 256_000
 
-// Report is what an experiment showed.
+// Report is the result of an experiment.
 type Report struct {
 	Date    time.Time       `json:"date"`
 	Machine Machine         `json:"machine"`
-	Wanted  int             `json:"wanted"` // connections; fewer are tried if Limit stands in the way
+	Wanted  int             `json:"wanted"` // connections, 0 for as many as possible; Load.Conns are fewer if there is a Limit
 	Limit   string          `json:"limit,omitempty"`
 	Raised  []tuning.Change `json:"raised,omitempty"` // sysctls, for the run
 	Load    *loadgen.Result `json:"load"`
@@ -56,16 +56,16 @@ type Model struct {
 	User   int64 `json:"user_bytes"`
 }
 
-// ModelOff is by how much the model is off what was measured, kernel and user
-// space together, in percent.
+// ModelOff is by how many percent the model's memory exceeds the measured memory,
+// kernel and user space together. It is negative if the model is too low.
 func (r *Report) ModelOff() float64 {
 	m := r.Memory
 	measured := m.KernelPerConn*float64(r.Load.Open) + float64(m.ServerRSS+m.GeneratorRSS)
 	return 100 * (float64(r.Model.Kernel+r.Model.User)/measured - 1)
 }
 
-// Memory is what the connections took when all were open and idle. The
-// kernel's part is both ends', because both are on the machine.
+// Memory is what the connections needed when all were open and idle. The kernel's
+// part is for both ends, because both are on this machine.
 type Memory struct {
 	ServerRSS       int64   `json:"server_rss_bytes"`
 	GeneratorRSS    int64   `json:"generator_rss_bytes"`
@@ -77,8 +77,8 @@ type Memory struct {
 	MeasuredSeconds float64 `json:"measured_at_s"`
 }
 
-// Run runs the experiment. The report is there, as far as it came, also beside
-// an error.
+// Run runs the experiment. If it fails after it has read the machine's limits, it
+// returns an error together with the report until then.
 func Run(ctx context.Context, config Config) (report *Report, err error) {
 	machine, err := tuning.Read("/")
 	if err != nil {
@@ -108,7 +108,7 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 	for _, c := range report.Raised {
 		config.Say("raised %s from %q to %q for this run", c.Name, c.Old, c.New)
 	}
-	if err != nil { // what could not be raised slows things at worst, or Largest had seen it
+	if err != nil { // this can only slow the run down: Largest has checked the limits that could stop it
 		config.Say("not raised: %v", err)
 	}
 	err = report.run(ctx, config, demand.Conns)
@@ -145,15 +145,15 @@ func (report *Report) run(ctx context.Context, config Config, conns int) (err er
 	return err
 }
 
-// The range in which a slope is taken: above it a server's fixed costs no
-// longer show.
+// The numbers of connections between which the slope is measured. A server's fixed
+// costs have no part in a slope.
 const (
 	slopeFrom = 15_000
 	slopeTo   = 100_000
 )
 
-// memory reads the figures off the samples: all connections open and idle is
-// the last sample of the hold, or of the ramp where there was no hold.
+// memory computes the figures from the samples. All connections are open and idle
+// in the last sample of the hold, or of the ramp if there was no hold.
 func memory(o *observer, conns int) Memory {
 	empty := o.samples[0]
 	held := empty
@@ -166,7 +166,7 @@ func memory(o *observer, conns int) Memory {
 			}
 		}
 	}
-	if held.Open > 0 { // not all that were wanted may have come
+	if held.Open > 0 { // fewer than wanted may be open
 		conns = held.Open
 	}
 	per := func(now, before int64) float64 { return float64(now-before) / float64(conns) }

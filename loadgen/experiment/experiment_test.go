@@ -13,7 +13,7 @@ import (
 	"github.com/seed-134acfd0/lull/loadgen"
 )
 
-// experiment runs one that ends when its progress is as wanted, or by itself.
+// experiment runs an experiment until done returns true, or to its end.
 func experiment(t *testing.T, c Config, done func(loadgen.Progress) bool) (r *Report, said string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -65,13 +65,13 @@ func TestAnExperiment(t *testing.T) {
 		t.Errorf("samples %+v", s)
 	}
 
-	// What was raised for the run is as it was.
+	// Limits that were raised for the run have their old values again.
 	for _, c := range r.Raised {
 		if got := sysctl(t, c.Name); got != strings.Join(strings.Fields(c.Old), " ") {
 			t.Errorf("%s is %q, was %q", c.Name, got, c.Old)
 		}
 		if !strings.Contains(said, "raised "+c.Name) {
-			t.Errorf("nothing was said of %s", c.Name)
+			t.Errorf("Say was not called about %s", c.Name)
 		}
 	}
 
@@ -81,7 +81,7 @@ func TestAnExperiment(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedExperimentReportsHowFarItCame(t *testing.T) {
+func TestAnInterruptedExperimentHasAReport(t *testing.T) {
 	r, _, err := experiment(t, Config{Conns: 100, Hold: 1000 * time.Hour, Broadcasts: 2}, func(p loadgen.Progress) bool {
 		return p.Phase == "hold"
 	})
@@ -120,7 +120,7 @@ func TestAServerThatDoesNotStartIsReported(t *testing.T) {
 	}
 }
 
-func TestNoConnectionIsNoExperiment(t *testing.T) {
+func TestAnExperimentNeedsAConnection(t *testing.T) {
 	r, _, err := experiment(t, Config{Conns: -1}, nil)
 	if err == nil || r == nil || r.Load != nil {
 		t.Errorf("%+v, %v", r, err)

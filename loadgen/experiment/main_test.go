@@ -15,14 +15,13 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// Run starts the program that is running, as «lull serve». In a test that is
-// the test itself, which therefore knows how to serve: like lull, and, where
-// fault says so, not like it.
+// Run starts the running program as «lull serve». In a test this is the test
+// program, so it can serve too. fault makes its server fail.
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "serve":
 		serve(os.Args[2:])
-	case len(os.Args) > 1 && os.Args[1] == "-listen": // as floor and slowhandler are called
+	case len(os.Args) > 1 && os.Args[1] == "-listen": // how floor and slowhandler are called
 		serve(os.Args[1:])
 	case os.Getenv(orphan) != "":
 		leaveOrphan(os.Getenv(orphan))
@@ -31,10 +30,10 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// fault names, in the environment, what is wrong with the server.
+// fault is an environment variable. It says how the server fails.
 const fault = "LULL_TEST_FAULT"
 
-// faultConns is after how many connections one that dies does.
+// faultConns is after how many connections a server with the fault "dies" exits.
 const faultConns = 50
 
 func serve(args []string) {
@@ -50,7 +49,7 @@ func serve(args []string) {
 	flags.String("tables", "", "")
 	flags.Duration("delay", 0, "")
 	flags.Duration("delay-for", 0, "")
-	_ = flags.Parse(args) // or it exits
+	_ = flags.Parse(args) // exits on an error
 
 	if os.Getenv(fault) == "does not start" {
 		fmt.Fprintln(os.Stderr, "the port is taken")

@@ -23,20 +23,17 @@ import (
 type process struct {
 	cmd    *exec.Cmd
 	addr   string // where it listens
-	admin  string // the URL of what it says of itself, if it does
+	admin  string // the URL of its admin page, empty if it has none
 	stderr tail
 	exited chan error
 }
 
-// startTimeout is how long a server may take to listen, stopTimeout how long
-// it may take to end.
 const (
-	startTimeout = 10 * time.Second
-	stopTimeout  = 30 * time.Second
+	startTimeout = 10 * time.Second // for a server to listen
+	stopTimeout  = 30 * time.Second // for a server to end
 )
 
-// start starts a server and waits for the line in which it says where it
-// listens.
+// start starts a server and waits until it prints the address on which it listens.
 func start(ctx context.Context, name string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(name, args...), exited: make(chan error, 1)}
 	p.cmd.Stderr = &p.stderr
@@ -51,12 +48,12 @@ func start(ctx context.Context, name string, args ...string) (*process, error) {
 	case p.addr = <-listening:
 		return p, nil
 	case err = <-p.exited:
-		p.exited <- err // for kill
+		p.exited <- err // kill receives it
 		if err == nil {
-			err = errors.New("it ended and never listened")
+			err = errors.New("it ended without listening")
 		}
 	case <-time.After(startTimeout):
-		err = errors.New("it does not listen")
+		err = fmt.Errorf("it did not listen within %s", startTimeout)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -64,8 +61,9 @@ func start(ctx context.Context, name string, args ...string) (*process, error) {
 	return nil, fmt.Errorf("experiment: start %s: %w\n%s", name, err, p.stderr.String())
 }
 
-// run is the child's life. The kernel kills it should this program die, which
-// it takes the end of the thread that started it for, so that thread waits.
+// run starts the child, reads its output and waits for its end. The kernel kills
+// the child if this program dies, but also if the thread that started it ends
+// (prctl(2): PR_SET_PDEATHSIG). So run keeps its thread until the child has ended.
 func (p *process) run(started chan<- error, listening chan<- string) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -94,7 +92,7 @@ func (p *process) run(started chan<- error, listening chan<- string) {
 
 // stop ends the server and waits for it.
 func (p *process) stop() error {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if it has ended
 	select {
 	case err := <-p.exited:
 		if err != nil {
@@ -107,9 +105,9 @@ func (p *process) stop() error {
 	}
 }
 
-// kill ends the server without ceremony.
+// kill ends the server with SIGKILL and waits for it.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by itself
+	_ = p.cmd.Process.Kill() // fails if it has ended
 	<-p.exited
 }
 
@@ -126,10 +124,9 @@ func cpu(pid int) time.Duration {
 	return time.Duration(stat.CPUTime() * float64(time.Second))
 }
 
-// sockets counts the sockets that a process has, in all its threads'
-// descriptor tables.
+// sockets counts the sockets in the descriptor tables of all threads of a process.
 func sockets(pid int) int {
-	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/fd/*", pid)) // the pattern is right
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/fd/*", pid)) // fails only for a bad pattern
 	seen := map[string]bool{}
 	for _, link := range links {
 		if name, err := os.Readlink(link); err == nil && strings.HasPrefix(name, "socket:") {
@@ -163,7 +160,7 @@ func (t *tail) String() string {
 	return string(bytes.TrimSpace(t.b))
 }
 
-// self is the program that is running.
+// self is the path of the running program.
 func self() (string, error) {
 	path, err := os.Executable()
 	if err != nil {

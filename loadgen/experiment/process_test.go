@@ -28,7 +28,7 @@ func mustStart(t *testing.T, script string) *process {
 	return p
 }
 
-// gone checks that a process has ended and been waited for.
+// gone checks that a process has ended and was waited for.
 func gone(t *testing.T, p *process) {
 	t.Helper()
 	if err := unix.Kill(p.cmd.Process.Pid, 0); err != unix.ESRCH {
@@ -36,19 +36,19 @@ func gone(t *testing.T, p *process) {
 	}
 }
 
-// polite is a script that goes on until it is asked to end, and does then. Its
-// sleep must not keep the pipes open, nor outlive it: SIGTERM could reach a
-// copy of the shell that is about to become the sleep, and be lost.
+// polite is a script that runs until SIGTERM and then runs end. It kills its sleep,
+// which would outlive it otherwise, with SIGKILL: a SIGTERM that came between the
+// shell's fork and exec would be lost. The sleep has no pipe open.
 func polite(script, end string) string {
 	return "trap 'kill -KILL $! 2>/dev/null; " + end + "' TERM; " + script + "; sleep 1000 >/dev/null 2>&1 & wait"
 }
 
-func TestAServerTellsWhereItListens(t *testing.T) {
+func TestStartReturnsTheServersAddress(t *testing.T) {
 	for script, want := range map[string]string{
 		`echo "listening on 127.0.0.1:7 (chat, 2 reactors)"`:                       "127.0.0.1:7",
 		`echo "listening on [::1]:7"`:                                              "[::1]:7",
 		`echo hello; echo; echo "listening on 127.0.0.1:7 (chat)"; echo "bye" >&2`: "127.0.0.1:7",
-		// What it prints later is read, so that it never waits for a reader.
+		// Later output is read too, so that the server does not block.
 		`echo "listening on 127.0.0.1:7"; head -c 1000000 /dev/zero`: "127.0.0.1:7",
 	} {
 		p := mustStart(t, polite(script, "exit 0"))
@@ -67,7 +67,7 @@ func TestAServerThatDoesNotStartSaysWhy(t *testing.T) {
 		{"it fails", "echo the port is taken >&2; exit 3", "exit status 3\nthe port is taken"},
 		{"it is killed", "echo poor me >&2; kill -KILL $$", "signal: killed\npoor me"},
 		{"it prints something else", "echo 127.0.0.1:7; echo nothing >&2; exit 1", "exit status 1\nnothing"},
-		{"it ends and was content", "echo nothing to do >&2", "nothing to do"},
+		{"it ends without an error", "echo nothing to do >&2", "nothing to do"},
 	}
 	for _, r := range rows {
 		p, err := shell(t, r.script)
@@ -82,7 +82,7 @@ func TestAServerThatDoesNotStartSaysWhy(t *testing.T) {
 	}
 }
 
-func TestAProgramThatIsNotThere(t *testing.T) {
+func TestStartOfAMissingProgramFails(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "lull")
 	if _, err := start(t.Context(), missing); err == nil || !strings.Contains(err.Error(), missing) {
 		t.Errorf("got %v", err)
@@ -99,18 +99,18 @@ func TestAServerThatFailedSaysWhyWhenItIsStopped(t *testing.T) {
 	rows := []struct{ why, script, error string }{
 		{"meanwhile", "echo listening on x; echo out of luck >&2; exit 4", "exit status 4\nout of luck"},
 		{"at the end", polite("echo listening on x", "echo cannot >&2; exit 5"), "exit status 5\ncannot"},
-		{"not asked politely", "echo listening on x; exec sleep 1000", "signal: terminated"},
+		{"by the signal", "echo listening on x; exec sleep 1000", "signal: terminated"},
 	}
 	for _, r := range rows {
 		p, err := shell(t, r.script)
-		if err != nil { // it may have ended before it was heard
+		if err != nil { // it may have ended before start read its line
 			if !strings.Contains(err.Error(), r.error) {
 				t.Errorf("%s: error %v, want %q", r.why, err, r.error)
 			}
 			continue
 		}
 		if r.why == "meanwhile" {
-			p.exited <- <-p.exited // waits, and leaves what there is to learn for stop
+			p.exited <- <-p.exited // waits for its end, and passes the error on to stop
 		}
 		err = p.stop()
 		if err == nil || !strings.HasPrefix(err.Error(), "experiment: the server failed: ") || !strings.Contains(err.Error(), r.error) {
@@ -120,7 +120,7 @@ func TestAServerThatFailedSaysWhyWhenItIsStopped(t *testing.T) {
 	}
 }
 
-func TestKillNeedsNoConsent(t *testing.T) {
+func TestKillEndsAServerThatIgnoresSIGTERM(t *testing.T) {
 	p := mustStart(t, "trap '' TERM; echo listening on x; exec sleep 1000")
 	p.kill()
 	gone(t, p)
@@ -146,12 +146,13 @@ func TestOnlyTheEndOfWhatAServerWritesIsKept(t *testing.T) {
 	}
 }
 
-// orphan is, in the environment, the pipe of a child to leave behind.
+// orphan is an environment variable. It names the pipe for leaveOrphan.
 const orphan = "LULL_TEST_ORPHAN"
 
-// waits holds a pipe open for as long as it lives.
+// waits is a script that holds a pipe open until it ends.
 const waits = `exec 3>"$0"; echo listening on x; exec sleep 1000`
 
+// leaveOrphan starts a child and returns, which ends this process.
 func leaveOrphan(pipe string) {
 	if _, err := start(context.Background(), "/bin/sh", "-c", waits, pipe); err != nil {
 		panic(err)
@@ -168,7 +169,7 @@ func TestAServerDiesWithItsExperiment(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	held, err := os.Open(pipe) // once the server has opened its end
+	held, err := os.Open(pipe) // returns when the server has opened its end
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +177,7 @@ func TestAServerDiesWithItsExperiment(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	if _, err := io.ReadAll(held); err != nil { // until the last one who holds it has died
+	if _, err := io.ReadAll(held); err != nil { // returns when every process that has it open has ended
 		t.Error(err)
 	}
 }
@@ -186,7 +187,7 @@ func TestProcessorTimeIsThatOfTheProcess(t *testing.T) {
 	for cpu(os.Getpid()) < before+20*time.Millisecond { // two of the kernel's ticks
 	}
 	if got := cpu(1 << 30); got != 0 {
-		t.Errorf("nobody has used %s", got)
+		t.Errorf("a process that does not exist has used %s", got)
 	}
 }
 
@@ -208,12 +209,12 @@ func TestSocketsAreCountedInAllTables(t *testing.T) {
 		t.Errorf("%d sockets, want %d", got, before)
 	}
 	if got := sockets(1 << 30); got != 0 {
-		t.Errorf("nobody has %d sockets", got)
+		t.Errorf("a process that does not exist has %d sockets", got)
 	}
 }
 
-// A server that is not wanted any more is gone when start returns.
-func TestAServerThatIsNotWaitedForIsGone(t *testing.T) {
+// If the context ends while start waits, the server has ended when start returns.
+func TestAStartThatIsCanceledLeavesNoServer(t *testing.T) {
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for why, wait := range map[string]bool{"before it starts": false, "before it listens": true} {
@@ -221,7 +222,7 @@ func TestAServerThatIsNotWaitedForIsGone(t *testing.T) {
 		if err := unix.Mkfifo(pipe, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		// Both ends, so that neither waits for the other.
+		// Both ends, so that opening blocks neither this test nor the server.
 		held, err := os.OpenFile(pipe, os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -231,7 +232,7 @@ func TestAServerThatIsNotWaitedForIsGone(t *testing.T) {
 			var cancel func()
 			ctx, cancel = context.WithCancel(t.Context())
 			go func() {
-				_, _ = held.Read(make([]byte, 1)) // once it runs
+				_, _ = held.Read(make([]byte, 1)) // returns when the server runs
 				cancel()
 			}()
 		}
@@ -246,7 +247,7 @@ func TestAServerThatIsNotWaitedForIsGone(t *testing.T) {
 	}
 }
 
-// children lists this process's.
+// children lists the children of this process.
 func children(t *testing.T) (names []string) {
 	t.Helper()
 	lists, err := filepath.Glob("/proc/self/task/*/children")
@@ -260,10 +261,10 @@ func children(t *testing.T) (names []string) {
 	return names
 }
 
-// A server that ends at once and was content is told as what it is.
-func TestAServerThatEndsContentSaysSo(t *testing.T) {
+// A server that ends at once, without an error, has not started.
+func TestAServerThatEndsWithoutListeningFails(t *testing.T) {
 	_, err := shell(t, "echo nothing to do >&2")
-	if err == nil || strings.Contains(err.Error(), "%!") || !strings.Contains(err.Error(), "never listened\nnothing to do") {
+	if err == nil || strings.Contains(err.Error(), "%!") || !strings.Contains(err.Error(), "without listening\nnothing to do") {
 		t.Errorf("got %v", err)
 	}
 }

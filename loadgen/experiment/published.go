@@ -1,19 +1,19 @@
 package experiment
 
-// Mark is a run that others have published.
-type Mark struct {
+// PublishedRun is a run that others have published.
+type PublishedRun struct {
 	What        string
 	Connections int
-	Bytes       int64 // of memory, all told
+	Bytes       int64 // of memory, for all connections together
 	Hardware    string
 	Note        string
 }
 
 // PerConnection is the memory of one connection, in bytes.
-func (m Mark) PerConnection() int { return int(m.Bytes) / m.Connections }
+func (p PublishedRun) PerConnection() int { return int(p.Bytes) / p.Connections }
 
-// Marks are the famous ones.
-var Marks = []Mark{
+// PublishedRuns are the best known ones.
+var PublishedRuns = []PublishedRun{
 	{
 		What: "Haskell websockets, 256 k", Connections: 256_000, Bytes: 4_700_000_000,
 		Hardware: "EC2 m4.xlarge, 4 cores, 16 GB",

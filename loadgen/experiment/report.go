@@ -37,25 +37,25 @@ var (
 	page     = template.Must(template.New("report.html").Funcs(functions).Parse(htmlTemplate))
 )
 
-// Marks are the published runs to compare with.
-func (r *Report) Marks() []Mark { return Marks }
+// PublishedRuns are the runs to compare with.
+func (r *Report) PublishedRuns() []PublishedRun { return PublishedRuns }
 
-// BytesPerConnection is all memory of one connection's server side: user
-// space, and half of the kernel's for both ends.
+// BytesPerConnection is the memory of one connection's server side: its user space,
+// and half of what the kernel needs for both ends.
 func (r *Report) BytesPerConnection() float64 {
 	return r.Memory.ServerPerConn + r.Memory.KernelPerConn/2
 }
 
-// BytesTotal is that of all connections.
+// BytesTotal is the memory of all open connections' server side.
 func (r *Report) BytesTotal() int64 {
 	return int64(r.BytesPerConnection() * float64(r.Load.Open))
 }
 
-// WriteMarkdown prints the report for people.
+// WriteMarkdown prints the report as Markdown.
 func (r *Report) WriteMarkdown(w io.Writer) error { return markdown.Execute(w, r) }
 
-// Save writes report.json, report.md and report.html into a folder, which is
-// made if need be.
+// Save writes report.json, report.md and report.html into a folder. It creates the
+// folder if it does not exist.
 func (r *Report) Save(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("experiment: %w", err)

@@ -62,7 +62,7 @@ func fixed() *Report {
 	}
 }
 
-// plain is the report of a small run in which all went well.
+// plain is the report of a small run without losses.
 func plain() *Report {
 	return &Report{
 		Date:    time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
@@ -74,7 +74,7 @@ func plain() *Report {
 	}
 }
 
-func TestReportForPeople(t *testing.T) {
+func TestReportAsMarkdown(t *testing.T) {
 	for name, of := range map[string]struct {
 		report *Report
 		want   string
@@ -212,7 +212,8 @@ func TestSaveSaysWhereItCannotWrite(t *testing.T) {
 	}
 }
 
-// wellFormed reads HTML as far as that is XML: every end tag has its begin.
+// wellFormed reads HTML as lenient XML, and returns an error if an end tag has no
+// start tag.
 func wellFormed(html string) error {
 	d := xml.NewDecoder(strings.NewReader(html))
 	d.Strict, d.AutoClose, d.Entity = false, append(xml.HTMLAutoClose, "meta", "th", "td"), xml.HTMLEntity
@@ -225,7 +226,7 @@ func wellFormed(html string) error {
 	}
 }
 
-func TestPageStandsAlone(t *testing.T) {
+func TestThePageFetchesNothing(t *testing.T) {
 	for name, r := range map[string]*Report{"with everything": fixed(), "plain": plain()} {
 		_, html, _ := saved(t, r)
 		if err := wellFormed(html); err != nil {
@@ -238,7 +239,7 @@ func TestPageStandsAlone(t *testing.T) {
 		if n := strings.Count(html, "<svg"); n != charts || strings.Count(html, "</svg>") != charts {
 			t.Errorf("%s: %d pictures, want %d", name, n, charts)
 		}
-		// The only addresses in it name XML's vocabularies; nothing is fetched.
+		// Its only URLs name XML namespaces.
 		for _, url := range regexp.MustCompile(`(?:\S+\s*=\s*)?\S*https?://[^"'\s)]*`).FindAllString(html, -1) {
 			if !strings.HasPrefix(url, "xmlns") {
 				t.Errorf("%s: refers to %s", name, url)
@@ -271,18 +272,18 @@ func TestPageShowsTheFigures(t *testing.T) {
 		"|dropped: EOF|1|",
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("nothing says %q", want)
+			t.Errorf("the page does not contain %q", want)
 		}
 	}
 	_, html, _ = saved(t, plain())
 	for _, unwanted := range []string{"Limited", "limited", "Not as wanted", "Broadcasts", "Errors", "Raised"} {
 		if strings.Contains(html, unwanted) {
-			t.Errorf("a run in which all went well speaks of %q", unwanted)
+			t.Errorf("the page of a good run contains %q", unwanted)
 		}
 	}
 }
 
-// What a server says in its errors is text, whatever it looks like.
+// HTML in errors and names is shown as text.
 func TestErrorsAreEscaped(t *testing.T) {
 	const evil = `rejected: <script>alert("x")</script></table><img src=x onerror=y>`
 	r := fixed()
@@ -321,22 +322,22 @@ func TestPublishedRuns(t *testing.T) {
 		"Haskell websockets, 500 k": 18_800, // 9.4 GB ÷ 500,000
 		"Phoenix channels, 2 M":     41_900, // 83.8 GB ÷ 2,000,000
 	}
-	for _, m := range Marks {
+	for _, m := range PublishedRuns {
 		if got := m.PerConnection(); got != want[m.What] || m.Hardware == "" {
 			t.Errorf("%s: %d B a connection, want %d", m.What, got, want[m.What])
 		}
 	}
 }
 
-// Runs that were short, or reached nobody, have a report too.
-func TestReportsOfLittleAreSaved(t *testing.T) {
+// Short runs, and runs in which nothing was received, have a report too.
+func TestReportsWithLittleInThemAreSaved(t *testing.T) {
 	none := loadgen.Broadcast{Messages: 1, Expected: 10}
 	samples := []Sample{{Open: 0}, {Seconds: 1, Open: 10}}
 	for why, r := range map[string]*Report{
-		"no sample":         {Load: &loadgen.Result{}},
-		"one sample":        {Load: &loadgen.Result{}, Samples: samples[:1]},
-		"a broadcast lost":  {Load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{none}}, Samples: samples},
-		"and another's not": {Load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{none, {Expected: 1, Histogram: []loadgen.Bar{{UpTo: 1, Count: 1}}}}}, Samples: samples},
+		"no sample":        {Load: &loadgen.Result{}},
+		"one sample":       {Load: &loadgen.Result{}, Samples: samples[:1]},
+		"a broadcast lost": {Load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{none}}, Samples: samples},
+		"one of two lost":  {Load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{none, {Expected: 1, Histogram: []loadgen.Bar{{UpTo: 1, Count: 1}}}}}, Samples: samples},
 	} {
 		if err := r.Save(t.TempDir()); err != nil {
 			t.Errorf("%s: %v", why, err)

@@ -26,8 +26,8 @@ type Cost struct {
 	GeneratorCPU float64 `json:"generator_cpu_seconds"`
 }
 
-// observer watches both processes during a load. Its phase and progress are
-// loadgen.Config's, called on the goroutine that runs the load.
+// observer watches both processes during a load. Its methods phase and progress
+// are for loadgen.Config; loadgen calls them on the goroutine that runs the load.
 type observer struct {
 	pid   int // the server's
 	begun time.Time
@@ -35,11 +35,11 @@ type observer struct {
 
 	samples []Sample
 
-	marks []mark // the beginnings of the phases, and the end
+	starts []phaseStart // one for each phase, and one for the end of the last
 }
 
-// mark is the processor time used when a phase began.
-type mark struct {
+// phaseStart is when a phase began, and the processor time used until then.
+type phaseStart struct {
 	phase             string
 	at                time.Time
 	server, generator time.Duration
@@ -52,7 +52,7 @@ func observe(pid int, show func(loadgen.Progress)) *observer {
 }
 
 func (o *observer) phase(name string) {
-	o.marks = append(o.marks, mark{name, time.Now(), cpu(o.pid), cpu(os.Getpid())})
+	o.starts = append(o.starts, phaseStart{name, time.Now(), cpu(o.pid), cpu(os.Getpid())})
 }
 
 func (o *observer) progress(p loadgen.Progress) {
@@ -64,7 +64,7 @@ func (o *observer) progress(p loadgen.Progress) {
 
 func (o *observer) sample(open int) Sample {
 	s := Sample{Seconds: time.Since(o.begun).Seconds(), Open: open}
-	if m, err := tuning.MemoryOf(o.pid); err == nil { // a server that has died has no memory
+	if m, err := tuning.MemoryOf(o.pid); err == nil { // fails for a server that has ended
 		s.Server, s.Slab = m.Resident, m.Slab
 	}
 	if m, err := tuning.MemoryOf(os.Getpid()); err == nil {
@@ -74,14 +74,14 @@ func (o *observer) sample(open int) Sample {
 	return s
 }
 
-// cost is what each phase took, until the next began.
+// cost is what each phase took until the next one began.
 func (o *observer) cost() []Cost {
-	costs := make([]Cost, 0, len(o.marks))
-	for i, m := range o.marks[:max(0, len(o.marks)-1)] {
-		next := o.marks[i+1]
+	costs := make([]Cost, 0, len(o.starts))
+	for i, start := range o.starts[:max(0, len(o.starts)-1)] {
+		next := o.starts[i+1]
 		costs = append(costs, Cost{
-			Phase: m.phase, Begun: m.at.Sub(o.begun).Seconds(), Seconds: next.at.Sub(m.at).Seconds(),
-			ServerCPU: (next.server - m.server).Seconds(), GeneratorCPU: (next.generator - m.generator).Seconds(),
+			Phase: start.phase, Begun: start.at.Sub(o.begun).Seconds(), Seconds: next.at.Sub(start.at).Seconds(),
+			ServerCPU: (next.server - start.server).Seconds(), GeneratorCPU: (next.generator - start.generator).Seconds(),
 		})
 	}
 	return costs

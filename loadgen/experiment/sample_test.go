@@ -10,24 +10,24 @@ import (
 )
 
 // observed is an observer of a run that began at begun.
-func observed(begun time.Time, samples []Sample, marks ...mark) *observer {
-	return &observer{begun: begun, samples: samples, marks: marks}
+func observed(begun time.Time, samples []Sample, starts ...phaseStart) *observer {
+	return &observer{begun: begun, samples: samples, starts: starts}
 }
 
-func TestCostsAreBetweenMarks(t *testing.T) {
+func TestCostsArePerPhase(t *testing.T) {
 	begun := time.Unix(1_000_000, 0)
 	at := func(s float64) time.Time { return begun.Add(time.Duration(s * float64(time.Second))) }
 	o := observed(begun, nil,
-		mark{"ramp", at(0.5), 10 * time.Second, time.Second},
-		mark{"hold", at(2), 11 * time.Second, 3 * time.Second},
-		mark{"end", at(12), 11*time.Second + 500*time.Millisecond, 3 * time.Second})
+		phaseStart{"ramp", at(0.5), 10 * time.Second, time.Second},
+		phaseStart{"hold", at(2), 11 * time.Second, 3 * time.Second},
+		phaseStart{"end", at(12), 11*time.Second + 500*time.Millisecond, 3 * time.Second})
 	want := []Cost{{"ramp", 0.5, 1.5, 1, 2}, {"hold", 2, 10, 0.5, 0}}
 	if got := o.cost(); !slices.Equal(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	for _, marks := range [][]mark{nil, {{phase: "end"}}} {
-		if got := observed(begun, nil, marks...).cost(); got == nil || len(got) > 0 {
-			t.Errorf("%v: %+v", marks, got)
+	for _, starts := range [][]phaseStart{nil, {{phase: "end"}}} {
+		if got := observed(begun, nil, starts...).cost(); got == nil || len(got) > 0 {
+			t.Errorf("%v: %+v", starts, got)
 		}
 	}
 }
@@ -55,7 +55,7 @@ func TestAnObserverSeesBothProcesses(t *testing.T) {
 	}
 }
 
-func TestAServerThatHasDiedHasNoMemory(t *testing.T) {
+func TestAnEndedServerHasNoMemory(t *testing.T) {
 	o := observe(1<<30, nil)
 	o.progress(loadgen.Progress{Open: 1})
 	if s := o.samples[1]; s.Server != 0 || s.Slab != 0 || s.Generator < 1<<20 || s.Open != 1 {
@@ -65,8 +65,8 @@ func TestAServerThatHasDiedHasNoMemory(t *testing.T) {
 
 const mega = 1_000_000
 
-// The run of these samples opens 200,000 connections in four seconds, holds
-// them for ten and broadcasts then.
+// heldRun opens 200,000 connections in four seconds, holds them for ten seconds
+// and then broadcasts.
 func heldRun() *observer {
 	begun := time.Unix(1_000_000, 0)
 	return observed(begun,
@@ -79,10 +79,10 @@ func heldRun() *observer {
 			{13.9, 200_000, 19 * mega, 30 * mega, 1701 * mega}, // the last of the hold
 			{14.1, 200_000, 90 * mega, 80 * mega, 2500 * mega},
 		},
-		mark{phase: "ramp", at: begun},
-		mark{phase: "hold", at: begun.Add(4 * time.Second)},
-		mark{phase: "broadcast", at: begun.Add(14 * time.Second)},
-		mark{phase: "end", at: begun.Add(20 * time.Second)})
+		phaseStart{phase: "ramp", at: begun},
+		phaseStart{phase: "hold", at: begun.Add(4 * time.Second)},
+		phaseStart{phase: "broadcast", at: begun.Add(14 * time.Second)},
+		phaseStart{phase: "end", at: begun.Add(20 * time.Second)})
 }
 
 func TestMemoryIsMeasuredWhenAllAreIdle(t *testing.T) {
@@ -111,7 +111,7 @@ func TestMemoryOfFewConnectionsHasNoSlope(t *testing.T) {
 	}
 }
 
-func TestReachedIsTheFirstWithSoMany(t *testing.T) {
+func TestReachedIsTheFirstSampleWithEnoughConnections(t *testing.T) {
 	samples := heldRun().samples
 	for open, want := range map[int]float64{0: 0, 1: 1, 15_000: 1, 15_001: 2, 100_000: 3, 200_000: 4.1} {
 		if got := reached(samples, open); got.Seconds != want {
@@ -131,15 +131,15 @@ func TestMemoryIsMeasuredWithoutAHold(t *testing.T) {
 	begun := time.Unix(1_000_000, 0)
 	o := observed(begun,
 		[]Sample{{0, 0, 10 * mega, 20 * mega, 100 * mega}, {0.9, 1000, 11 * mega, 22 * mega, 108 * mega}, {1.1, 1000, 50 * mega, 50 * mega, 200 * mega}},
-		mark{phase: "ramp", at: begun}, mark{phase: "broadcast", at: begun.Add(time.Second)}, mark{phase: "end", at: begun.Add(2 * time.Second)})
+		phaseStart{phase: "ramp", at: begun}, phaseStart{phase: "broadcast", at: begun.Add(time.Second)}, phaseStart{phase: "end", at: begun.Add(2 * time.Second)})
 	want := Memory{ServerRSS: 11 * mega, GeneratorRSS: 22 * mega, MeasuredSeconds: 0.9, ServerPerConn: 1000, GenPerConn: 2000, KernelPerConn: 8000}
 	if got := memory(o, 1000); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
-// Memory is shared out among the connections that there are.
-func TestMemoryIsThatOfOpenConnections(t *testing.T) {
+// Memory is divided by the number of open connections, not of wanted ones.
+func TestMemoryIsDividedByOpenConnections(t *testing.T) {
 	o := heldRun()
 	for i := range o.samples {
 		o.samples[i].Open /= 2

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// metrics is what a server says of itself in Prometheus' text format: values by
-// name and labels, as they are written there.
+// metrics are a server's metrics. A key is a name with its labels, as it is written
+// in Prometheus' text format.
 type metrics map[string]float64
 
-// scraper names the address it comes from. The kernel's choice of a port fails
-// when a generator uses every port, from whatever addresses.
+// scraper binds its sockets to an address. Otherwise the kernel finds no free port
+// while a generator uses all of them, even from other addresses.
 var scraper = http.Client{Transport: &http.Transport{
 	DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}).DialContext,
 }}
@@ -41,13 +41,13 @@ func scrape(ctx context.Context, url string) (metrics, error) {
 			continue
 		}
 		if m[line[:i]], err = strconv.ParseFloat(line[i+1:], 64); err != nil {
-			return nil, fmt.Errorf("experiment: scrape: %q is no metric", line)
+			return nil, fmt.Errorf("experiment: scrape: the line %q is no metric", line)
 		}
 	}
 	return m, lines.Err()
 }
 
-// sum adds up a metric's values, whatever their labels.
+// sum adds up a metric's values over all labels.
 func (m metrics) sum(name string) (sum float64) {
 	for key, value := range m {
 		if key == name || strings.HasPrefix(key, name+"{") {
@@ -57,17 +57,17 @@ func (m metrics) sum(name string) (sum float64) {
 	return sum
 }
 
-// watcher looks at a server's metrics during a load.
+// watcher reads a server's metrics again and again during a load.
 type watcher struct {
-	first map[string]time.Duration // when a value first was more than at the beginning
-	most  metrics
-	last  metrics
+	first map[string]time.Duration // when a value was first seen above its value at the beginning
+	most  metrics                  // the highest values
+	last  metrics                  // the values at the end
 
 	stop  context.CancelFunc
 	ended chan error
 }
 
-// watchEvery is how often it looks. A look takes the machine some milliseconds.
+// watchEvery is how often it reads them. That takes some milliseconds each time.
 const watchEvery = 100 * time.Millisecond
 
 func watchMetrics(url string) *watcher {
@@ -88,7 +88,7 @@ func (w *watcher) run(ctx context.Context, url string) error {
 	for ctx.Err() == nil {
 		m, err := scrape(ctx, url)
 		if err != nil {
-			break // it ends, or the server has: its load tells
+			break // the watcher was stopped, or the server has ended, which the load reports
 		}
 		now := time.Since(begun)
 		for key, value := range m {
@@ -106,14 +106,14 @@ func (w *watcher) run(ctx context.Context, url string) error {
 	return err
 }
 
-// end looks once more and stops.
+// end stops the watcher, which reads the metrics once more.
 func (w *watcher) end() error {
 	w.stop()
 	return <-w.ended
 }
 
-// between is the time from when one metric first rose until another did, in
-// seconds; 0 if either never did.
+// between is the time from the first rise of one metric to the first rise of
+// another, in seconds. It is 0 if one of them never rose.
 func (w *watcher) between(one, other string) float64 {
 	from, rose := w.first[one]
 	to, roseToo := w.first[other]

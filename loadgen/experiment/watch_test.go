@@ -13,11 +13,15 @@ import (
 	"github.com/seed-134acfd0/lull/loadgen"
 )
 
-// A watcher sees what rose first, what was most, and what was last.
+// A watcher records when each value first rose, the highest and the last values.
 func TestAWatcherSeesWhatRises(t *testing.T) {
-	looks := atomic.Int64{}
+	var looks atomic.Int64
+	enough := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := looks.Add(1)
+		if n == 6 {
+			close(enough)
+		}
 		if r.URL.Path != "/metrics" {
 			t.Errorf("asked for %s", r.URL.Path)
 		}
@@ -26,9 +30,7 @@ func TestAWatcherSeesWhatRises(t *testing.T) {
 	}))
 	defer s.Close()
 	w := watchMetrics(s.URL + "/")
-	for looks.Load() < 6 {
-		time.Sleep(time.Millisecond)
-	}
+	<-enough
 	if err := w.end(); err != nil {
 		t.Fatal(err)
 	}
@@ -59,13 +61,12 @@ func TestScrapesThatFail(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := measureScrapes(ctx, s.URL+"/"); err == nil {
-		t.Error("a measurement was made of nothing")
+		t.Error("measureScrapes returned no error although the server is gone")
 	}
 }
 
-// Memory is what it grew by at most, in the part of the phase that is asked
-// for.
-func TestMemoryIsReckonedInItsPhase(t *testing.T) {
+// grown is the largest growth within its times of the phase.
+func TestGrowthIsMeasuredWithinThePhase(t *testing.T) {
 	o := outcome{
 		costs: []Cost{{Phase: "ramp", Begun: 0}, {Phase: "echo", Begun: 10}, {Phase: "broadcast", Begun: 10}},
 		samples: []Sample{
@@ -74,20 +75,20 @@ func TestMemoryIsReckonedInItsPhase(t *testing.T) {
 		},
 	}
 	if a, b := o.grown(0, 5*time.Second), o.grown(5*time.Second, 10*time.Second); a != 200 || b != 300 {
-		t.Errorf("it grew by %v and %v", a, b)
+		t.Errorf("memory grew by %v and %v", a, b)
 	}
-	if got := o.most(); got != 100 { // above the 900 before
-		t.Errorf("it grew by %v since the phase began", got)
+	if got := o.most(); got != 100 { // 1000 - 900, the last before the phase
+		t.Errorf("memory grew by %v since the phase began", got)
 	}
 }
 
-func TestPressureIsSummedUp(t *testing.T) {
+func TestFiguresOfThePressureScenarios(t *testing.T) {
 	o := outcome{
 		load: &loadgen.Result{
 			Open: clickers - 3, Lost: 5, Counts: map[string]int{"missed": 2, "repeated": 1, "received": 60, "deaf_received": 30, "closed": 4},
 			Echo: &loadgen.Echo{Rate: 750, Flood: &loadgen.Flood{Answered: 99}},
 		},
-		seen: &watcher{
+		watcher: &watcher{
 			last: metrics{
 				"lull_messages_accepted_total": 130, "lull_messages_sent_total": 100,
 				`lull_messages_dropped_total{policy="drop-new"}`: 10, `lull_messages_dropped_total{policy="latest"}`: 8, "lull_messages_undelivered_total": 7,

@@ -1,8 +1,8 @@
-// Command floor is the yardstick: a server that does what any server of its
-// kind must do — accept, epoll, read, send — and nothing else. It answers a
-// handshake with fixed bytes, right only for the key of RFC 6455's example,
-// and moves payloads of less than 126 bytes between frames without looking at
-// them. What a real server costs beyond it is that server's own.
+// Command floor is a server to compare with. It does what any such server must
+// do, which is accept, epoll, read and send, and nothing else: it answers every
+// handshake with the bytes for the key of RFC 6455's example, and it copies
+// payloads of less than 126 bytes without looking at them. What a real server
+// costs more is the price of its features.
 //
 //	floor -listen 127.0.0.1:0 -mode echo|fanout -threads 2 -tables private
 //
@@ -31,10 +31,10 @@ const response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConn
 type thread struct {
 	epoll, wake int
 	open        []bool      // by descriptor: answered with 101
-	full        atomic.Bool // has no descriptor left
+	full        atomic.Bool // its table has no descriptor left
 
 	mu    sync.Mutex
-	posts [][]byte // frames for everybody; guarded by mu
+	posts [][]byte // frames to send to all connections of this thread; guarded by mu
 }
 
 var (
@@ -115,8 +115,8 @@ func (t *thread) run() (err error) {
 	}
 }
 
-// wait asks, lets others run, asks again, and only then sleeps: each is cheaper
-// than the next.
+// wait asks epoll twice without waiting and lets other threads run after each,
+// because that is cheaper than to sleep. Only then it sleeps.
 func (t *thread) wait(events []unix.EpollEvent) (int, error) {
 	for range 2 {
 		n, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(t.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
@@ -151,8 +151,9 @@ func (t *thread) accept() {
 	}
 }
 
-// leave leaves the listener to those who have descriptors left, one of whom is
-// told to look: nobody else has been woken for what this one could not take.
+// leave stops watching the listener and wakes a thread that has descriptors left.
+// The kernel has woken only this thread for the connection that it could not
+// accept.
 func (t *thread) leave() {
 	if !t.full.Swap(true) {
 		_ = unix.EpollCtl(t.epoll, unix.EPOLL_CTL_DEL, listener, nil)
@@ -184,8 +185,9 @@ func (t *thread) serve(fd int, buf []byte) {
 	}
 }
 
-// message moves one message on. A client's header is two bytes and a masking
-// key, of zeros here; a server's is the two bytes alone.
+// message sends one message back, or to all. A client's header is two bytes and
+// a masking key, which is zero here. A server's header is two bytes, so message
+// writes those in place of the key's last two.
 func (t *thread) message(fd int, in []byte) (rest []byte) {
 	end := 6 + int(in[1]&0x7f)
 	in[4], in[5] = in[0], in[1]&0x7f

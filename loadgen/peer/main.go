@@ -23,7 +23,7 @@ type echo struct{ gws.BuiltinEventHandler }
 func (echo) OnPing(c *gws.Conn, payload []byte) { _ = c.WritePong(payload) }
 
 func (echo) OnMessage(c *gws.Conn, m *gws.Message) {
-	_ = c.WriteMessage(m.Opcode, m.Bytes()) // an error has ended the connection
+	_ = c.WriteMessage(m.Opcode, m.Bytes()) // on an error gws ends the connection
 	_ = m.Close()
 }
 

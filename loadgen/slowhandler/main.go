@@ -36,9 +36,9 @@ type config struct {
 func main() {
 	c := config{options: server.Options{Tables: netpoll.Private, Log: slog.New(slog.NewJSONHandler(os.Stderr, nil))}}
 	flag.StringVar(&c.listen, "listen", "127.0.0.1:0", "address and port")
-	flag.StringVar(&c.admin, "admin", "", "address of the metrics; none if empty")
+	flag.StringVar(&c.admin, "admin", "", "address and port of the metrics; empty is none")
 	flag.DurationVar(&c.delay, "delay", time.Second, "how long the handler sleeps")
-	flag.DurationVar(&c.delayFor, "delay-for", 0, "when the handler stops sleeping, counted from the start; 0 is never")
+	flag.DurationVar(&c.delayFor, "delay-for", 0, "how long after the start the handler sleeps no more; 0 is never")
 	flag.IntVar(&c.options.Reactors, "reactors", 0, "number of reactors; 0 is one for each processor")
 	flag.IntVar(&c.options.Workers, "workers", 0, "number of workers; 0 is the server's default")
 	flag.TextVar(&c.options.Mode, "handlers", server.Workers, "where the handler runs: inline, serial or workers")

@@ -81,8 +81,8 @@ func panels(t *testing.T) map[string][]string {
 
 var named = regexp.MustCompile(`\b(?:lull|go|process)_[a-z0-9_]+`)
 
-// Every metric that an alert or a panel asks for is in a scrape.
-func TestAlertsAndPanelsAskForWhatThereIs(t *testing.T) {
+// Every metric that an alert or a panel uses is in a scrape.
+func TestAlertsAndPanelsUseMetricsThatExist(t *testing.T) {
 	there := make(map[string]bool)
 	for series := range start(t, server.Handler{}, server.Options{}).scrape() {
 		name, _, _ := strings.Cut(series, "{")
@@ -135,7 +135,7 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 }
 
 // Every metric that an annotation mentions is in a scrape.
-func TestAnnotationsNameWhatThereIs(t *testing.T) {
+func TestAnnotationsNameMetricsThatExist(t *testing.T) {
 	shown := start(t, server.Handler{}, server.Options{}).scrape()
 	families := make(map[string]bool)
 	for series := range shown {

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// connections is the answer of /api/connections, and part of that of /api/status.
+// connections is the answer of /api/connections, and a part of the answer of /api/status.
 type connections struct {
 	Largest []struct {
 		ID       string
@@ -47,7 +47,7 @@ type receipt struct {
 	Last                          time.Time
 }
 
-func TestWhatIsWrongIsSaid(t *testing.T) {
+func TestBadRequestsAreExplained(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{MaxMessage: 1000})
 	for _, row := range []struct {
 		method, path, kind, body string
@@ -76,7 +76,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		{"DELETE", "/api/connections/00000000000000001", "", "", 404, "no such"},
 		{"DELETE", "/api/connections/10000000000000000", "", "", 400, "hexadecimal"},
 		{"DELETE", "/api/connections/0", "", "", 404, "no such"},                // the first slot, free
-		{"DELETE", "/api/connections/0000000100000000", "", "", 404, "no such"}, // the first connection would have it
+		{"DELETE", "/api/connections/0000000100000000", "", "", 404, "no such"}, // the ID of the first connection, which was not opened
 		{"DELETE", "/api/connections/00000001003fffff", "", "", 404, "no such"}, // the last slot
 		{"DELETE", "/api/connections/00000001ffffffff", "", "", 404, "no such"}, // the last reactor that there can be
 		{"DELETE", "/api/connections/", "", "", 404, ""},
@@ -98,7 +98,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	}
 }
 
-func TestStatusTellsTheTruth(t *testing.T) {
+func TestStatusHasTheRightValues(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{Reactors: 2, MaxConns: 10})
 	for range 3 {
 		say(t, s.open(), "hello")
@@ -165,7 +165,7 @@ func TestTheLargestOutboxesAreListedAndTheirConnectionsCanBeClosed(t *testing.T)
 			t.Errorf("%+v", p)
 		}
 		if p.Remote != deaf.LocalAddr().String() && p.Remote != other.LocalAddr().String() {
-			t.Errorf("%s is nobody", p.Remote)
+			t.Errorf("%s is not an address of a client", p.Remote)
 		}
 	}
 	if now.Largest[0].Bytes < now.Largest[1].Bytes {
@@ -181,7 +181,7 @@ func TestTheLargestOutboxesAreListedAndTheirConnectionsCanBeClosed(t *testing.T)
 	if r, body := s.do(s.request("DELETE", "/api/connections/"+id, "")); r.StatusCode != http.StatusAccepted || !strings.Contains(body, id) {
 		t.Fatalf("%s %s", r.Status, body)
 	}
-	s.counted("closed_close_timeout", 1) // it does not read the Close frame either
+	s.counted("closed_close_timeout", 1) // the peer does not read the Close frame either
 	if r, body := s.do(s.request("DELETE", "/api/connections/"+id, "")); r.StatusCode != http.StatusNotFound {
 		t.Errorf("once more: %s %s", r.Status, body)
 	}
@@ -194,11 +194,11 @@ func TestTheLargestOutboxesAreListedAndTheirConnectionsCanBeClosed(t *testing.T)
 	}
 }
 
-func TestWhoIsClosedIsToldSo(t *testing.T) {
+func TestAClosedPeerGetsACloseFrame(t *testing.T) {
 	ids := make(chan uint64, 1)
 	s := start(t, server.Handler{Open: func(c server.Conn) { ids <- c.ID() }}, server.Options{})
 	c := s.open()
-	path := fmt.Sprintf("/api/connections/%X", <-ids) // without zeros, in capitals
+	path := fmt.Sprintf("/api/connections/%X", <-ids) // without leading zeros, in capitals
 	if r, body := s.do(s.request("DELETE", path, "")); r.StatusCode != http.StatusAccepted {
 		t.Fatalf("%s %s", r.Status, body)
 	}
@@ -208,7 +208,7 @@ func TestWhoIsClosedIsToldSo(t *testing.T) {
 	}
 }
 
-func TestEverybodyGetsABroadcast(t *testing.T) {
+func TestABroadcastReachesAllConnections(t *testing.T) {
 	for _, row := range []struct {
 		kind, body string
 		op         ws.OpCode
@@ -269,8 +269,9 @@ func TestTooManyBroadcastsAreRefused(t *testing.T) {
 	}
 }
 
-// Nobody waits for a receipt that an ending server may never give.
-func TestABroadcastsAnswerDoesNotWaitForAServerThatEnds(t *testing.T) {
+// The answer to a broadcast does not wait for its receipt if the server ends, because
+// there may never be one.
+func TestABroadcastsAnswerDoesNotWaitForAnEndingServer(t *testing.T) {
 	g := newGate()
 	s := start(t, server.Handler{Message: g.message}, server.Options{Mode: server.Inline})
 	say(t, s.open(), "block it")
@@ -310,7 +311,7 @@ func TestHalfABodyIsNotBroadcast(t *testing.T) {
 	}
 }
 
-func TestProfilesAreThere(t *testing.T) {
+func TestProfilesCanBeRead(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	for path, says := range map[string]string{
 		"/debug/pprof/":                   "goroutine",

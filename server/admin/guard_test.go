@@ -12,7 +12,7 @@ import (
 
 // A page of another site must not act on the server, whether the browser names that
 // site or the site's own name points to this server (DNS rebinding).
-func TestForeignPagesAreTurnedAway(t *testing.T) {
+func TestPagesOfOtherSitesCannotAct(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	own := strings.TrimPrefix(s.url, "http://")
 	for _, row := range []struct {
@@ -56,13 +56,13 @@ func TestForeignPagesAreTurnedAway(t *testing.T) {
 }
 
 // A page of another site must not even read, because a request may be expensive.
-func TestForeignPagesCannotLook(t *testing.T) {
+func TestPagesOfOtherSitesCannotRead(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	codes := map[string]int{"": 200, "none": 200, "same-origin": 200, "same-site": 403, "cross-site": 403, "something new": 403}
 	for _, path := range []string{"/", "/page.js", "/api/status", "/api/connections", "/debug/pprof/", "/debug/pprof/profile?seconds=1", "/debug/pprof/trace?seconds=0.01"} {
 		for site, want := range codes {
 			if want == 200 && strings.Contains(path, "profile?") && site != "none" {
-				continue // it takes a second
+				continue // a profile takes a second
 			}
 			if code := s.from(site, path); code != want {
 				t.Errorf("%s, %q: %d, want %d", path, site, code, want)
@@ -78,7 +78,7 @@ func TestForeignPagesCannotLook(t *testing.T) {
 	}
 }
 
-// from gets a path as a browser does for a page of that site.
+// from gets a path as a browser does for a page of another site.
 func (s *site) from(site, path string) (code int) {
 	s.t.Helper()
 	r := s.request("GET", path, "")
@@ -104,8 +104,8 @@ func TestProfilesAreServedOnlyIfAskedFor(t *testing.T) {
 	}
 }
 
-// The page may load only its own files, and no other page may show it in a frame.
-func TestThePageIsSealed(t *testing.T) {
+// Its headers also forbid other pages to show it in a frame.
+func TestThePageLoadsOnlyItsOwnFiles(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	for _, path := range []string{"/", "/page.css", "/page.js", "/api/status", "/metrics", "/nothing"} {
 		answer, body := s.do(s.request("GET", path, ""))

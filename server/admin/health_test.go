@@ -93,7 +93,7 @@ func TestAServerWhoseWorkersAreAllStuckIsNotReady(t *testing.T) {
 	g := newGate()
 	s := start(t, server.Handler{Message: g.message}, server.Options{
 		Workers: 2, CallTimeout: 50 * time.Millisecond,
-		StallAfter: 100 * time.Millisecond, // the watchdog that counts stuck calls looks twice in it
+		StallAfter: 100 * time.Millisecond, // the watchdog that counts stuck calls looks twice in this time
 	})
 	say(t, s.open(), "hello")
 	g.reached(t)

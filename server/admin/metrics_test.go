@@ -18,7 +18,7 @@ import (
 	"github.com/seed-134acfd0/lull/server/admin"
 )
 
-func TestMetricsAreAsPrometheusLikesThem(t *testing.T) {
+func TestMetricsPassPrometheusLint(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(admin.NewCollector(s.Server))
@@ -29,7 +29,7 @@ func TestMetricsAreAsPrometheusLikesThem(t *testing.T) {
 }
 
 // Every counter of the server has a row in metrics.go.
-func TestNoCounterIsForgotten(t *testing.T) {
+func TestEveryCounterHasAMetric(t *testing.T) {
 	scrape := start(t, server.Handler{}, server.Options{}).scrape()
 	taken := make(map[string]string)
 	for _, c := range counters() {
@@ -54,7 +54,7 @@ func TestNoCounterIsForgotten(t *testing.T) {
 	}
 }
 
-func TestMetricsTellTheTruth(t *testing.T) {
+func TestMetricsHaveTheRightValues(t *testing.T) {
 	h := server.Handler{
 		Upgrade: func(r *server.Request) error {
 			if r.Target() == "/secret" {
@@ -185,7 +185,7 @@ func TestTimesAreInSeconds(t *testing.T) {
 	}
 }
 
-// The outboxes of peers that do not read are shown by connection and in all.
+// The outboxes of peers that do not read are shown, each and all together.
 func TestOutboxesShow(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{OutboxPolicy: server.OutboxDropNew, MaxOutbox: 16 << 10})
 	s.openDeaf()

@@ -42,7 +42,7 @@ func TestInteropPage(t *testing.T) {
 	if err := wsutil.WriteClientMessage(left, ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, "")); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = io.Copy(io.Discard, left) // until the server closes it
+	_, _ = io.Copy(io.Discard, left) // returns when the server has closed it
 	b := startBrowser(t, s.url)
 
 	b.shows("#open .value", "7")

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// The page reads every field by a name that is in /api/status.
-func TestThePageReadsWhatTheStatusHas(t *testing.T) {
+// Every field that the page reads is in /api/status.
+func TestThePageReadsFieldsThatExist(t *testing.T) {
 	script, err := os.ReadFile("page/page.js")
 	if err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ import (
 	"github.com/seed-134acfd0/lull/server/admin"
 )
 
-// What tests of all packages need.
+// Helpers that tests of all packages use.
 const patience = testkit.Patience
 
 var eventually = testkit.Eventually
@@ -40,7 +40,7 @@ type site struct {
 	stop func() error // makes the server end, and returns what Run returned
 }
 
-// start runs a server, with one reactor unless o says otherwise.
+// start runs a server. By default it has one reactor.
 func start(t testing.TB, h server.Handler, o server.Options) *site {
 	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)
@@ -79,7 +79,7 @@ func (s *site) open() net.Conn {
 	return conn
 }
 
-// openDeaf opens a connection that nobody reads, with small buffers.
+// openDeaf opens a connection with small buffers, which the test does not read.
 func (s *site) openDeaf() net.Conn {
 	s.t.Helper()
 	conn, err := s.dial(testkit.DeafDialer(), "/")
@@ -89,8 +89,7 @@ func (s *site) openDeaf() net.Conn {
 	return conn
 }
 
-// fill broadcasts until the sockets of connections that nobody reads have taken
-// nothing for a while.
+// fill broadcasts until the sockets of deaf connections have taken nothing for a while.
 func (s *site) fill() {
 	s.t.Helper()
 	const settled = 300 * time.Millisecond
@@ -147,7 +146,7 @@ func roundTrip(r *http.Request) (*http.Response, string, error) {
 	return answer, string(body), err
 }
 
-// answered is an answer to a request of begin.
+// answered is the answer to a request that begin has sent.
 type answered struct {
 	code int
 	body string
@@ -217,7 +216,7 @@ func (s *site) scrape() map[string]float64 {
 	return series
 }
 
-// shows waits until a scrape has a value.
+// shows waits until a series has a value. It scrapes again and again.
 func (s *site) shows(series string, want float64) {
 	s.t.Helper()
 	var got float64
@@ -227,7 +226,7 @@ func (s *site) shows(series string, want float64) {
 			return
 		}
 	}
-	s.t.Errorf("%s is %v (%v), not %v", series, got, ok, want)
+	s.t.Errorf("%s is %v (in the scrape: %v), want %v", series, got, ok, want)
 }
 
 // say sends a text.

@@ -1,6 +1,6 @@
-// Package deploy holds what puts lull on machines. Its tests make the files
-// that say what other code knows, and check what can be checked without other
-// programs; the script check runs those.
+// Package deploy holds the files and scripts that install lull on machines. Its
+// tests generate the files whose content follows from other code, and check what
+// can be checked without other programs. The script check runs those programs.
 package deploy
 
 import (
@@ -26,7 +26,7 @@ import (
 
 var update = flag.Bool("update", false, "write the generated files")
 
-// conns is what the files are made for, on an m4.xlarge.
+// conns is how many connections the files are made for, on an m4.xlarge.
 const conns = 1_000_000
 
 // stock is an m4.xlarge, 16 GB, as it comes with a systemd of 240 or newer and
@@ -68,7 +68,7 @@ var roles = []struct {
 		"90-lull-load.conf", tuning.GeneratorUnit, "generator.yaml"},
 }
 
-// generated compares a file with what it should hold, or writes that.
+// generated compares a file with its expected content, or writes it with -update.
 func generated(t *testing.T, path string, want []byte) {
 	t.Helper()
 	if *update {
@@ -104,10 +104,10 @@ func write(t *testing.T, root string, files map[string]string) {
 	}
 }
 
-// harmless are the keys that the files may set: none does harm to others, and
-// no machine comes with more than they say. The others are for lull tune, which
-// looks first: fs.file-max and fs.nr_open, which some systemds set to the
-// maximum, and what grows with memory.
+// harmless are the keys that the files may set: none of them harms other programs,
+// and no machine has higher values by default. All other keys are left to lull
+// tune, which reads the current values first: fs.file-max and fs.nr_open, which
+// some versions of systemd set to the maximum, and values that depend on memory.
 var harmless = []string{
 	"net.core.netdev_max_backlog",
 	"net.core.somaxconn",
@@ -115,8 +115,7 @@ var harmless = []string{
 	"net.ipv4.tcp_tw_reuse",
 }
 
-// The files for sysctl.d are what lull tune raises, as far as a file may that
-// cannot look first.
+// The files for sysctl.d hold what lull tune raises, as far as it is harmless.
 func TestSysctlFilesAreWhatTuneWants(t *testing.T) {
 	root := t.TempDir()
 	write(t, root, stock)
@@ -170,8 +169,8 @@ func TestSysctlFilesSetOnlyWhatIsHarmless(t *testing.T) {
 // userDataMax is EC2's limit, in bytes before they are encoded.
 const userDataMax = 16 << 10
 
-// userData is what cloud-init does on a role's machine. Everything comes from
-// the files beside.
+// userData is what cloud-init does on a role's machine. All of it is generated from
+// the other files of this folder.
 func userData(t *testing.T, role int) []byte {
 	t.Helper()
 	r := roles[role]
@@ -268,7 +267,7 @@ func TestUnitsDoNotFilterUnshare(t *testing.T) {
 	}
 }
 
-// What the files here say to lull, lull understands.
+// lull has all commands and flags that the files use.
 func TestFlagsAndCommandsExist(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "lull")
 	if out, err := exec.Command("go", "build", "-o", program, "../..").CombinedOutput(); err != nil {
@@ -393,7 +392,7 @@ func TestInstallAndUninstallLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-func TestInstallKeepsWhatIsMore(t *testing.T) {
+func TestInstallLowersNothing(t *testing.T) {
 	root := t.TempDir()
 	const flags = "LULL_SERVE=\"--listen=:9000\"\n"
 	write(t, root, map[string]string{"proc/sys/net/core/somaxconn": "100000\n", "etc/default/lull": flags})
@@ -410,7 +409,7 @@ func TestInstallKeepsWhatIsMore(t *testing.T) {
 	}
 }
 
-func TestInstallRefusesWhatItDoesNotKnow(t *testing.T) {
+func TestInstallRefusesUnknownArguments(t *testing.T) {
 	root := t.TempDir()
 	for _, row := range []struct {
 		args []string

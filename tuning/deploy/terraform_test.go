@@ -22,7 +22,8 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// module is what the files in terraform declare, by the names that refer to it.
+// module holds the declarations in the files in terraform, by the names that refer
+// to them.
 type module struct {
 	defaults map[string]cty.Value        // var.*, of those that have one
 	locals   map[string]hcl.Expression   // local.*
@@ -30,7 +31,7 @@ type module struct {
 	used     map[string]hcl.Range        // everything that is referred to
 }
 
-// readModule reads the module as far as that takes no provider.
+// readModule reads the parts of the module that need no provider.
 func readModule(t *testing.T) *module {
 	t.Helper()
 	m := &module{map[string]cty.Value{}, map[string]hcl.Expression{}, map[string]*hclsyntax.Block{}, map[string]hcl.Range{}}
@@ -119,7 +120,7 @@ func TestTerraformDeclaresWhatItUsesAndUsesWhatItDeclares(t *testing.T) {
 	}
 }
 
-// functions are those of Terraform's that the module calls.
+// functions are the functions of Terraform that the module calls.
 var functions = map[string]function.Function{
 	"can": tryfunc.CanFunc, "ceil": stdlib.CeilFunc, "coalesce": stdlib.CoalesceFunc, "concat": stdlib.ConcatFunc,
 	"contains": stdlib.ContainsFunc, "flatten": stdlib.FlattenFunc, "floor": stdlib.FloorFunc, "join": stdlib.JoinFunc,
@@ -183,8 +184,8 @@ func list(values ...string) cty.Value {
 	return cty.ListVal(l)
 }
 
-// plan is what expressions see after variables are given values and AWS has
-// answered.
+// plan evaluates the module's expressions, with values for its variables and for the
+// answers of AWS.
 func (m *module) plan(t *testing.T, given map[string]cty.Value) *hcl.EvalContext {
 	t.Helper()
 	variables := maps.Clone(m.defaults)
@@ -209,7 +210,7 @@ func (m *module) plan(t *testing.T, given map[string]cty.Value) *hcl.EvalContext
 			"aws_ami": cty.ObjectVal(map[string]cty.Value{"debian": cty.ObjectVal(map[string]cty.Value{"id": cty.StringVal("ami-1")})}),
 		}),
 	}}
-	for range m.locals { // each round some more of them have what they need
+	for range m.locals { // in each round more of them can be evaluated
 		for name, expr := range m.locals {
 			if value, diags := expr.Value(ctx); !diags.HasErrors() {
 				values[name] = value
@@ -288,7 +289,7 @@ func TestTerraformGivesTheMachinesTheirFlags(t *testing.T) {
 	}
 }
 
-// What cannot work is refused before it costs anything.
+// Impossible values are refused before anything is created that costs money.
 func TestTerraformRefusesWhatCannotWork(t *testing.T) {
 	m := readModule(t)
 	holds := func(ctx *hcl.EvalContext) bool {

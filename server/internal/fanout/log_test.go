@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// members drive a Log as a reactor does, and remember for every member what it
-// should have been sent.
+// members drives a Log as a reactor does, and records what each member should have been
+// sent.
 type members struct {
 	t    *testing.T
 	log  Log
@@ -34,7 +34,7 @@ func (m *members) add(frame []byte) {
 	}
 }
 
-// catchUp sends a member what it lacks, piece by piece, and perhaps not all.
+// catchUp sends a member what it lacks, in pieces, and sometimes not everything.
 func (m *members) catchUp(b *member, pieces int) {
 	for ; b.heard != m.log.End() && pieces > 0; pieces-- {
 		frames, n := m.log.Piece(b.heard)
@@ -78,7 +78,7 @@ func (m *members) join() {
 
 func (m *members) leave(slot int) {
 	delete(m.by, slot)
-	if len(m.by) == 0 { // slots begin anew
+	if len(m.by) == 0 { // without members the slots begin at 0 again
 		m.high = 0
 	}
 }
@@ -94,13 +94,13 @@ func (m *members) check() {
 	}
 }
 
-// Whatever comes between, every member is sent every frame once and in order, and
-// each publication is done once, when nobody lacks it. Positions wrap.
+// Every member is sent every frame once and in order, whatever happens in between. Each
+// publication is done once, when no member lacks it. Positions wrap.
 func TestALogAgainstAModel(t *testing.T) {
 	for seed := range uint64(12) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		m := newMembers(t)
-		m.log.begin = -uint32(rng.IntN(100)) // which wraps before long
+		m.log.begin = -uint32(rng.IntN(100)) // so that positions wrap soon
 		most := 1 + rng.IntN(40)
 		for range 3000 {
 			switch n := rng.IntN(100); {
@@ -151,7 +151,7 @@ func TestALogAgainstAModel(t *testing.T) {
 	}
 }
 
-// Small frames are laid out once for all members that lack the same.
+// Small frames are joined once for all members that lack the same frames.
 func TestAPieceServesManyMembers(t *testing.T) {
 	m := newMembers(t)
 	for range 3 {
@@ -164,7 +164,7 @@ func TestAPieceServesManyMembers(t *testing.T) {
 	}
 }
 
-// A burst's memory is given back once it is over.
+// After a burst its memory is given back.
 func TestALogGivesMemoryBack(t *testing.T) {
 	m := newMembers(t)
 	m.join()

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestNothingIsTakenBeyondTheBound(t *testing.T) {
+func TestTheThrottleAcceptsNothingBeyondTheBound(t *testing.T) {
 	th := NewThrottle(1000, 500, func() {})
 	for i, row := range []struct {
 		cost int64
@@ -40,7 +40,7 @@ func TestPublishersWaitAtTheLowerBoundAndForCongestedReceivers(t *testing.T) {
 	th.Done(501)
 	th.Congested(1)
 	if !th.Crowded() {
-		t.Error("nobody waits for a congested receiver")
+		t.Error("no publisher waits for a congested receiver")
 	}
 	th.Congested(-1)
 	if th.Crowded() {
@@ -48,9 +48,9 @@ func TestPublishersWaitAtTheLowerBoundAndForCongestedReceivers(t *testing.T) {
 	}
 }
 
-// A publisher that waits goes on, whether it waits on a goroutine or a reactor,
-// and however its wait falls together with the release.
-func TestNobodyWaitsForever(t *testing.T) {
+// A waiting publisher goes on after a release, on a goroutine as on a reactor, even if
+// the wait begins at the same moment.
+func TestNoPublisherWaitsForEver(t *testing.T) {
 	for range 500 {
 		var told atomic.Int32
 		th := NewThrottle(1000, 100, func() { told.Add(1) })
@@ -64,7 +64,7 @@ func TestNobodyWaitsForever(t *testing.T) {
 		if want := int32(0); <-waits {
 			want = 1
 			if told.Load() != want {
-				t.Fatal("a reactor that waits was not told")
+				t.Fatal("a waiting reactor was not told that there is room")
 			}
 		}
 	}

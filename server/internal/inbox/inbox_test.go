@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// recorder is the owner of an Inbox in tests: it remembers its calls.
+// recorder is the owner of an Inbox in tests. It records its calls.
 type recorder struct {
 	calls   []string
 	changed int
@@ -19,7 +19,7 @@ type recorder struct {
 	panics  bool
 }
 
-// stepped makes a Pool without workers, whose calls a test makes by Step.
+// stepped makes a Pool without workers. The test makes its calls with Step.
 func stepped(l Limits) *Pool[*recorder] {
 	return NewPool(0, l, Hooks[*recorder]{
 		Call: func(b *Inbox[*recorder], c Call) bool {
@@ -65,8 +65,8 @@ func (p *Pool[T]) all() {
 	}
 }
 
-// However calls are added and made, each connection's are made once and in
-// order, and the accounts come back to zero.
+// Each connection's calls are made once and in order, however they are added and made.
+// In the end all counts are zero.
 func TestCallsAreMadeOnceAndInOrder(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -103,7 +103,7 @@ func TestCallsAreMadeOnceAndInOrder(t *testing.T) {
 	}
 }
 
-func TestARecordsOwnSizeCounts(t *testing.T) {
+func TestARecordsSizeCountsToo(t *testing.T) {
 	p := stepped(wide)
 	b := p.NewInbox(&recorder{ready: true})
 	for range 10 {
@@ -126,7 +126,7 @@ func TestAWishComesTrueOnce(t *testing.T) {
 	if !b.Full() || !b.Want(Room) {
 		t.Error("four of four messages are not full")
 	}
-	p.Step() // nobody is ready
+	p.Step() // no inbox is ready
 	if b.Owner.changed != 0 {
 		t.Error("a wish came true without a call")
 	}
@@ -138,7 +138,8 @@ func TestAWishComesTrueOnce(t *testing.T) {
 	}
 }
 
-// The more waits in all, the less may wait in one, so that a newcomer has room.
+// The fuller all inboxes are, the less one of them may take, so that a new connection
+// has room.
 func TestAnInboxMayHaveAPartOfWhatIsLeft(t *testing.T) {
 	const total = 100_000
 	p := stepped(Limits{Messages: 1 << 20, Bytes: 1 << 20, Total: total})
@@ -156,11 +157,11 @@ func TestAnInboxMayHaveAPartOfWhatIsLeft(t *testing.T) {
 	}
 }
 
-func TestMessagesOfTheGoneAreDiscardedAndTheirEndIsTold(t *testing.T) {
+func TestMessagesOfEndedConnectionsAreDiscardedAndCloseIsCalled(t *testing.T) {
 	p := stepped(wide)
 	b := p.NewInbox(&recorder{})
 	b.message("1")
-	p.Step() // takes it, and parks
+	p.Step() // takes the inbox, and parks it
 	b.message("2")
 	b.message("3")
 	if n := b.Discard(); n != 2 {
@@ -176,7 +177,7 @@ func TestMessagesOfTheGoneAreDiscardedAndTheirEndIsTold(t *testing.T) {
 	}
 }
 
-func TestBehindAPanicOnlyCloseIsCalled(t *testing.T) {
+func TestAfterAPanicOnlyCloseIsCalled(t *testing.T) {
 	p := stepped(wide)
 	b := p.NewInbox(&recorder{ready: true, panics: true})
 	b.message("1")
@@ -188,8 +189,8 @@ func TestBehindAPanicOnlyCloseIsCalled(t *testing.T) {
 	expectCalls(t, b.Owner, "1 Close")
 }
 
-// What changes back and forth before the handler is called is told once.
-func TestPressureIsToldOnce(t *testing.T) {
+// Backpressure that changes several times before the handler is called leads to one call.
+func TestBackpressureIsReportedOnce(t *testing.T) {
 	p := stepped(wide)
 	b := p.NewInbox(&recorder{ready: true})
 	press := func(levels ...bool) {
@@ -207,7 +208,7 @@ func TestPressureIsToldOnce(t *testing.T) {
 	expectCalls(t, b.Owner, "Backpressure true false Backpressure true Backpressure Backpressure false")
 }
 
-// gate lets calls wait for a test.
+// gate makes calls wait for the test.
 type gate struct {
 	entered, leave chan struct{}
 }
@@ -236,7 +237,7 @@ func nudged[T any](t *testing.T, p *Pool[T], what string, happened <-chan struct
 }
 
 // A call that blocks does not keep other connections from being served.
-func TestWorkersThatBlockAreJoinedByOthers(t *testing.T) {
+func TestMoreWorkersAreWokenWhenSomeBlock(t *testing.T) {
 	const most = 4
 	g := &gate{make(chan struct{}, most), make(chan struct{})}
 	p := working(most, func(b *Inbox[*gate]) bool {
@@ -253,7 +254,7 @@ func TestWorkersThatBlockAreJoinedByOthers(t *testing.T) {
 	if s := p.Stats(); s.Busy != most || s.Waiting != 1 || p.Late(0) != most {
 		t.Errorf("%+v, %d calls run", s, p.Late(0))
 	}
-	if stuck := p.Stuck(); stuck.Kind != Message || !strings.Contains(string(stuck.Stack), "TestWorkersThatBlock") {
+	if stuck := p.Stuck(); stuck.Kind != Message || !strings.Contains(string(stuck.Stack), "TestMoreWorkers") {
 		t.Errorf("the oldest call is %v, in %s", stuck.Kind, stuck.Stack)
 	}
 	close(g.leave)
@@ -262,8 +263,8 @@ func TestWorkersThatBlockAreJoinedByOthers(t *testing.T) {
 	}
 }
 
-// A handler that ends its goroutine costs no worker.
-func TestGoexitCostsNoWorker(t *testing.T) {
+// A handler that ends its goroutine with Goexit does not end its worker.
+func TestGoexitEndsNoWorker(t *testing.T) {
 	g := &gate{entered: make(chan struct{}, 100)}
 	p := working(1, func(b *Inbox[*gate]) bool {
 		b.Owner.entered <- struct{}{}
@@ -282,8 +283,8 @@ func TestGoexitCostsNoWorker(t *testing.T) {
 	}
 }
 
-// Reactors add while workers call: nothing is lost, and none runs twice.
-func TestManyAddAndManyCall(t *testing.T) {
+// While reactors add calls and workers make them, no call is lost or made twice.
+func TestCallsAreAddedAndMadeAtTheSameTime(t *testing.T) {
 	const reactors, each, calls = 3, 20, 300
 	var made atomic.Int64
 	p := NewPool(4, Limits{Messages: 8, Bytes: 1 << 16, Total: 1 << 30}, Hooks[*atomic.Int32]{

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// model is a Box that is obviously right.
+// model is a simple Box that is obviously right.
 type model struct{ frames []Frame }
 
 func (m *model) size() (s Size) {
@@ -17,7 +17,7 @@ func (m *model) size() (s Size) {
 	return s
 }
 
-// oldest finds the first frame that is wanted, -1 if there is none.
+// oldest returns the index of the first frame that matches, -1 if none does.
 func (m *model) oldest(wanted func(Frame) bool) int {
 	return slices.IndexFunc(m.frames, func(f Frame) bool { return !f.Begun && wanted(f) })
 }
@@ -28,7 +28,7 @@ func (m *model) remove(i int) Size {
 	return s
 }
 
-// put does what the policies' documentation says.
+// put follows the documentation of the policies.
 func (m *model) put(f Frame, bound Size, full bool) (o Outcome) {
 	if f.Policy == Latest {
 		if i := m.oldest(func(q Frame) bool { return q.Policy == Latest && q.ID == f.ID }); i >= 0 {
@@ -64,8 +64,8 @@ func randomBytes(rng *rand.Rand, n int) []byte {
 	return b
 }
 
-// What a Box gives out is the frames that were put in and not dropped, whole and
-// in order. What it drops is what the policies say, and it knows how much waits.
+// A Box gives out the frames that were put in and not dropped, whole and in order. It
+// drops what the policies say, and its counts are right.
 func TestABoxAgainstAModel(t *testing.T) {
 	for seed := range uint64(10) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -78,7 +78,7 @@ func TestABoxAgainstAModel(t *testing.T) {
 			case n < 5:
 				f := Frame{Data: randomBytes(rng, 1+rng.IntN(200)), ID: rng.Uint32N(3), Policy: Policy(1 + rng.IntN(4)), Begun: rng.IntN(20) == 0}
 				if f.Begun && len(m.frames) > 0 {
-					continue // only the first can have been begun
+					continue // only a part of the first frame can have been sent
 				}
 				full := rng.IntN(10) == 0
 				if got, want := b.Put(f, bound, full), m.put(f, bound, full); got != want {
@@ -114,7 +114,7 @@ func TestABoxAgainstAModel(t *testing.T) {
 	}
 }
 
-// sent takes bytes off the model.
+// sent removes bytes that were sent from the model.
 func (m *model) sent(t *testing.T, data []byte) {
 	for len(data) > 0 {
 		f := &m.frames[0]
@@ -129,7 +129,7 @@ func (m *model) sent(t *testing.T, data []byte) {
 	}
 }
 
-// What is shared is not copied unless it is small and goes out with others.
+// A shared frame is copied only if it is small and is sent together with others.
 func TestABoxSharesFrames(t *testing.T) {
 	data := make([]byte, 1000)
 	var b Box

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Many senders add and one reactor subtracts. The sum never exceeds the bound,
-// nothing is lost, and flags and sum do not touch each other.
+// Many senders add and one reactor subtracts. The sum never exceeds the bound, nothing is
+// lost, and the flags do not change the sum.
 func TestAGaugeIsNeverAboveItsBound(t *testing.T) {
 	const senders, each, size = 8, 500, 100
 	bound, low := SizeOf(20, 1500), SizeOf(2, 200)
@@ -74,18 +74,18 @@ func TestAClosedGaugeTakesNothing(t *testing.T) {
 		t.Error("a message was added")
 	}
 	if !g.Refuse() || g.Refuse() {
-		t.Error("the first refusal, and no other, has to be told")
+		t.Error("only the first refusal has to be reported")
 	}
 	if g.Told(); !g.Refuse() {
-		t.Error("a later refusal has to be told too")
+		t.Error("after that a later refusal has to be reported too")
 	}
 	if g.Open(); g.Load() != SizeOf(3, 300) || g.TryAdd(SizeOf(1, 1), SizeOf(MessagesMax, BytesMax)) != nil {
 		t.Errorf("%x waits", g.Load())
 	}
 }
 
-// Whoever awaits a low gauge is told once, by the Sub that makes it low.
-func TestAnAwaitedFallIsToldOnce(t *testing.T) {
+// After an Await, exactly one Sub reports the fall: the one that makes the gauge low.
+func TestAnAwaitedFallIsReportedOnce(t *testing.T) {
 	var g Gauge
 	low := SizeOf(1, 100)
 	if g.Await(low) {
@@ -102,7 +102,7 @@ func TestAnAwaitedFallIsToldOnce(t *testing.T) {
 	}
 }
 
-// However Await and Sub fall together, exactly one of them sees the fall.
+// If Await and Sub run at the same time, exactly one of them sees the fall.
 func TestAFallIsNeverMissed(t *testing.T) {
 	for range 3_000 {
 		var g Gauge
