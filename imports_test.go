@@ -13,6 +13,7 @@ var arrows = map[string][]string{
 	"frame":            nil,
 	"netpoll":          nil,
 	"internal/testkit": nil, // for tests alone
+	"internal/build":   nil,
 	// How many connections fit descriptor tables, and whether threads may have
 	// their own.
 	"tuning":        {"netpoll", "tuning/cgroup"},
@@ -26,7 +27,7 @@ var arrows = map[string][]string{
 	"server/internal/fanout":    nil,
 	"server/internal/gate":      nil,
 	"server/internal/histogram": nil,
-	"server/admin":              {"server", "frame", "tuning"},
+	"server/admin":              {"server", "frame", "tuning", "internal/build"},
 	"loadgen":                   {"frame", "netpoll"},
 	"loadgen/floor":             {"netpoll"},
 	// A program, which nothing imports: a server whose handler is slow, for the
@@ -34,7 +35,7 @@ var arrows = map[string][]string{
 	"loadgen/slowhandler": {"frame", "netpoll", "server", "server/admin"},
 	"loadgen/peer":        nil, // a program on another library, to compare with
 	"loadgen/experiment":  {"frame", "loadgen", "tuning"},
-	"":                    {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning"},
+	"":                    {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning", "internal/build"},
 }
 
 func TestPackagesImportOnlyWhatIsBelowThem(t *testing.T) {

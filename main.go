@@ -22,6 +22,9 @@ type commands struct {
 	Doctor     doctorCommand     `cmd:"" help:"Show how many connections this machine can hold, and which limit stops it first."`
 	Tune       tuneCommand       `cmd:"" help:"Raise limits that are too low for many connections, and revert them."`
 	Bench      benchCommand      `cmd:"" help:"Compare the server with the floor program."`
+	Version    versionCommand    `cmd:"" help:"Show the version of lull."`
+
+	ShowVersion kong.VersionFlag `name:"version" help:"Show the version of lull."`
 }
 
 func main() {
@@ -31,7 +34,7 @@ func main() {
 	var c commands
 	parser, err := kong.New(&c,
 		kong.Name("lull"), kong.Description(description), kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		kong.Vars{"version": versionLine()}, kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		panic(err) // the commands' tags are wrong
 	}

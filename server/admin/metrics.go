@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/seed-134acfd0/lull/internal/build"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/tuning"
 )
@@ -157,6 +158,9 @@ func orNaN(n int64) float64 {
 var setup = prometheus.NewDesc("lull_setup_info",
 	"The server's options. The value is always 1.", []string{"mode", "tables", "inbox_policy", "outbox_policy"}, nil)
 
+var built = prometheus.NewDesc("lull_build_info",
+	"What the program was built from. The value is always 1.", []string{"version", "commit", "go_version"}, nil)
+
 // spread are the metrics that are distributions.
 //
 // The last two are snapshots: how many connections have how much in their outbox
@@ -212,6 +216,7 @@ type collector struct{ source }
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	out <- rejected
 	out <- setup
+	out <- built
 	for i := range counted {
 		out <- counted[i].desc()
 	}
@@ -246,6 +251,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	o := &r.options
 	out <- prometheus.MustNewConstMetric(setup, prometheus.GaugeValue, 1,
 		o.Mode.String(), o.Tables.String(), o.InboxPolicy.String(), o.OutboxPolicy.String())
+	b := build.Read()
+	out <- prometheus.MustNewConstMetric(built, prometheus.GaugeValue, 1, b.Version, b.Commit, b.Go)
 }
 
 // rejectedBy is the number of rejected handshakes by status. It has all of
