@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/dustin/go-humanize"
-
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/tuning"
 )
@@ -13,22 +11,6 @@ import (
 // demand is what --role, --target and --fanout ask of a machine.
 func demand(role string, conns, fanout int) tuning.Demand {
 	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout}
-}
-
-// checkTarget checks --target.
-func checkTarget(conns int) error {
-	if conns < 1 || conns > tuning.ConnsMax {
-		return fmt.Errorf("--target=%d: must be from 1 to %s", conns, humanize.Comma(tuning.ConnsMax))
-	}
-	return nil
-}
-
-// checkFanout checks --fanout.
-func checkFanout(bytes int) error {
-	if bytes < 0 || bytes > 1<<30 {
-		return fmt.Errorf("--fanout=%d: must be from 0 to %s", bytes, humanize.Comma(1<<30))
-	}
-	return nil
 }
 
 // chooseTables decides what auto means: private descriptor tables, unless the

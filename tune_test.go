@@ -95,16 +95,16 @@ func contents(t *testing.T, root string) string {
 func TestTuneRefusesWhatCannotBeMeant(t *testing.T) {
 	for want, args := range map[string][]string{
 		"must be one of":                        {"show", "--role", "client"},
-		"--target=0: must be from 1 to":         {"apply", "--target", "0"},
-		"--target=-5: must be from 1 to":        {"show", "--target=-5"},
-		"--target=1000000000000: must be":       {"apply", "--target", "1000000000000", "--yes"},
-		"expected a valid":                      {"show", "--target", "many"},
+		`1 to 1,073,741,824, not "0"`:           {"apply", "--target", "0"},
+		`not "-5"`:                              {"show", "--target=-5"},
+		`1 to 1,073,741,824, not "1000000000`:   {"apply", "--target", "1000000000000", "--yes"},
+		`not "many"`:                            {"show", "--target", "many"},
 		`there is no "net.core.somaxcon"`:       {"apply", "--only", "net.core.somaxcon"},
 		`there is no "kernel.panic" to tune`:    {"apply", "--with", "kernel.panic", "--yes"},
-		"--fanout=-1":                           {"show", "--fanout=-1"},
+		"--fanout: must be":                      {"show", "--fanout=-1"},
 		"missing flags: --dev":                  {"addresses"},
 		"only one of them":                      {"addresses", "--dev", "eth0", "--add", "1", "--remove"},
-		"--add=-1: must be from 1 to 1024":      {"addresses", "--dev", "eth0", "--add=-1"},
+		"--add: must be a whole number from 0":   {"addresses", "--dev", "eth0", "--add=-1"},
 		"--instance-type=m4.huge: unknown inst": {"addresses", "--dev", "eth0", "--instance-type", "m4.huge"},
 		"invalid From IP":                       {"addresses", "--dev", "eth0", "--addresses", "nowhere"},
 	} {
