@@ -23,6 +23,7 @@ type commands struct {
 	Tune       tuneCommand       `cmd:"" help:"Raise limits that are too low for many connections, and revert them."`
 	Bench      benchCommand      `cmd:"" help:"Compare the server with the floor program."`
 	Config     configCommand     `cmd:"" help:"Show what lull serve would do, and which flag, variable or file says so."`
+	Completion completionCommand `cmd:"" help:"Print what makes a shell complete lull's commands and flags."`
 	Version    versionCommand    `cmd:"" help:"Show the version of lull."`
 
 	File        configFlag       `name:"config" help:"A file with flags' values, in YAML; \"lull config --help\" describes it." placeholder:"FILE" predictor:"file"`
@@ -34,6 +35,7 @@ func main() {
 	// written to a closed stdout or stderr would.
 	signal.Ignore(syscall.SIGPIPE)
 	parser := newParser()
+	complete(parser)
 	command, err := parser.Parse(os.Args[1:])
 	if err != nil {
 		exit(parser, err, exitUsage)

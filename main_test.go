@@ -91,10 +91,10 @@ func serve(t *testing.T, args ...string) (url string, stop func()) {
 }
 
 // documented are all commands.
-var documented = []string{"serve", "load", "experiment", "bench", "doctor", "tune", "tune show", "tune apply", "tune revert", "tune addresses", "config", "version"}
+var documented = []string{"serve", "load", "experiment", "bench", "doctor", "tune", "tune show", "tune apply", "tune revert", "tune addresses", "config", "completion", "version"}
 
 func TestUsageErrorsExitWith64(t *testing.T) {
-	for _, line := range []string{"", "frobnicate", "serve --nothing", "serve now"} {
+	for _, line := range []string{"", "frobnicate", "serve --nothing", "serve now", "completion tcsh"} {
 		if _, errs, code := run(t, strings.Fields(line)...); code != exitUsage || !strings.Contains(errs, "--help") {
 			t.Errorf("lull %s: exit %d, %s", line, code, errs)
 		}
