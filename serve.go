@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -66,7 +65,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		MaxMessage: c.MaxMessage, IdleTimeout: orOff(c.IdleTimeout), Grace: orOff(c.Grace), Log: log,
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w%s", err, listenHint(err, "--listen", c.Listen))
 	}
 	if c.Admin != "" {
 		stop, err := c.watch(ctx, s, log)
@@ -106,9 +105,24 @@ func (c *serveCommand) Validate() error {
 		}
 	}
 	if c.Admin == "" {
-		return nil
+		return checkTwice(c.Listen)
 	}
-	return checkAddress("--admin", c.Admin, "127.0.0.1:6061")
+	if err := checkAddress("--admin", c.Admin, "127.0.0.1:6061"); err != nil {
+		return err
+	}
+	return checkTwice(append([]string{c.Admin}, c.Listen...))
+}
+
+// checkTwice checks that no address is there twice, unless its port is any port.
+func checkTwice(addresses []string) error {
+	seen := map[string]bool{}
+	for _, address := range addresses {
+		if seen[address] && !strings.HasSuffix(address, ":0") {
+			return fmt.Errorf("--listen and --admin: %s is there twice", address)
+		}
+		seen[address] = true
+	}
+	return nil
 }
 
 // checkAddress checks that a flag's value is an address to listen on.
@@ -136,11 +150,8 @@ func (c *serveCommand) preflight(log *slog.Logger) error {
 // watch serves the admin pages of s until stop is called.
 func (c *serveCommand) watch(ctx context.Context, s *server.Server, log *slog.Logger) (stop func() error, err error) {
 	l, err := net.Listen("tcp", c.Admin)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("admin: %w: is another lull running? Choose another address with --admin; port 0 picks a free one, --admin= turns it off", err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
+		return nil, fmt.Errorf("admin: %w%s; --admin= turns the admin page off", err, listenHint(err, "--admin", []string{c.Admin}))
 	}
 	if !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
 		log.Warn("the admin address has no authentication: everybody who can reach it can list connections, close them and send messages",

@@ -101,10 +101,10 @@ func TestTuneRefusesWhatCannotBeMeant(t *testing.T) {
 		`not "many"`:                            {"show", "--target", "many"},
 		`there is no "net.core.somaxcon"`:       {"apply", "--only", "net.core.somaxcon"},
 		`there is no "kernel.panic" to tune`:    {"apply", "--with", "kernel.panic", "--yes"},
-		"--fanout: must be":                      {"show", "--fanout=-1"},
+		"--fanout: must be":                     {"show", "--fanout=-1"},
 		"missing flags: --dev":                  {"addresses"},
 		"only one of them":                      {"addresses", "--dev", "eth0", "--add", "1", "--remove"},
-		"--add: must be a whole number from 0":   {"addresses", "--dev", "eth0", "--add=-1"},
+		"--add: must be a whole number from 0":  {"addresses", "--dev", "eth0", "--add=-1"},
 		"--instance-type=m4.huge: unknown inst": {"addresses", "--dev", "eth0", "--instance-type", "m4.huge"},
 		"invalid From IP":                       {"addresses", "--dev", "eth0", "--addresses", "nowhere"},
 	} {
