@@ -143,7 +143,7 @@ func (c *serveCommand) preflight(log *slog.Logger) error {
 		return nil // the server computes how many it can hold
 	}
 	return preflight(log, c.Anyway, tuning.Demand{
-		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), Ping: c.IdleTimeout / 2,
+		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), Ping: silence(c.IdleTimeout),
 	})
 }
 
@@ -225,14 +225,17 @@ func (s *status) report(period time.Duration) {
 		s.log.Warn("memory cannot be read", "error", err)
 		return
 	}
-	perUser, perKernel := now.PerConn(s.empty, stats.Open)
-	user, kernel := int64(perUser), int64(perKernel)
+	user, kernel, known := now.PerConn(s.empty, stats.Open)
 	if isTerminal(os.Stdout) {
-		fmt.Printf("\r\033[K%s connections, %.0f/s opened; per connection: %s B user space, %s B kernel",
-			humanize.Comma(stats.Open), rate, humanize.Comma(user), humanize.Comma(kernel))
+		fmt.Printf("\r\033[K%s connections, %.0f/s opened", humanize.Comma(stats.Open), rate)
+		if known {
+			fmt.Printf("; per connection: %s B user space, %s B kernel", humanize.Comma(int64(user)), humanize.Comma(int64(kernel)))
+		}
 		return
 	}
-	s.log.Info("status", "connections", stats.Open, "opened_per_second", rate,
-		"user_bytes_per_connection", user, "kernel_bytes_per_connection", kernel,
-		"messages_in", stats.MessagesIn, "messages_out", stats.MessagesOut)
+	line := []any{"connections", stats.Open, "opened_per_second", rate, "messages_in", stats.MessagesIn, "messages_out", stats.MessagesOut}
+	if known {
+		line = append(line, "user_bytes_per_connection", int64(user), "kernel_bytes_per_connection", int64(kernel))
+	}
+	s.log.Info("status", line...)
 }

@@ -139,8 +139,8 @@ var measured = []struct {
 	{metric{"workers_waiting_connections", "", "", "Connections that wait for a worker."}, func(r *reading) float64 { return float64(r.stats.Waiting) }},
 	{metric{"reactors", "", "", "Number of reactors."}, func(r *reading) float64 { return float64(r.options.Reactors) }},
 
-	{metric{"connection_user_bytes", "", "", "Growth of the process's memory since the start, divided by the open connections."}, func(r *reading) float64 { return r.user }},
-	{metric{"connection_kernel_bytes", "", "", "Growth of the machine's kernel memory for objects (slab) since the start, divided by the open connections."}, func(r *reading) float64 { return r.kernel }},
+	{metric{"connection_user_bytes", "", "", "Growth of the process's memory since the start, divided by the open connections; none while there are fewer than 5,000."}, func(r *reading) float64 { return r.user }},
+	{metric{"connection_kernel_bytes", "", "", "Growth of the machine's kernel memory for objects (slab) since the start, divided by the open connections; none while there are fewer than 5,000."}, func(r *reading) float64 { return r.kernel }},
 	{metric{"kernel_slab_bytes", "", "", "The machine's kernel memory for objects (slab), including sockets."}, func(r *reading) float64 { return orNaN(r.slab) }},
 	{metric{"descriptors_limit", "", "", "RLIMIT_NOFILE: maximum number of descriptors in each table."}, func(r *reading) float64 { return orNaN(r.descriptors) }},
 	{metric{"machine_files_open", "", "", "Files open on the whole machine, including sockets."}, func(r *reading) float64 { return orNaN(r.files) }},

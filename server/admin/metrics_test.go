@@ -139,8 +139,8 @@ func TestMetricsTellTheTruth(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"lull_connection_user_bytes", "lull_connection_kernel_bytes"} {
-		if v, ok := scrape[name]; !ok || v < 0 {
-			t.Errorf("%s is %v, %v", name, v, ok)
+		if v, ok := scrape[name]; ok {
+			t.Errorf("%s is %v, and so few connections do not tell", name, v)
 		}
 	}
 }
