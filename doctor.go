@@ -100,8 +100,8 @@ func connect() (closed func()) {
 }
 
 func (c *doctorCommand) demand(m *tuning.Machine) tuning.Demand {
-	d := demand(c.Role, c.Target, c.Fanout)
-	d.Private, d.Targets, d.Ping = c.FDTables != netpoll.Shared, c.ListenPorts, c.IdleTimeout/2
+	d := demand(c.Role, c.Target, c.Fanout, c.FDTables)
+	d.Targets, d.Ping = c.ListenPorts, silence(c.IdleTimeout)
 	sources, _ := loadgen.ParseSources(c.Sources) // Validate has accepted them
 	d.Sources = len(sources)
 	if d.Sources == 0 && c.Role == "loadgen" {

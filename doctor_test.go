@@ -71,6 +71,22 @@ func TestDoctorsExitCodes(t *testing.T) {
 	}
 }
 
+// Balancers that close what is silent for a minute cannot be seen, so they are a
+// warning and change no exit code.
+func TestDoctorWarnsOfLoadBalancers(t *testing.T) {
+	for timeout, says := range map[string]string{
+		"10m": "--idle-timeout: pings a silent connection after 300 s: application load balancers", "0s": "after 31536000 s: application", "2m": "", "100s": "",
+	} {
+		out, _, code := run(t, "doctor", "--root", patient(t, "conntrack"), "--idle-timeout", timeout)
+		if code != 2 || strings.Contains(out, "application load balancers") != (says != "") || !strings.Contains(out, says) {
+			t.Errorf("--idle-timeout %s: exit code %d, %s", timeout, code, out)
+		}
+	}
+	if out, _, _ := run(t, "doctor", "--root", patient(t, "debian"), "--role", "loadgen"); strings.Contains(out, "application load balancers") {
+		t.Errorf("a generator has no --idle-timeout: %s", out)
+	}
+}
+
 // All is well where all that can be raised was.
 func TestDoctorIsContent(t *testing.T) {
 	root := patient(t, "amazon")

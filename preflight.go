@@ -3,14 +3,25 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
-// demand is what --role, --target and --fanout ask of a machine.
-func demand(role string, conns, fanout int) tuning.Demand {
-	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout}
+// demand is what --role, --target, --fanout and --fd-tables ask of a machine.
+func demand(role string, conns, fanout int, tables netpoll.Tables) tuning.Demand {
+	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout, Private: tables != netpoll.Shared}
+}
+
+// silence is how long a connection may be silent before a server with this
+// --idle-timeout pings it. A server that never does is said to do so once a year.
+func silence(idleTimeout time.Duration) time.Duration {
+	const year = 365 * 24 * time.Hour
+	if idleTimeout == 0 {
+		return year
+	}
+	return idleTimeout / 2
 }
 
 // chooseTables decides what auto means: private descriptor tables, unless the

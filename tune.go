@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -37,12 +38,13 @@ Examples:
 
 // tuneWish is what a machine should be tuned for.
 type tuneWish struct {
-	Role   string   `help:"What runs on this machine: ${enum}." enum:"server,loadgen,both" default:"server"`
-	Target int      `help:"Number of connections that the machine should hold." default:"1000000" range:"1..1073741824"`
-	Fanout int      `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32" range:"0..1073741824"`
-	Only   []string `help:"Change only these settings." placeholder:"KEY"`
-	With   []string `help:"Change these settings too, which can harm other programs and are not changed by default." placeholder:"KEY"`
-	Root   string   `help:"Directory that holds /proc, /etc and /var." default:"/" type:"existingdir" hidden:"" env:"-"`
+	Role     string         `help:"What runs on this machine: ${enum}." enum:"server,loadgen,both" default:"server"`
+	Target   int            `help:"Number of connections that the machine should hold." default:"1000000" range:"1..1073741824"`
+	Fanout   int            `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32" range:"0..1073741824"`
+	FDTables netpoll.Tables `name:"fd-tables" help:"File descriptor tables of server and generator: shared tables need higher limits than private ones. auto means private." default:"auto" enum:"auto,shared,private"`
+	Only     []string       `help:"Change only these settings." placeholder:"KEY"`
+	With     []string       `help:"Change these settings too, which can harm other programs and are not changed by default." placeholder:"KEY"`
+	Root     string         `help:"Directory that holds /proc, /etc and /var." default:"/" type:"existingdir" hidden:"" env:"-"`
 }
 
 // Validate checks the flags.
@@ -57,7 +59,7 @@ func (w *tuneWish) plan() (*tuning.Machine, *tuning.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := m.Plan(demand(w.Role, w.Target, w.Fanout), w.choice())
+	p, err := m.Plan(demand(w.Role, w.Target, w.Fanout, w.FDTables), w.choice())
 	return m, p, err
 }
 
@@ -101,8 +103,8 @@ func (tuneApply) Help() string {
 	return `Without --yes, lull tune apply prints exactly what it would change, and changes nothing. With --yes it makes all changes
 or none: it first checks that everything can be written, and if something fails it undoes what it has done.
 
-It changes three things: the kernel settings; ` + tuning.SysctlPath + `, which sets them again at every boot; and a
-drop-in limits.conf for the units that the role needs, ` + tuning.ServerUnit + ` and ` + tuning.GeneratorUnit + `. Settings that can
+It changes three things: the kernel settings; ` + tuning.SysctlPath + `, which sets them again at every boot; and, if
+their limits of descriptors are too low, a drop-in limits.conf for the units that the role needs, ` + tuning.ServerUnit + ` and ` + tuning.GeneratorUnit + `. Settings that can
 harm other programs (net.ipv4.tcp_mem and conntrack's) are changed only if --with or --only names them.
 
 You can apply again for more connections or other settings. revert restores what there was before the first apply.
