@@ -104,7 +104,7 @@ func TestMistakesInAFileNameTheKeyAndTheLine(t *testing.T) {
 			t.Errorf("%q: exit %d, %s", text, code, errs)
 		}
 	}
-	if out, errs, code := run(t, "config", "--config", written(t, "")); code != 0 || !strings.Contains(out, "mode: chat") {
+	if out, errs, code := run(t, "config", "--config", written(t, "")); code != 0 || !strings.Contains(out, "listen: ['127.0.0.1:8080']") {
 		t.Errorf("empty: exit %d, %s", code, errs)
 	}
 }
