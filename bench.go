@@ -15,12 +15,12 @@ import (
 
 type benchCommand struct {
 	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel."`
-	Rounds      int      `help:"Number of rounds of each scenario." default:"5"`
-	Floor       string   `help:"The floor program. Default: floor, in the directory of lull." type:"path" placeholder:"FILE"`
-	SlowHandler string   `help:"The slowhandler program. Default: slowhandler, in the directory of lull." type:"path" placeholder:"FILE"`
-	Peer        string   `help:"The peer program. Default: peer, in the directory of lull." type:"path" placeholder:"FILE"`
-	Against     string   `help:"Another lull program, which abuse attacks too." type:"path" placeholder:"FILE"`
-	JSON        string   `help:"Write the results to this file." type:"path" placeholder:"FILE"`
+	Rounds      int      `help:"Number of rounds of each scenario." default:"5" range:"1..1000"`
+	Floor       string   `help:"The floor program. Default: floor, in the directory of lull." type:"path" placeholder:"FILE" env:"LULL_FLOOR_PROGRAM" predictor:"file"`
+	SlowHandler string   `help:"The slowhandler program. Default: slowhandler, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
+	Peer        string   `help:"The peer program. Default: peer, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
+	Against     string   `help:"Another lull program, which abuse attacks too." type:"path" placeholder:"FILE" predictor:"file"`
+	JSON        string   `help:"Write the results to this file." type:"path" placeholder:"FILE" env:"LULL_JSON_FILE" predictor:"file"`
 }
 
 func (benchCommand) Help() string {
@@ -34,14 +34,25 @@ Examples:
   lull bench abuse`
 }
 
-func (c *benchCommand) Run(ctx context.Context) error {
-	if slices.Equal(c.Scenarios, []string{"abuse"}) {
-		return c.abuse(ctx)
+// Validate checks the names of scenarios.
+func (c *benchCommand) Validate() error {
+	if c.abusive() {
+		return nil
 	}
 	for _, name := range c.Scenarios {
 		if !slices.Contains(experiment.ScenarioNames(), name) {
-			return fmt.Errorf("unknown scenario %q; the scenarios are %s", name, strings.Join(experiment.ScenarioNames(), ", "))
+			return fmt.Errorf("unknown scenario %q: must be one of %s; or abuse, alone", name, strings.Join(experiment.ScenarioNames(), ", "))
 		}
+	}
+	return nil
+}
+
+// abusive reports whether the scenario is abuse, which runs alone.
+func (c *benchCommand) abusive() bool { return slices.Equal(c.Scenarios, []string{"abuse"}) }
+
+func (c *benchCommand) Run(ctx context.Context) error {
+	if c.abusive() {
+		return c.abuse(ctx)
 	}
 	rows, err := experiment.Bench(ctx, experiment.BenchConfig{
 		Floor: cmp.Or(c.Floor, besideLull("floor")), SlowHandler: cmp.Or(c.SlowHandler, besideLull("slowhandler")), Peer: cmp.Or(c.Peer, besideLull("peer")),

@@ -84,7 +84,7 @@ func TestThePagesNameFlagsThatExist(t *testing.T) {
 		out, _, _ := run(t, append(strings.Fields(command), "--help")...)
 		help[command] = out
 	}
-	call := regexp.MustCompile(`\blull (serve|load|experiment|bench|doctor|tune (?:show|apply|revert|addresses))((?: +[\w./%:~=,@'\[\]-]+)*)`)
+	call := regexp.MustCompile(`\blull (serve|load|experiment|bench|doctor|config|tune (?:show|apply|revert|addresses))((?: +[\w./%:~=,@'\[\]-]+)*)`)
 	flag := regexp.MustCompile(` (--[a-z][a-z-]*)`)
 	for _, page := range pages(t) {
 		if page == helpPage {

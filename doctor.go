@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,15 +19,15 @@ import (
 
 type doctorCommand struct {
 	Role        string         `help:"What runs on this machine: ${enum}." enum:"server,loadgen,both" default:"server"`
-	Target      int            `help:"Number of connections that the machine should hold." default:"1000000"`
-	ListenPorts int            `help:"Number of ports that the server listens on." default:"1"`
+	Target      int            `help:"Number of connections that the machine should hold." default:"1000000" range:"1..1073741824"`
+	ListenPorts int            `help:"Number of ports that the server listens on." default:"1" range:"1..65535"`
 	Sources     []string       `help:"The generator's source addresses and address ranges. auto means all addresses of this machine, or, with --role both, as many as are needed." default:"auto"`
-	Fanout      int            `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32"`
-	FDTables    netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private, or shared where the system does not allow that." default:"auto"`
-	IdleTimeout time.Duration  `help:"The server's --idle-timeout. A silent connection is pinged after half of it." default:"10m"`
+	Fanout      int            `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32" range:"0..1073741824"`
+	FDTables    netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
+	IdleTimeout time.Duration  `help:"The server's --idle-timeout. A silent connection is pinged after half of it. 0 means never." default:"10m" range:"0s..8760h"`
 	JSON        bool           `help:"Print JSON."`
 	Watch       bool           `help:"Afterwards, print once a second which kernel counters have grown, until interrupted."`
-	Root        string         `help:"Directory that holds /proc, /sys, /etc and /run." default:"/" type:"existingdir" hidden:""`
+	Root        string         `help:"Directory that holds /proc, /sys, /etc and /run." default:"/" type:"existingdir" hidden:"" env:"-"`
 }
 
 func (doctorCommand) Help() string {
@@ -48,17 +47,8 @@ Examples:
 
 // Validate checks the flags.
 func (c *doctorCommand) Validate() error {
-	if err := cmp.Or(checkTarget(c.Target), checkFanout(c.Fanout)); err != nil {
-		return err
-	}
-	switch {
-	case c.ListenPorts < 1 || c.ListenPorts > 65535:
-		return fmt.Errorf("--listen-ports=%d: must be from 1 to 65,535", c.ListenPorts)
-	case c.IdleTimeout < 0:
-		return fmt.Errorf("--idle-timeout=%v: must not be negative", c.IdleTimeout)
-	}
 	_, err := loadgen.ParseSources(c.Sources)
-	return err
+	return named("--sources", err)
 }
 
 func (c *doctorCommand) Run(ctx context.Context) error {
@@ -110,8 +100,8 @@ func connect() (closed func()) {
 }
 
 func (c *doctorCommand) demand(m *tuning.Machine) tuning.Demand {
-	d := demand(c.Role, c.Target, c.Fanout)
-	d.Private, d.Targets, d.Ping = c.FDTables != netpoll.Shared, c.ListenPorts, c.IdleTimeout/2
+	d := demand(c.Role, c.Target, c.Fanout, c.FDTables)
+	d.Targets, d.Ping = c.ListenPorts, silence(c.IdleTimeout)
 	sources, _ := loadgen.ParseSources(c.Sources) // Validate has accepted them
 	d.Sources = len(sources)
 	if d.Sources == 0 && c.Role == "loadgen" {

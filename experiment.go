@@ -11,12 +11,12 @@ import (
 )
 
 type experimentCommand struct {
-	Conns      int           `help:"Number of connections. Default: as many as this machine can hold, at most 256,000." placeholder:"N"`
-	Rate       float64       `help:"Connections per second. Default: as fast as the server accepts them." placeholder:"N"`
-	Hold       time.Duration `help:"How long the connections stay idle before they are measured." default:"10s"`
-	Broadcasts int           `help:"Number of messages that every connection should receive." default:"5"`
-	Size       int           `help:"Size of a message, in bytes." default:"32"`
-	Report     string        `help:"Directory for report.md, report.json and report.html." default:"report" type:"path" placeholder:"DIR"`
+	Conns      int           `help:"Number of connections. 0, the default, means as many as this machine can hold, at most 256,000." placeholder:"N" range:"0..1073741824" example:"100000"`
+	Rate       float64       `help:"Connections per second. 0, the default, means as fast as the server accepts them." placeholder:"N" range:"0..10000000" example:"10000"`
+	Hold       time.Duration `help:"How long the connections stay idle before they are measured." default:"10s" range:"0s..8760h" example:"30s"`
+	Broadcasts int           `help:"Number of messages that every connection should receive." default:"5" range:"0..1000000"`
+	Size       int           `help:"Size of a message, in bytes." default:"32" range:"16..65536"`
+	Report     string        `help:"Directory for report.md, report.json and report.html." default:"report" type:"path" placeholder:"DIR" predictor:"file"`
 }
 
 func (experimentCommand) Help() string {

@@ -15,6 +15,7 @@ var arrows = map[string][]string{
 	"internal/record":  nil,
 	"internal/testkit": nil, // for tests alone
 	"internal/deflate": {"frame"},
+	"internal/build":   nil,
 	// tuning asks netpoll how many connections fit into descriptor tables, and whether
 	// private tables are possible.
 	"tuning":        {"netpoll", "tuning/cgroup"},
@@ -30,7 +31,7 @@ var arrows = map[string][]string{
 	"server/internal/proxy":     nil,
 	"server/internal/pressure":  {"tuning/cgroup"}, // what the control groups leave
 	"server/internal/histogram": nil,
-	"server/admin":              {"server", "frame", "tuning"},
+	"server/admin":              {"server", "frame", "tuning", "internal/build"},
 	"loadgen":                   {"frame", "netpoll"},
 	"loadgen/floor":             {"netpoll"},
 	// slowhandler is a program, a server with a slow handler, which experiment starts.
@@ -38,7 +39,7 @@ var arrows = map[string][]string{
 	"loadgen/slowhandler": {"frame", "netpoll", "server", "server/admin"},
 	"loadgen/peer":        nil, // a program on another library, to compare with
 	"loadgen/experiment":  {"frame", "loadgen", "tuning"},
-	"":                    {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning"},
+	"":                    {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning", "internal/build"},
 }
 
 func TestPackagesImportOnlyWhatIsBelowThem(t *testing.T) {

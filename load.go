@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"os"
@@ -15,28 +17,28 @@ import (
 
 type loadCommand struct {
 	URL        []string       `help:"URLs to connect to. Connections are spread over them." default:"ws://127.0.0.1:8080/"`
-	Conns      int            `help:"Number of connections." default:"1000"`
-	Rate       float64        `help:"Connections per second. Default: as fast as the server accepts them." placeholder:"N"`
+	Conns      int            `help:"Number of connections." default:"1000" range:"1..1073741824"`
+	Rate       float64        `help:"Connections per second. 0, the default, means as fast as the server accepts them." placeholder:"N" range:"0..10000000" example:"10000"`
 	Sources    []string       `help:"Source addresses and address ranges. auto finds as many as are needed." default:"auto"`
-	Segment    int            `help:"Maximum TCP segment size, in bytes. 1460 is usual on a network; loopback has 65,483." placeholder:"N"`
-	Timeout    time.Duration  `help:"Timeout of a connection's TCP and WebSocket handshakes." default:"30s"`
-	Hold       time.Duration  `help:"How long the connections then stay idle." default:"0s"`
-	Broadcasts int            `help:"Then send this many messages, which every connection should receive." placeholder:"N"`
-	Burst      int            `help:"Send this many of them back to back." default:"1"`
-	Size       int            `help:"Size of a message, in bytes." default:"32"`
-	Patience   time.Duration  `help:"Give up on a broadcast that makes no progress for this long." default:"60s"`
-	Probe      time.Duration  `help:"During broadcasts, or else during echoes, ping at this interval on a separate connection." placeholder:"1ms"`
-	Deaf       int            `help:"Let this many connections read nothing until the broadcasts are over." placeholder:"N"`
-	Active     int            `help:"Then let this many connections send a message, wait for its echo, and repeat." placeholder:"N"`
-	Pace       float64        `help:"Messages per second of all --active connections together. Default: as fast as echoes arrive." placeholder:"N"`
-	Flood      int            `help:"Let this many connections send without waiting for echoes." placeholder:"N"`
-	FloodRate  float64        `help:"Messages per second of all --flood connections together. Default: as fast as the server reads them." placeholder:"N"`
-	Echo       time.Duration  `help:"How long --active and --flood connections send." default:"5s"`
-	Workers    int            `help:"Number of reactors. Default: as many as --conns needs." placeholder:"N"`
-	FDTables   netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private, or shared where the system does not allow that." default:"auto"`
+	Segment    int            `help:"Maximum TCP segment size, in bytes. 1460 is usual on a network; loopback has 65,483. 0, the default, means what the route has." placeholder:"N" range:"0..65483" example:"1460"`
+	Timeout    time.Duration  `help:"Timeout of a connection's TCP and WebSocket handshakes." default:"30s" range:"1ms..24h"`
+	Hold       time.Duration  `help:"How long the connections then stay idle." default:"0s" range:"0s..8760h" example:"30s"`
+	Broadcasts int            `help:"Then send this many messages, which every connection should receive." placeholder:"N" range:"0..1000000000" example:"5"`
+	Burst      int            `help:"Send this many of them back to back." default:"1" range:"1..1000000"`
+	Size       int            `help:"Size of a message, in bytes." default:"32" range:"16..65536"`
+	Patience   time.Duration  `help:"Give up on a broadcast that makes no progress for this long." default:"60s" range:"1ms..24h"`
+	Probe      time.Duration  `help:"During broadcasts, or else during echoes, ping at this interval on a separate connection. 0, the default, means not at all." placeholder:"1ms" range:"0s..1h" example:"1ms"`
+	Deaf       int            `help:"Let this many connections read nothing until the broadcasts are over." placeholder:"N" range:"0..1073741824" example:"100"`
+	Active     int            `help:"Then let this many connections send a message, wait for its echo, and repeat." placeholder:"N" range:"0..1073741824" example:"1000"`
+	Pace       float64        `help:"Messages per second of all --active connections together. 0, the default, means as fast as echoes arrive." placeholder:"N" range:"0..10000000" example:"5000"`
+	Flood      int            `help:"Let this many connections send without waiting for echoes." placeholder:"N" range:"0..65535" example:"100"`
+	FloodRate  float64        `help:"Messages per second of all --flood connections together. 0, the default, means as fast as the server reads them." placeholder:"N" range:"0..10000000" example:"5000"`
+	Echo       time.Duration  `help:"How long --active and --flood connections send." default:"5s" range:"1ms..8760h"`
+	Workers    int            `help:"Number of reactors. 0, the default, means as many as --conns needs." placeholder:"N" range:"0..1024" example:"4" env:"LULL_LOAD_WORKERS"`
+	FDTables   netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
 	Floor      bool           `help:"The server is the floor program: send the fixed key and the zero mask that it needs."`
 	Anyway     bool           `help:"Start even if this machine cannot hold --conns."`
-	JSON       string         `help:"Write the result to this file." type:"path" placeholder:"FILE"`
+	JSON       string         `help:"Write the result to this file." type:"path" placeholder:"FILE" env:"LULL_JSON_FILE" predictor:"file"`
 }
 
 func (loadCommand) Help() string {
@@ -52,14 +54,43 @@ Examples:
   lull load --conns 20000 --deaf 2000 --broadcasts 600 --burst 20 --size 1024`
 }
 
-func (c *loadCommand) Run(ctx context.Context) error {
-	sources, err := loadgen.ParseSources(c.Sources)
-	if err != nil {
-		return err
+// Validate checks the flags that depend on each other, and the addresses.
+func (c *loadCommand) Validate() error {
+	for _, raw := range c.URL {
+		if u, err := url.Parse(raw); err != nil || u.Scheme != "ws" || u.Host == "" {
+			return fmt.Errorf("--url=%s: must begin with ws:// and have a host; for example --url=ws://127.0.0.1:8080/", raw)
+		}
 	}
+	const floorSizeMax = 125
+	switch {
+	case len(c.URL) == 0:
+		return errors.New("--url: must have a URL; for example --url=ws://127.0.0.1:8080/")
+	case c.Active+c.Flood > c.Conns:
+		return fmt.Errorf("--active=%d and --flood=%d: must not be more than --conns=%d together", c.Active, c.Flood, c.Conns)
+	case c.Deaf >= c.Conns:
+		return fmt.Errorf("--deaf=%d: must be less than --conns=%d", c.Deaf, c.Conns)
+	case c.Floor && c.Size > floorSizeMax:
+		return fmt.Errorf("--size=%d: must be at most %d with --floor", c.Size, floorSizeMax)
+	case c.Floor && c.Deaf+c.Flood > 0:
+		return errors.New("--deaf and --flood: cannot be used with --floor")
+	}
+	_, err := loadgen.ParseSources(c.Sources)
+	return named("--sources", err)
+}
+
+// named is an error of a flag whose value somebody else has parsed.
+func named(flag string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", flag, err)
+}
+
+func (c *loadCommand) Run(ctx context.Context) error {
+	sources, _ := loadgen.ParseSources(c.Sources) // Validate has accepted them
 	log := newLog()
 	c.FDTables = chooseTables(c.FDTables, log)
-	err = preflight(log, c.Anyway, tuning.Demand{
+	err := preflight(log, c.Anyway, tuning.Demand{
 		Conns: c.Conns, Server: c.here(), Generator: true, Sources: len(sources), Targets: len(c.URL), Private: c.FDTables == netpoll.Private,
 	})
 	if err != nil {

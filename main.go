@@ -22,19 +22,20 @@ type commands struct {
 	Doctor     doctorCommand     `cmd:"" help:"Show how many connections this machine can hold, and which limit stops it first."`
 	Tune       tuneCommand       `cmd:"" help:"Raise limits that are too low for many connections, and revert them."`
 	Bench      benchCommand      `cmd:"" help:"Compare the server with the floor program."`
+	Config     configCommand     `cmd:"" help:"Show what lull serve would do, and which flag, variable or file says so."`
+	Completion completionCommand `cmd:"" help:"Print what makes a shell complete lull's commands and flags."`
+	Version    versionCommand    `cmd:"" help:"Show the version of lull."`
+
+	File        configFlag       `name:"config" help:"A file with flags' values, in YAML; \"lull config --help\" describes it." placeholder:"FILE" predictor:"file"`
+	ShowVersion kong.VersionFlag `name:"version" help:"Show the version of lull." env:"-"`
 }
 
 func main() {
 	// A reader that has gone must not end a server. Without this, the first line
 	// written to a closed stdout or stderr would.
 	signal.Ignore(syscall.SIGPIPE)
-	var c commands
-	parser, err := kong.New(&c,
-		kong.Name("lull"), kong.Description(description), kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
-	if err != nil {
-		panic(err) // the commands' tags are wrong
-	}
+	parser := newParser()
+	complete(parser)
 	command, err := parser.Parse(os.Args[1:])
 	if err != nil {
 		exit(parser, err, exitUsage)
@@ -47,6 +48,19 @@ func main() {
 	if err := command.Run(); err != nil {
 		exit(parser, err, exitFailed)
 	}
+}
+
+// newParser returns the parser of lull's commands.
+func newParser() *kong.Kong {
+	var file configFile
+	parser, err := kong.New(new(commands), append(accepts(),
+		kong.Name("lull"), kong.Description(description), kong.UsageOnError(),
+		kong.Vars{"version": versionLine()}, kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.DefaultEnvars("LULL"), kong.Resolvers(&file), kong.Bind(&file))...)
+	if err != nil {
+		panic(err) // the commands' tags are wrong
+	}
+	return parser
 }
 
 // keepSmall makes the garbage collector start when the heap has one megabyte

@@ -3,32 +3,25 @@ package main
 import (
 	"fmt"
 	"log/slog"
-
-	"github.com/dustin/go-humanize"
+	"time"
 
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
-// demand is what --role, --target and --fanout ask of a machine.
-func demand(role string, conns, fanout int) tuning.Demand {
-	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout}
+// demand is what --role, --target, --fanout and --fd-tables ask of a machine.
+func demand(role string, conns, fanout int, tables netpoll.Tables) tuning.Demand {
+	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout, Private: tables != netpoll.Shared}
 }
 
-// checkTarget checks --target.
-func checkTarget(conns int) error {
-	if conns < 1 || conns > tuning.ConnsMax {
-		return fmt.Errorf("--target=%d: must be from 1 to %s", conns, humanize.Comma(tuning.ConnsMax))
+// silence is how long a connection may be silent before a server with this
+// --idle-timeout pings it. A server that never does is said to do so once a year.
+func silence(idleTimeout time.Duration) time.Duration {
+	const year = 365 * 24 * time.Hour
+	if idleTimeout == 0 {
+		return year
 	}
-	return nil
-}
-
-// checkFanout checks --fanout.
-func checkFanout(bytes int) error {
-	if bytes < 0 || bytes > 1<<30 {
-		return fmt.Errorf("--fanout=%d: must be from 0 to %s", bytes, humanize.Comma(1<<30))
-	}
-	return nil
+	return idleTimeout / 2
 }
 
 // chooseTables decides what auto means: private descriptor tables, unless the

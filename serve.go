@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -25,22 +24,22 @@ import (
 type serveCommand struct {
 	Listen       []string            `help:"Addresses to listen on, as host:port. Port 0 picks a free port." default:"127.0.0.1:8080"`
 	Mode         string              `help:"What to do with a message: chat sends it to every connection, echo sends it back to its sender." enum:"chat,echo" default:"chat"`
-	MaxConns     int                 `help:"Maximum number of connections. Default: as many as the descriptor limit allows." placeholder:"N"`
-	Reactors     int                 `help:"Number of reactors. Default: one for each processor, or more if --max-conns needs them." placeholder:"N"`
-	FDTables     netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private, or shared where the system does not allow that." default:"auto"`
-	Handlers     server.Mode         `help:"Where messages are handled: on the connection's reactor (inline), on a pool of goroutines (workers), or on a single goroutine (serial)." default:"inline"`
-	Workers      int                 `help:"Maximum number of messages handled at once, with --handlers=workers. Default: 16 for each processor." placeholder:"N"`
-	InboxPolicy  server.InboxPolicy  `help:"What happens when a connection's inbox of unhandled messages is full: pause stops reading from it until the inbox is half empty, drop drops the message, close closes the connection (1013)." default:"pause"`
-	MaxInbox     int                 `name:"max-inbox-messages" help:"Maximum number of unhandled messages of a connection." default:"64"`
-	OutboxPolicy server.OutboxPolicy `help:"What happens when a connection's outbox is full because its client does not read: close closes the connection (1013), drop-new drops the new message, drop-old drops older messages, latest keeps only the newest message." default:"close"`
-	MaxOutbox    int                 `help:"Maximum size of a connection's outbox, in bytes." default:"65536"`
-	IdleTimeout  time.Duration       `help:"Close a connection that has been silent for this long. It is pinged after half of it." default:"10m"`
-	MaxMessage   int64               `help:"Maximum size of a message, in bytes." default:"65536"`
-	Grace        time.Duration       `help:"How long the server waits for connections to close when it shuts down." default:"10s"`
+	MaxConns     int                 `help:"Maximum number of connections. 0, the default, means as many as the descriptor limit allows." placeholder:"N" range:"0..1073741824" example:"1000000"`
+	Reactors     int                 `help:"Number of reactors. 0, the default, means one for each processor, or more if --max-conns needs them." placeholder:"N" range:"0..1024" example:"4"`
+	FDTables     netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
+	Handlers     server.Mode         `help:"Where messages are handled: on the connection's reactor (inline), on a pool of goroutines (workers), or on a single goroutine (serial)." default:"inline" enum:"workers,inline,serial"`
+	Workers      int                 `help:"Maximum number of messages handled at once, with --handlers=workers. 0, the default, means 16 for each processor." placeholder:"N" range:"0..1000000" example:"64"`
+	InboxPolicy  server.InboxPolicy  `help:"What happens when a connection's inbox of unhandled messages is full: pause stops reading from it until the inbox is half empty, drop drops the message, close closes the connection (1013)." default:"pause" enum:"pause,drop,close"`
+	MaxInbox     int                 `name:"max-inbox-messages" help:"Maximum number of unhandled messages of a connection." default:"64" range:"1..1000000"`
+	OutboxPolicy server.OutboxPolicy `help:"What happens when a connection's outbox is full because its client does not read: close closes the connection (1013), drop-new drops the new message, drop-old drops older messages, latest keeps only the newest message." default:"close" enum:"close,drop-new,drop-old,latest"`
+	MaxOutbox    int                 `help:"Maximum size of a connection's outbox, in bytes." default:"65536" range:"1..1073741824"`
+	IdleTimeout  time.Duration       `help:"Close a connection that has been silent for this long. It is pinged after half of it. 0 means never; then nobody is pinged either." default:"10m" range:"0s..8760h"`
+	MaxMessage   int64               `help:"Maximum size of a message, in bytes." default:"65536" range:"1..268435456"`
+	Grace        time.Duration       `help:"How long the server waits for connections to close when it shuts down. 0 means not at all." default:"10s" range:"0s..24h"`
 	Admin        string              `help:"Address of the admin page, the Prometheus metrics and the admin API. Port 0 picks a free port, an empty value turns them off. There is no authentication." default:"127.0.0.1:6060"`
 	Pprof        bool                `help:"Also serve profiles, at /debug/pprof/ of the admin address."`
 	Anyway       bool                `help:"Start even if this machine cannot hold --max-conns."`
-	StatusPeriod time.Duration       `name:"status" help:"How often to log the number of connections. 0 means never." default:"5s"`
+	StatusPeriod time.Duration       `name:"status" help:"How often to log the number of connections. 0 means never." default:"5s" range:"0s..24h"`
 }
 
 func (serveCommand) Help() string {
@@ -63,10 +62,10 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		Mode: c.Handlers, Workers: c.Workers, InboxPolicy: c.InboxPolicy, MaxInboxMessages: c.MaxInbox,
 		OutboxPolicy: c.OutboxPolicy, MaxOutbox: c.MaxOutbox,
 		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns,
-		MaxMessage: c.MaxMessage, IdleTimeout: c.IdleTimeout, Grace: c.Grace, Log: log,
+		MaxMessage: c.MaxMessage, IdleTimeout: orOff(c.IdleTimeout), Grace: orOff(c.Grace), Log: log,
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w%s", err, listenHint(err, "--listen", c.Listen))
 	}
 	if c.Admin != "" {
 		stop, err := c.watch(ctx, s, log)
@@ -85,24 +84,74 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	return s.Run(ctx)
 }
 
+// orOff is a timeout as server.Options have it: there, 0 is the default, and a
+// negative timeout is off.
+func orOff(d time.Duration) time.Duration {
+	if d == 0 {
+		return -time.Second
+	}
+	return d
+}
+
+// Validate checks the flags. The listener checks addresses again; here a wrong
+// one is found before anything has begun.
+func (c *serveCommand) Validate() error {
+	if len(c.Listen) == 0 {
+		return errors.New("--listen: must have an address; for example --listen=0.0.0.0:8080")
+	}
+	for _, address := range c.Listen {
+		if err := checkAddress("--listen", address, "0.0.0.0:8080"); err != nil {
+			return err
+		}
+	}
+	if c.Admin == "" {
+		return checkTwice(c.Listen)
+	}
+	if err := checkAddress("--admin", c.Admin, "127.0.0.1:6061"); err != nil {
+		return err
+	}
+	return checkTwice(append([]string{c.Admin}, c.Listen...))
+}
+
+// checkTwice checks that no address is there twice, unless its port is any port.
+func checkTwice(addresses []string) error {
+	seen := map[string]bool{}
+	for _, address := range addresses {
+		if seen[address] && !strings.HasSuffix(address, ":0") {
+			return fmt.Errorf("--listen and --admin: %s is there twice", address)
+		}
+		seen[address] = true
+	}
+	return nil
+}
+
+// checkAddress checks that a flag's value is an address to listen on.
+func checkAddress(flag, address, example string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("%s=%s: must be host:port, with a port from 0 to 65,535; for example %s=%s", flag, address, flag, example)
+	}
+	return nil
+}
+
 // preflight returns an error if this machine cannot hold --max-conns.
 func (c *serveCommand) preflight(log *slog.Logger) error {
 	if c.MaxConns == 0 {
 		return nil // the server computes how many it can hold
 	}
 	return preflight(log, c.Anyway, tuning.Demand{
-		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), Ping: c.IdleTimeout / 2,
+		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), Ping: silence(c.IdleTimeout),
 	})
 }
 
 // watch serves the admin pages of s until stop is called.
 func (c *serveCommand) watch(ctx context.Context, s *server.Server, log *slog.Logger) (stop func() error, err error) {
 	l, err := net.Listen("tcp", c.Admin)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("admin: %w: is another lull running? Choose another address with --admin; port 0 picks a free one, --admin= turns it off", err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
+		return nil, fmt.Errorf("admin: %w%s; --admin= turns the admin page off", err, listenHint(err, "--admin", []string{c.Admin}))
 	}
 	if !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
 		log.Warn("the admin address has no authentication: everybody who can reach it can list connections, close them and send messages",
@@ -176,14 +225,17 @@ func (s *status) report(period time.Duration) {
 		s.log.Warn("memory cannot be read", "error", err)
 		return
 	}
-	perUser, perKernel := now.PerConn(s.empty, stats.Open)
-	user, kernel := int64(perUser), int64(perKernel)
+	user, kernel, known := now.PerConn(s.empty, stats.Open)
 	if isTerminal(os.Stdout) {
-		fmt.Printf("\r\033[K%s connections, %.0f/s opened; per connection: %s B user space, %s B kernel",
-			humanize.Comma(stats.Open), rate, humanize.Comma(user), humanize.Comma(kernel))
+		fmt.Printf("\r\033[K%s connections, %.0f/s opened", humanize.Comma(stats.Open), rate)
+		if known {
+			fmt.Printf("; per connection: %s B user space, %s B kernel", humanize.Comma(int64(user)), humanize.Comma(int64(kernel)))
+		}
 		return
 	}
-	s.log.Info("status", "connections", stats.Open, "opened_per_second", rate,
-		"user_bytes_per_connection", user, "kernel_bytes_per_connection", kernel,
-		"messages_in", stats.MessagesIn, "messages_out", stats.MessagesOut)
+	line := []any{"connections", stats.Open, "opened_per_second", rate, "messages_in", stats.MessagesIn, "messages_out", stats.MessagesOut}
+	if known {
+		line = append(line, "user_bytes_per_connection", int64(user), "kernel_bytes_per_connection", int64(kernel))
+	}
+	s.log.Info("status", line...)
 }

@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -85,18 +87,43 @@ func TestServeWarnsIfOthersReachTheAdminAddress(t *testing.T) {
 	}
 }
 
-func TestABadAdminAddressIsExplained(t *testing.T) {
+// An address that cannot be had says why, who has it, and what to do.
+func TestAddressesThatCannotBeHadSayWhatToDo(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	for admin, says := range map[string]string{
-		taken.Addr().String(): "address already in use: is another lull running? Choose another address with --admin",
-		"nowhere":             "admin: ",
+	address := taken.Addr().String()
+	_, port, _ := net.SplitHostPort(address)
+	mine := fmt.Sprintf("address already in use: port %s is in use by lull.test (process %d); end it, or choose another port with ", port, os.Getpid())
+	for _, r := range []struct {
+		listen, admin string
+		says          []string
+	}{
+		{address, "", []string{mine + "--listen; port 0"}},
+		{"127.0.0.1:0", address, []string{mine + "--admin; port 0", "--admin= turns the admin page off"}},
+		{"192.0.2.1:0", "", []string{"cannot assign requested address: this machine has no such address", "--listen=0.0.0.0:PORT"}},
 	} {
-		if _, errs, code := run(t, "serve", "--listen", "127.0.0.1:0", "--admin", admin); code != exitFailed || !strings.Contains(errs, says) {
-			t.Errorf("exit %d, %s", code, errs)
+		_, errs, code := run(t, "serve", "--listen", r.listen, "--admin", r.admin)
+		for _, says := range r.says {
+			if code != exitFailed || !strings.Contains(errs, says) {
+				t.Errorf("%s, %s: exit %d, %s lacks %s", r.listen, r.admin, code, errs, says)
+			}
+		}
+	}
+}
+
+func TestPrivilegedPortsSayHowToGetThem(t *testing.T) {
+	first, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err != nil || strings.TrimSpace(string(first)) == "0" {
+		t.Skip("everybody may have all ports here")
+	}
+	cmd := asNobody(exec.Command(program, "serve", "--listen", "127.0.0.1:1", "--admin="))
+	_, errs, code := runCommand(t, cmd)
+	for _, says := range []string{"permission denied: ports below ", "setcap cap_net_bind_service=+ep " + program, "net.ipv4.ip_unprivileged_port_start=1;"} {
+		if code != exitFailed || !strings.Contains(errs, says) {
+			t.Errorf("exit %d, %s lacks %s", code, errs, says)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -38,17 +38,18 @@ Examples:
 
 // tuneWish is what a machine should be tuned for.
 type tuneWish struct {
-	Role   string   `help:"What runs on this machine: ${enum}." enum:"server,loadgen,both" default:"server"`
-	Target int      `help:"Number of connections that the machine should hold." default:"1000000"`
-	Fanout int      `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32"`
-	Only   []string `help:"Change only these settings." placeholder:"KEY"`
-	With   []string `help:"Change these settings too, which can harm other programs and are not changed by default." placeholder:"KEY"`
-	Root   string   `help:"Directory that holds /proc, /etc and /var." default:"/" type:"existingdir" hidden:""`
+	Role     string         `help:"What runs on this machine: ${enum}." enum:"server,loadgen,both" default:"server"`
+	Target   int            `help:"Number of connections that the machine should hold." default:"1000000" range:"1..1073741824"`
+	Fanout   int            `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32" range:"0..1073741824"`
+	FDTables netpoll.Tables `name:"fd-tables" help:"File descriptor tables of server and generator: shared tables need higher limits than private ones. auto means private." default:"auto" enum:"auto,shared,private"`
+	Only     []string       `help:"Change only these settings." placeholder:"KEY"`
+	With     []string       `help:"Change these settings too, which can harm other programs and are not changed by default." placeholder:"KEY"`
+	Root     string         `help:"Directory that holds /proc, /etc and /var." default:"/" type:"existingdir" hidden:"" env:"-"`
 }
 
 // Validate checks the flags.
 func (w *tuneWish) Validate() error {
-	return cmp.Or(checkTarget(w.Target), checkFanout(w.Fanout), w.choice().Check())
+	return w.choice().Check()
 }
 
 func (w *tuneWish) choice() tuning.Choice { return tuning.Choice{Only: w.Only, With: w.With} }
@@ -58,7 +59,7 @@ func (w *tuneWish) plan() (*tuning.Machine, *tuning.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := m.Plan(demand(w.Role, w.Target, w.Fanout), w.choice())
+	p, err := m.Plan(demand(w.Role, w.Target, w.Fanout, w.FDTables), w.choice())
 	return m, p, err
 }
 
@@ -102,8 +103,8 @@ func (tuneApply) Help() string {
 	return `Without --yes, lull tune apply prints exactly what it would change, and changes nothing. With --yes it makes all changes
 or none: it first checks that everything can be written, and if something fails it undoes what it has done.
 
-It changes three things: the kernel settings; ` + tuning.SysctlPath + `, which sets them again at every boot; and a
-drop-in limits.conf for the units that the role needs, ` + tuning.ServerUnit + ` and ` + tuning.GeneratorUnit + `. Settings that can
+It changes three things: the kernel settings; ` + tuning.SysctlPath + `, which sets them again at every boot; and, if
+their limits of descriptors are too low, a drop-in limits.conf for the units that the role needs, ` + tuning.ServerUnit + ` and ` + tuning.GeneratorUnit + `. Settings that can
 harm other programs (net.ipv4.tcp_mem and conntrack's) are changed only if --with or --only names them.
 
 You can apply again for more connections or other settings. revert restores what there was before the first apply.
@@ -212,7 +213,7 @@ func writeFiles(w io.Writer, p *tuning.Plan) {
 }
 
 type tuneRevert struct {
-	Root string `help:"Directory that holds /proc, /etc and /var." default:"/" type:"existingdir" hidden:""`
+	Root string `help:"Directory that holds /proc, /etc and /var." default:"/" type:"existingdir" hidden:"" env:"-"`
 }
 
 func (tuneRevert) Help() string {
@@ -257,13 +258,13 @@ func told(all []tuning.Reverted, err error, none string) error {
 
 type tuneAddresses struct {
 	Dev          string   `help:"The network device." required:"" placeholder:"DEV"`
-	Add          int      `help:"Add this many free addresses next to the device's own." placeholder:"N"`
+	Add          int      `help:"Add this many free addresses next to the device's own. 0, the default, means none." placeholder:"N" range:"0..1024" example:"14"`
 	Addresses    []string `help:"Add these addresses and address ranges." placeholder:"LIST"`
 	Remove       bool     `help:"Remove the addresses that were added."`
 	Yes          bool     `help:"Make the changes. Without it, they are only printed."`
-	Target       int      `help:"Number of connections that the addresses are for." default:"1000000"`
+	Target       int      `help:"Number of connections that the addresses are for." default:"1000000" range:"1..1073741824"`
 	InstanceType string   `help:"EC2 instance type, if it cannot be found out." placeholder:"TYPE"`
-	Root         string   `help:"Directory that holds /proc, /sys and /var." default:"/" type:"existingdir" hidden:""`
+	Root         string   `help:"Directory that holds /proc, /sys and /var." default:"/" type:"existingdir" hidden:"" env:"-"`
 }
 
 func (tuneAddresses) Help() string {
@@ -290,20 +291,14 @@ func (c *tuneAddresses) Validate() error {
 			ways++
 		}
 	}
-	switch {
-	case ways > 1:
+	if ways > 1 {
 		return errors.New("--add, --addresses and --remove: only one of them can be used at a time")
-	case c.Add < 0 || c.Add > tuning.AddressesMax:
-		return fmt.Errorf("--add=%d: must be from 1 to %d", c.Add, tuning.AddressesMax)
-	}
-	if err := checkTarget(c.Target); err != nil {
-		return err
 	}
 	if _, known := tuning.FindInstanceType(c.InstanceType); c.InstanceType != "" && !known {
 		return fmt.Errorf("--instance-type=%s: unknown instance type, or newer than the table in lull", c.InstanceType)
 	}
 	_, err := loadgen.ParseSources(c.Addresses)
-	return err
+	return named("--addresses", err)
 }
 
 func (c *tuneAddresses) Run() error {

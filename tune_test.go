@@ -1,10 +1,12 @@
 package main
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/tuning"
 )
 
 // tunable is a stock m4.xlarge with systemd, in a directory that anybody may
@@ -95,16 +99,16 @@ func contents(t *testing.T, root string) string {
 func TestTuneRefusesInvalidArguments(t *testing.T) {
 	for want, args := range map[string][]string{
 		"must be one of":                        {"show", "--role", "client"},
-		"--target=0: must be from 1 to":         {"apply", "--target", "0"},
-		"--target=-5: must be from 1 to":        {"show", "--target=-5"},
-		"--target=1000000000000: must be":       {"apply", "--target", "1000000000000", "--yes"},
-		"expected a valid":                      {"show", "--target", "many"},
+		`1 to 1,073,741,824, not "0"`:           {"apply", "--target", "0"},
+		`not "-5"`:                              {"show", "--target=-5"},
+		`1 to 1,073,741,824, not "1000000000`:   {"apply", "--target", "1000000000000", "--yes"},
+		`not "many"`:                            {"show", "--target", "many"},
 		`there is no "net.core.somaxcon"`:       {"apply", "--only", "net.core.somaxcon"},
 		`there is no "kernel.panic" to tune`:    {"apply", "--with", "kernel.panic", "--yes"},
-		"--fanout=-1":                           {"show", "--fanout=-1"},
+		"--fanout: must be":                     {"show", "--fanout=-1"},
 		"missing flags: --dev":                  {"addresses"},
 		"only one of them":                      {"addresses", "--dev", "eth0", "--add", "1", "--remove"},
-		"--add=-1: must be from 1 to 1024":      {"addresses", "--dev", "eth0", "--add=-1"},
+		"--add: must be a whole number from 0":  {"addresses", "--dev", "eth0", "--add=-1"},
 		"--instance-type=m4.huge: unknown inst": {"addresses", "--dev", "eth0", "--instance-type", "m4.huge"},
 		"invalid From IP":                       {"addresses", "--dev", "eth0", "--addresses", "nowhere"},
 	} {
@@ -128,7 +132,7 @@ func TestTuneWithoutYesChangesNothing(t *testing.T) {
 	root := tunable(t)
 	before := contents(t, root)
 	for _, args := range [][]string{{"show"}, {"apply"}, {"apply", "--role", "both", "--with", "net.ipv4.tcp_mem"}} {
-		out, errs, code := run(t, append(append([]string{"tune"}, args...), "--root", root)...)
+		out, errs, code := run(t, append(append([]string{"tune"}, args...), "--fd-tables", "shared", "--root", root)...)
 		if code != 0 || !strings.Contains(out, "net.core.somaxconn") || errs != "" {
 			t.Errorf("lull tune %v: exit %d, %s%s", args, code, out, errs)
 		}
@@ -148,7 +152,7 @@ func TestTuneWithoutYesChangesNothing(t *testing.T) {
 func TestTuneAppliesAndReverts(t *testing.T) {
 	root := tunable(t)
 	before := contents(t, root)
-	out, errs, code := run(t, "tune", "apply", "--yes", "--root", root)
+	out, errs, code := run(t, "tune", "apply", "--yes", "--fd-tables", "shared", "--root", root)
 	if code != 0 || !strings.Contains(out, "Wrote /etc/sysctl.d/90-lull.conf") || !strings.Contains(out, "lull tune revert") || !strings.Contains(out, "daemon-reload") {
 		t.Fatalf("exit %d, %s%s", code, out, errs)
 	}
@@ -164,7 +168,7 @@ func TestTuneAppliesAndReverts(t *testing.T) {
 	if out, _, code := run(t, "tune", "show", "--root", root); code != 0 || !strings.Contains(out, "net.core.somaxconn: 4096 → 65535") {
 		t.Errorf("show: exit %d, %s", code, out)
 	}
-	if out, _, code := run(t, "tune", "apply", "--yes", "--root", root); code != 0 || !strings.Contains(out, "nothing to do") {
+	if out, _, code := run(t, "tune", "apply", "--yes", "--fd-tables", "shared", "--root", root); code != 0 || !strings.Contains(out, "nothing to do") {
 		t.Errorf("again: exit %d, %s", code, out)
 	}
 	if out, errs, code := run(t, "tune", "revert", "--root", root); code != 0 || !strings.Contains(out, "net.core.somaxconn: 4096\n") {
@@ -175,6 +179,32 @@ func TestTuneAppliesAndReverts(t *testing.T) {
 	}
 	if out, errs, code := run(t, "tune", "revert", "--root", root); code != 0 || !strings.Contains(out, "nothing to revert") {
 		t.Errorf("twice: exit %d, %s%s", code, out, errs)
+	}
+}
+
+// What the doctor says is wanted, tune sets, with both kinds of descriptor tables.
+func TestTuneAndDoctorAgree(t *testing.T) {
+	for tables, want := range map[string]string{"shared": "2097152", "private": "2067"} {
+		root := patient(t, "conntrack")
+		args := []string{"--target", "1000000", "--fd-tables", tables, "--root", root}
+		out, _, _ := run(t, append([]string{"doctor", "--json"}, args...)...)
+		var g tuning.Diagnosis
+		if err := json.Unmarshal([]byte(out), &g); err != nil {
+			t.Fatal(err)
+		}
+		wanted := map[string]string{}
+		for _, l := range g.Limits {
+			wanted[l.Setting] = l.Want
+		}
+		if wanted["fs.nr_open"] != want {
+			t.Errorf("%s: the doctor wants fs.nr_open to be %s, not %s", tables, wanted["fs.nr_open"], want)
+		}
+		shown, _, _ := run(t, append([]string{"tune", "show"}, args...)...)
+		for _, name := range []string{"fs.nr_open", "net.core.somaxconn", "fs.epoll.max_user_watches", "net.netfilter.nf_conntrack_max"} {
+			if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` +\d+ +` + wanted[name] + ` `).MatchString(shown) {
+				t.Errorf("%s: the doctor wants %s to be %s:\n%s", tables, name, wanted[name], shown)
+			}
+		}
 	}
 }
 

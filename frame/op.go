@@ -82,7 +82,9 @@ type Error struct {
 	Text string
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("frame: %s (close code %d)", e.Text, e.Code) }
+// Error does not name the code: log lines, Close frames and the admin API have a
+// place of their own for it.
+func (e *Error) Error() string { return "frame: " + e.Text }
 
 // The breaches that a Parser reports beside those of the header itself.
 var (

@@ -56,7 +56,21 @@ func (m *Machine) Warnings(d Demand) []Warning {
 	lowered := slices.DeleteFunc(m.warnOfSysctls(findings), func(w Warning) bool {
 		return slices.ContainsFunc(harm, func(h Warning) bool { return h.File == w.File && h.Name == w.Name })
 	})
-	return slices.Concat(harm, lowered, m.warnOfLogins(findings), m.warnOfUnits(d, findings))
+	return slices.Concat(harm, lowered, m.warnOfLogins(findings), m.warnOfUnits(d, findings), warnOfBalancers(d))
+}
+
+// warnOfBalancers warns of load balancers that close a connection before it is
+// pinged. A network load balancer has a limit of its own; the others cannot be
+// seen from here, so they do not count for the verdict.
+func warnOfBalancers(d Demand) []Warning {
+	if !d.Server || d.Ping.Seconds() <= applicationBalancerIdle {
+		return nil
+	}
+	return []Warning{{
+		File: "--idle-timeout", Name: "pings",
+		Text: fmt.Sprintf("a silent connection after %.0f s: application load balancers of AWS, nginx and others close it after %d s; use --idle-timeout 100s behind one",
+			d.Ping.Seconds(), applicationBalancerIdle),
+	}}
 }
 
 // assignment is a line that sets a key.

@@ -11,7 +11,7 @@ type Demand struct {
 	Sources   int           // the generator's source addresses; 0 if there are as many as it takes
 	Targets   int           // the server's addresses × ports
 	Fanout    int           // bytes of a broadcast that every connection may have unread; 0 means none
-	Ping      time.Duration // how long a connection may be silent before it is pinged; 0 means forever
+	Ping      time.Duration // how long a connection may be silent before it is pinged; 0 if that does not matter
 }
 
 // ConnsMax is the largest Conns: no kernel lets a descriptor table grow beyond

@@ -26,9 +26,11 @@ const (
 	// trackedSpare is by which factor conntrack's table is larger than the number
 	// of connections: closed connections stay in it for two minutes.
 	trackedSpare = 1.2
-	// balancerIdle is the number of silent seconds after which AWS's network load
-	// balancer forgets a connection. Its application load balancer waits 60.
-	balancerIdle = 350
+	// networkBalancerIdle and applicationBalancerIdle are the number of silent
+	// seconds after which AWS's load balancers forget or close a connection, by
+	// default.
+	networkBalancerIdle     = 350
+	applicationBalancerIdle = 60
 )
 
 // Scope is what a limit applies to.
@@ -381,19 +383,13 @@ var Limits = []Limit{
 			if !d.Server {
 				return Unlimited
 			}
-			return balancerIdle
+			return networkBalancerIdle
 		},
 		cost: func(d Demand, _ *Machine) (float64, float64) {
 			if !d.Server {
 				return 0, 0
 			}
 			return d.Ping.Seconds(), 0
-		},
-		note: func(d Demand, _ *Machine) string {
-			if d.Server && d.Ping.Seconds() > 60 {
-				return "too long for an application load balancer, 60 s"
-			}
-			return ""
 		},
 	},
 	{
@@ -493,9 +489,20 @@ func (m *Machine) batches(d Demand, sysctl string) string {
 	return ""
 }
 
-// wantDescriptors is enough for one table that holds all connections.
-func wantDescriptors(d Demand, _ *Machine, _ int64) string {
-	return strconv.FormatInt(Descriptors(d.Conns), 10)
+// wantDescriptors is the recommended limit of descriptors. The doctor, the
+// kernel's settings and the units' limits all have it from here.
+func wantDescriptors(d Demand, m *Machine, _ int64) string {
+	return strconv.FormatInt(m.descriptors(d), 10)
+}
+
+// descriptors is enough for one table that holds all connections, or, with
+// private tables, for each of as many tables as there may be.
+func (m *Machine) descriptors(d Demand) int64 {
+	if !d.Private {
+		return Descriptors(d.Conns)
+	}
+	fixed, each := tableCost(d, m)
+	return whole(fixed + each*float64(d.Conns))
 }
 
 // wantTCPMemory keeps the lowest of the three numbers, and limits the others to a

@@ -41,9 +41,18 @@ func memoryOf(pid int) (Memory, error) {
 	return Memory{Resident: int64(stat.ResidentMemory()), Slab: number(info.SlabBytes)}, nil
 }
 
+// perConnFrom is the number of connections from which on memory is divided by
+// it. With fewer, most of what has grown since the start is for other things:
+// the runtime, pages of the reactors' buffers, other programs.
+const perConnFrom = 5000
+
 // PerConn is how much memory has grown since before, in bytes per connection. If
-// it has shrunk, PerConn returns 0.
-func (m Memory) PerConn(before Memory, conns int64) (user, kernel float64) {
-	per := func(now, then int64) float64 { return float64(max(0, now-then)) / float64(max(1, conns)) }
-	return per(m.Resident, before.Resident), per(m.Slab, before.Slab)
+// it has shrunk, PerConn returns 0. With fewer than 5,000 connections the result
+// would say nothing about a connection, and ok is false.
+func (m Memory) PerConn(before Memory, conns int64) (user, kernel float64, ok bool) {
+	if conns < perConnFrom {
+		return 0, 0, false
+	}
+	per := func(now, then int64) float64 { return float64(max(0, now-then)) / float64(conns) }
+	return per(m.Resident, before.Resident), per(m.Slab, before.Slab), true
 }

@@ -50,3 +50,13 @@ func TestMemoryOfAProcessThatDoesNotExist(t *testing.T) {
 		}
 	}
 }
+
+func TestMemoryIsDividedByManyConnectionsAlone(t *testing.T) {
+	before, now := Memory{Resident: 10 << 20, Slab: 50 << 20}, Memory{Resident: 11 << 20, Slab: 40 << 20}
+	for conns, want := range map[int64]float64{0: 0, 1: 0, 4999: 0, 5000: 1 << 20 / 5000.0, 1 << 20: 1} {
+		user, kernel, ok := now.PerConn(before, conns)
+		if user != want || kernel != 0 || ok != (conns >= 5000) {
+			t.Errorf("%d connections: %v B, %v B, %v", conns, user, kernel, ok)
+		}
+	}
+}

@@ -63,7 +63,7 @@ func (m *Machine) planUnits(p *Plan, d Demand, applied *state) error {
 	if info, err := os.Stat(m.below("/etc/systemd/system")); err != nil || !info.IsDir() {
 		return nil
 	}
-	want := Descriptors(d.Conns)
+	want := m.descriptors(d)
 	for _, unit := range d.units() {
 		now, _ := m.unitLimit(unit, nil)
 		r := Row{Setting: limitSetting, Now: descriptors(now), After: descriptors(now), Skip: skipEnough}

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"embed"
+	"math"
 	"net/http"
 	"net/http/pprof"
 	"os"
@@ -103,8 +104,8 @@ type reading struct {
 	options server.Options
 	stats   server.Stats
 	census  server.Census
-	user    float64 // memory of the process for each connection, in bytes
-	kernel  float64 // memory of the kernel for each connection, in bytes
+	user    float64 // memory of the process for each connection, in bytes; NaN while there are few
+	kernel  float64 // memory of the kernel for each connection, in bytes; NaN while there are few
 
 	// These are tuning.Unknown if they could not be read.
 	slab        int64 // the kernel's memory for objects, in bytes
@@ -116,10 +117,12 @@ type reading struct {
 func (s source) read() *reading {
 	r := &reading{
 		options: s.server.Options(), stats: s.server.Stats(), census: s.server.Census(),
-		slab: tuning.Unknown, descriptors: tuning.Unknown, files: tuning.Unknown, filesMax: tuning.Unknown,
+		user: math.NaN(), kernel: math.NaN(), slab: tuning.Unknown, descriptors: tuning.Unknown, files: tuning.Unknown, filesMax: tuning.Unknown,
 	}
 	if now, err := tuning.MemoryOf(os.Getpid()); err == nil {
-		r.user, r.kernel = now.PerConn(s.empty, r.stats.Open)
+		if user, kernel, ok := now.PerConn(s.empty, r.stats.Open); ok {
+			r.user, r.kernel = user, kernel
+		}
 		r.slab = now.Slab
 	}
 	if m, err := tuning.Read("/"); err == nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/seed-134acfd0/lull/internal/build"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/tuning"
 )
@@ -138,8 +139,8 @@ var measured = []struct {
 	{metric{"workers_waiting_connections", "", "", "Connections that wait for a worker."}, func(r *reading) float64 { return float64(r.stats.Waiting) }},
 	{metric{"reactors", "", "", "Number of reactors."}, func(r *reading) float64 { return float64(r.options.Reactors) }},
 
-	{metric{"connection_user_bytes", "", "", "Growth of the process's memory since the start, divided by the open connections."}, func(r *reading) float64 { return r.user }},
-	{metric{"connection_kernel_bytes", "", "", "Growth of the machine's kernel memory for objects (slab) since the start, divided by the open connections."}, func(r *reading) float64 { return r.kernel }},
+	{metric{"connection_user_bytes", "", "", "Growth of the process's memory since the start, divided by the open connections; none while there are fewer than 5,000."}, func(r *reading) float64 { return r.user }},
+	{metric{"connection_kernel_bytes", "", "", "Growth of the machine's kernel memory for objects (slab) since the start, divided by the open connections; none while there are fewer than 5,000."}, func(r *reading) float64 { return r.kernel }},
 	{metric{"kernel_slab_bytes", "", "", "The machine's kernel memory for objects (slab), including sockets."}, func(r *reading) float64 { return orNaN(r.slab) }},
 	{metric{"descriptors_limit", "", "", "RLIMIT_NOFILE: maximum number of descriptors in each table."}, func(r *reading) float64 { return orNaN(r.descriptors) }},
 	{metric{"machine_files_open", "", "", "Files open on the whole machine, including sockets."}, func(r *reading) float64 { return orNaN(r.files) }},
@@ -156,6 +157,9 @@ func orNaN(n int64) float64 {
 
 var setup = prometheus.NewDesc("lull_setup_info",
 	"The server's options. The value is always 1.", []string{"mode", "tables", "inbox_policy", "outbox_policy"}, nil)
+
+var built = prometheus.NewDesc("lull_build_info",
+	"What the program was built from. The value is always 1.", []string{"version", "commit", "go_version"}, nil)
 
 // spread are the metrics that are distributions.
 //
@@ -212,6 +216,7 @@ type collector struct{ source }
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	out <- rejected
 	out <- setup
+	out <- built
 	for i := range counted {
 		out <- counted[i].desc()
 	}
@@ -246,6 +251,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	o := &r.options
 	out <- prometheus.MustNewConstMetric(setup, prometheus.GaugeValue, 1,
 		o.Mode.String(), o.Tables.String(), o.InboxPolicy.String(), o.OutboxPolicy.String())
+	b := build.Read()
+	out <- prometheus.MustNewConstMetric(built, prometheus.GaugeValue, 1, b.Version, b.Commit, b.Go)
 }
 
 // rejectedBy is the number of rejected handshakes by status. It has all of

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -47,8 +48,8 @@ type status struct {
 		Slow         int    `json:"slow"`       // their outbox is above the high watermark
 	} `json:"connections"`
 	Memory struct {
-		User   float64 `json:"user_bytes_per_connection"`
-		Kernel float64 `json:"kernel_bytes_per_connection"`
+		User   *float64 `json:"user_bytes_per_connection"` // null while there are few connections
+		Kernel *float64 `json:"kernel_bytes_per_connection"`
 	} `json:"memory"`
 	Inbox     level `json:"inbox"`     // messages that wait for handlers
 	Outbox    level `json:"outbox"`    // messages that wait for peers
@@ -131,13 +132,21 @@ func (a *admin) status() *status {
 	c.Open, c.Limit, c.Handshaking, c.Closing = r.stats.Open, o.MaxConns, r.census.Handshaking, r.census.Closing
 	c.Sockets, c.SocketsLimit = r.stats.Sockets, r.stats.SocketsMax
 	c.InboxHigh, c.Paused, c.Throttled, c.Slow = r.inboxHigh(), r.census.Paused, r.census.Throttled, r.census.Slow
-	s.Memory.User, s.Memory.Kernel = r.user, r.kernel
+	s.Memory.User, s.Memory.Kernel = orNull(r.user), orNull(r.kernel)
 	w := &s.Workers
 	w.Busy, w.Stuck, w.Limit, w.Waiting = r.stats.Busy, r.stats.Stuck, r.workers(), r.stats.Waiting
 	s.Times.Turn, s.Times.Pass = tookOf(&r.stats.TurnTime), tookOf(&r.stats.PassTime)
 	s.Times.Wait, s.Times.Handle = tookOf(&r.stats.WaitTime), tookOf(&r.stats.CallTime)
 	maps.Insert(s.Counters, r.stats.All())
 	return s
+}
+
+// orNull is n for JSON, which has no NaN.
+func orNull(n float64) *float64 {
+	if math.IsNaN(n) {
+		return nil
+	}
+	return &n
 }
 
 func (a *admin) showStatus(w http.ResponseWriter, _ *http.Request) {

@@ -74,10 +74,10 @@ const load = [
     note: (s, i) => `${bytes(rate(i, "bytes_in"))}/s; ${count(s.counters.messages_in)} in all` },
   { id: "sent", title: "Messages sent", value: (s, i) => `${few(rate(i, "messages_out"))}/s`, line: (s, i) => rate(i, "messages_out"),
     note: (s, i) => `${bytes(rate(i, "bytes_out"))}/s; ${count(s.counters.messages_out)} in all` },
-  { id: "memory", title: "Memory per connection", value: s => bytes(s.memory.user_bytes_per_connection + s.memory.kernel_bytes_per_connection),
-    line: s => s.memory.user_bytes_per_connection + s.memory.kernel_bytes_per_connection,
-    note: s => `${bytes(s.memory.user_bytes_per_connection)} in the process, ${bytes(s.memory.kernel_bytes_per_connection)} in the kernel` +
-      (s.connections.open < 1000 ? "; with so few connections, most of it is for other things" : "") },
+  { id: "memory", title: "Memory per connection", value: s => s.memory.user_bytes_per_connection === null ? "–" : bytes(s.memory.user_bytes_per_connection + s.memory.kernel_bytes_per_connection),
+    line: s => s.memory.user_bytes_per_connection + s.memory.kernel_bytes_per_connection, // null counts as 0
+    note: s => s.memory.user_bytes_per_connection === null ? "shown from 5,000 connections: with fewer, most memory is for other things" :
+      `${bytes(s.memory.user_bytes_per_connection)} in the process, ${bytes(s.memory.kernel_bytes_per_connection)} in the kernel` },
 ];
 
 const pressure = [
