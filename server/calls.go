@@ -22,8 +22,9 @@ type calls struct {
 // origin is what a Request knows about its peer.
 type origin struct {
 	remote netip.AddrPort
-	fd     int             // where remote is found when it is asked for, -1 where it is known
-	head   int             // bytes of the request head
+	fd     int // where remote is found when it is asked for, -1 where it is known
+	head   int // bytes of the request head
+	tls    *TLSInfo
 	ctx    context.Context // of ServeHTTP's request, nil otherwise
 }
 
@@ -51,9 +52,17 @@ func (k *calls) upgrade(c *conn, head []byte) (response []byte, asked bool, err 
 // decide asks the handler about a well-formed request, for the upgrader.
 func (k *calls) decide(head *frame.Request) error {
 	c := k.asking
-	a := k.server.decide(k.handle(c), head, origin{fd: int(c.FD)})
+	a := k.server.decide(k.handle(c), head, origin{fd: int(c.FD), tls: k.tlsInfo(c)})
 	c.tag, c.policy = a.tag, a.policy
 	return a.reject
+}
+
+// tlsInfo is what c's TLS handshake has agreed on, nil without one.
+func (k *calls) tlsInfo(c *conn) *TLSInfo {
+	if x := k.sides.of(c); x != nil {
+		return x.tls
+	}
+	return nil
 }
 
 // ask has a worker ask the handler about a request.
@@ -64,7 +73,7 @@ func (k *calls) ask(c *conn, head []byte) {
 	}
 	k.want(c, flagPaused, true)
 	b := k.inbox(c)
-	b.Owner.request = origin{remote: netpoll.RemoteAddr(int(c.FD)), fd: -1, head: len(head)}
+	b.Owner.request = origin{remote: netpoll.RemoteAddr(int(c.FD)), fd: -1, head: len(head), tls: k.tlsInfo(c)}
 	k.call(b, b.Add(inbox.Upgrade, 0, head))
 }
 

@@ -73,7 +73,7 @@ func larger(a, b PeerOutbox) int { return cmp.Compare(b.Bytes, a.Bytes) }
 // note counts c.
 func (n *Census) note(t *conns, c *conn) {
 	switch c.state {
-	case stateRequest, stateAsking:
+	case stateTLS, stateRequest, stateAsking:
 		n.Handshaking++
 	case stateOpen:
 		n.Open++

@@ -34,7 +34,7 @@ func (l *closer) bury() {
 			l.out.catchUp(c)
 		}
 		switch c.state {
-		case stateRequest, stateAsking:
+		case stateTLS, stateRequest, stateAsking:
 			switch f.kind {
 			case fateReject:
 				l.reject(c, f)
@@ -44,7 +44,7 @@ func (l *closer) bury() {
 		case stateOpen, stateClosing:
 			l.closed(c, f)
 		}
-		if open && f.kind != fateGone {
+		if open && f.kind != fateGone && f.kind != fateAlert {
 			l.enter(c, stateLinger)
 			l.out.sayClose(c, f.code, f.reason())
 		}
@@ -52,6 +52,9 @@ func (l *closer) bury() {
 		// once both Close frames have been sent.
 		failed := c.is(flagDying) && l.death(c).fate.kind == fateGone
 		if failed || f.kind == fateGone || f.kind == fateVisit || f.kind == fateAnswer && (closing || l.owed(c) == 0) {
+			if f.kind == fateAnswer && !failed {
+				l.out.closeNotify(c)
+			}
 			l.release(c)
 		} else {
 			l.linger(c, f)
@@ -109,7 +112,7 @@ func (l *closer) linger(c *conn, f fate) {
 		l.sides.drop(c)
 	}
 	if l.owed(c) == 0 {
-		netpoll.ShutdownWrite(int(c.FD))
+		l.out.hangUp(c)
 	}
 }
 
@@ -122,14 +125,19 @@ func (l *closer) release(c *conn) {
 	if owed := l.owed(c); owed > 0 {
 		l.out.owing -= owed
 		l.counts.BytesUndelivered += uint64(owed)
-		l.out.account(c, &l.counts.Undelivered, x.box.Sent(owed))
+		l.out.account(c, &l.counts.Undelivered, x.box.Sent(x.box.Bytes()))
 		end = netpoll.Reset // the kernel need not keep trying either
+	}
+	if c.is(flagTLS) {
+		l.out.tls.forget(l.out.slot(c))
 	}
 	c.FD, c.flags = -1, 0
 	l.gauge(c).Close()
 	l.enter(c, stateEnded)
 	if x != nil {
 		l.out.notCongesting(x)
+		l.in.endHandshake(x)
+		x.sealed = nil
 		l.sides.forget(x)
 	}
 	l.freeIdle(c)

@@ -81,7 +81,7 @@ func (t *conns) gauge(c *conn) *outbox.Gauge { return t.gauges.At(int(t.slots.To
 // owed is how many bytes c's socket has not taken.
 func (t *conns) owed(c *conn) int {
 	if x := t.sides.of(c); x != nil {
-		return x.box.Bytes()
+		return x.owed()
 	}
 	return 0
 }

@@ -31,6 +31,7 @@ const (
 	fateReject          // an HTTP error is the last word
 	fateGone            // the socket is closed at once
 	fateVisit           // the socket is net/http's now
+	fateAlert           // a TLS alert was the last word
 )
 
 // death is a connection that is marked.

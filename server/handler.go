@@ -71,6 +71,9 @@ func (r *Request) RemoteAddr() netip.AddrPort {
 	return netpoll.RemoteAddr(r.origin.fd)
 }
 
+// TLS is what the TLS handshake has agreed on, nil without Options.TLS.
+func (r *Request) TLS() *TLSInfo { return r.origin.tls }
+
 // Context is the request's of net/http where the request came by ServeHTTP, with
 // the values that middleware has put there. Otherwise it is context.Background.
 func (r *Request) Context() context.Context {

@@ -48,15 +48,20 @@ func (in *input) read(c *conn) {
 	if x != nil && c.speaks() && x.input.Rest() > frame.MaxPending {
 		return // more is left of an earlier read than one turn may handle: resume goes on
 	}
-	kept, size := 0, len(in.buf)
+	kept, size, encrypted := 0, len(in.buf), c.state == stateTLS || c.is(flagTLS)
 	if in.sides.held[accountBacklog] > in.limits.backlog {
 		size = readSmall
 	}
-	if x != nil {
+	switch {
+	case x != nil && encrypted:
+		kept = copy(in.buf, x.cipher)
+	case x != nil:
 		kept = x.input.Take(in.buf)
 	}
 	n, err := netpoll.Read(int(c.FD), in.buf[kept:min(kept+size, len(in.buf))])
 	switch {
+	case err == io.EOF && c.state == stateTLS && in.feedEOF(c):
+		return
 	case err == io.EOF && (c.state == stateOpen || c.state == stateClosing):
 		in.finish(c, gone(io.EOF))
 		return
@@ -68,7 +73,16 @@ func (in *input) read(c *conn) {
 		c.flags &^= flagPinged
 	}
 	in.counts.BytesIn += uint64(n)
-	in.parse(c, in.buf[:kept+n])
+	data := in.buf[:kept+n]
+	switch {
+	case !encrypted:
+		in.parse(c, data)
+	case n == 0:
+	case c.state == stateTLS:
+		in.feed(c, data)
+	default:
+		in.openRecords(c, data)
+	}
 }
 
 // parse handles input of c, which belongs to buf, and keeps what the next read
@@ -342,6 +356,10 @@ func (in *input) open(c *conn, response []byte) {
 	c.heard = in.out.log.End()
 	in.counts.Opened++
 	in.out.say(c, 0, response)
+	if x := in.sides.of(c); x != nil && x.tls != nil {
+		x.tls = nil
+		in.sides.drop(c)
+	}
 	in.calls.open(c)
 }
 

@@ -16,6 +16,7 @@ import (
 // → flush.
 type output struct {
 	*conns
+	tls       *transport // nil without Options.TLS
 	log       fanout.Log
 	owing     int          // bytes in all boxes
 	reply     []byte       // a control frame of ours
@@ -95,9 +96,16 @@ func (o *output) offer(c *conn, data []byte) (sent int) {
 // write writes what the socket takes. An error marks the connection, which is
 // written to no more.
 func (o *output) write(c *conn, data []byte) (sent int) {
-	if c.is(flagMute) {
+	switch {
+	case c.is(flagMute):
 		return 0
+	case c.is(flagTLS):
+		return o.seal(c, data)
 	}
+	return o.writeSocket(c, data)
+}
+
+func (o *output) writeSocket(c *conn, data []byte) (sent int) {
 	sent, err := netpoll.Write(int(c.FD), data)
 	o.counts.BytesOut += uint64(sent)
 	if err != nil {
@@ -110,7 +118,7 @@ func (o *output) write(c *conn, data []byte) (sent int) {
 // for the socket.
 func (o *output) needBox(c *conn) *side {
 	x := o.sides.need(c)
-	if x.box.Bytes() == 0 {
+	if x.owed() == 0 {
 		x.since, x.moved = o.tick, o.tick
 	}
 	o.want(c, flagWriting, true)
@@ -146,7 +154,7 @@ func (o *output) enqueue(c *conn, f outbox.Frame, borrowed bool, sent *int) outb
 	switch put.Fate {
 	case outbox.Dropped:
 		o.account(c, &o.counts.DroppedNew, f.Size())
-		if x.box.Bytes() == 0 {
+		if x.owed() == 0 {
 			o.want(c, flagWriting, false)
 			o.sides.drop(c)
 		}
@@ -185,7 +193,7 @@ func (o *output) flush(c *conn) {
 	if x == nil {
 		return
 	}
-	for n := 0; n < writesMax && x.box.Bytes() > 0; n++ {
+	for n := 0; n < writesMax && o.flushSealed(c, x) && x.box.Bytes() > 0; n++ {
 		data := x.box.Next(o.buf)
 		sent := o.write(c, data)
 		if sent > 0 {
@@ -198,12 +206,12 @@ func (o *output) flush(c *conn) {
 		}
 	}
 	o.fall(c, x)
-	if x.box.Bytes() > 0 || c.is(flagDying) {
+	if x.owed() > 0 || c.is(flagDying) {
 		return
 	}
 	o.want(c, flagWriting, false)
 	if c.state == stateLinger || c.state == stateRejected {
-		netpoll.ShutdownWrite(int(c.FD))
+		o.hangUp(c)
 	}
 	o.sides.drop(c)
 }

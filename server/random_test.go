@@ -510,7 +510,7 @@ func (w *world) invariants() {
 		if x.input.Rest() > frame.MaxPending && c.speaks() && !c.is(flagUnread) && !slices.Contains(r.in.again, r.slots.Token(c)) {
 			w.fail("%d bytes were read and will not be handled", x.input.Rest())
 		}
-		owing += x.box.Bytes()
+		owing += x.owed()
 		held[x.account] += x.held
 	}
 	if owing != r.out.owing || held != r.sides.held || sides != r.sides.pool.Used() {

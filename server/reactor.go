@@ -33,6 +33,7 @@ const (
 	opBroadcast               // a frame for every open connection
 	opAccept                  // a grant to accept
 	opAdopt                   // a socket waits at the door; the bytes are what was read of it
+	opTLS                     // a TLS handshake has got on
 	opAnswer                  // what the handler says to a request; the bytes are the response
 	opChanged                 // what the reactor wants of an inbox is true
 	opEased                   // the peer has taken enough
@@ -99,7 +100,7 @@ const (
 // readSize is less where messages queue: what one read brings is kept while its
 // connection is paused.
 func (o *Options) readSize() int {
-	if o.Mode == Inline {
+	if o.Mode == Inline || o.TLS != nil {
 		return readSize
 	}
 	return min(readSize, max(o.MaxInbox, 2*frame.MaxHead))
@@ -123,6 +124,11 @@ func newReactor(s *Server, index int) (*reactor, error) {
 	}
 	r := &reactor{conns: t, waker: waker, mail: netpoll.NewMailbox[op](waker, mailLimit), door: door{Passage: passage}, drained: -1}
 	r.out = output{conns: &r.conns}
+	if s.tls != nil {
+		if r.out.tls, err = newTransport(s); err != nil {
+			return nil, err
+		}
+	}
 	r.calls = calls{conns: &r.conns}
 	r.calls.upgrader = frame.NewUpgrader(r.calls.decide)
 	r.in = input{conns: &r.conns, out: &r.out, calls: &r.calls, mail: r.mail, door: &r.door, parser: frame.NewServerParser(s.options.MaxMessage)}
@@ -306,6 +312,8 @@ func (r *reactor) doFor(c *conn, o *op, data []byte) {
 	switch o.kind {
 	case opClose:
 		r.closer.startClose(c, o.code, string(data))
+	case opTLS:
+		r.in.progress(c)
 	case opAnswer:
 		r.in.answered(c, o.answer, data)
 	case opChanged:
@@ -348,7 +356,11 @@ func (r *reactor) accept(g netpoll.Grant) {
 func (r *reactor) take(fd int) {
 	c := r.slots.Take(fd)
 	r.gauge(c).Open()
-	r.enter(c, stateRequest)
+	if r.out.tls != nil {
+		r.enter(c, stateTLS)
+	} else {
+		r.enter(c, stateRequest)
+	}
 	r.fresh = append(r.fresh, r.slots.Token(c))
 	r.counts.Accepted++
 }
@@ -455,6 +467,9 @@ func (r *reactor) drain() {
 		switch c.state {
 		case stateOpen:
 			r.closer.startClose(c, frame.GoingAway, "the server is shutting down")
+			n++
+		case stateTLS:
+			r.mark(c, gone(ErrShutdown))
 			n++
 		case stateRequest, stateAsking:
 			r.mark(c, fate{kind: fateReject, cause: rejectLeaving})

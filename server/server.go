@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/fanout"
 	"github.com/seed-134acfd0/lull/server/internal/gate"
@@ -43,7 +44,8 @@ type Server struct {
 	endings  endings
 	values   values
 
-	httpd    *httpd // nil without Options.HTTP
+	tls      *record.Config // nil without Options.TLS
+	httpd    *httpd         // nil without Options.HTTP
 	strays   atomic.Uint64
 	refusals atomic.Uint64
 	rejected atomic.Uint64 // handshakes, by ServeHTTP
@@ -71,6 +73,9 @@ func newServer(h Handler, o Options) *Server {
 	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
 	s.bound = outbox.SizeOf(o.MaxOutboxMessages, o.MaxOutbox)
 	s.high, s.low = s.bound.Part(highPart), s.bound.Part(lowPart)
+	if o.TLS != nil {
+		s.tls = record.ServerConfig(o.TLS)
+	}
 	s.gate = gate.New(o.MaxConns, o.MaxInboxTotal/4)
 	s.throttle = fanout.NewThrottle(int64(o.MaxBroadcast), int64(o.MaxOutbox)/4, func() { s.tell(opRoom) })
 	if o.Mode != Inline {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/inbox"
 	"github.com/seed-134acfd0/lull/server/internal/outbox"
@@ -23,6 +24,11 @@ type side struct {
 	since      netpoll.Tick // when the box was last empty
 	moved      netpoll.Tick // when the socket last took something of it
 	congesting bool         // is counted as congested
+
+	handshake *record.Handshake // of TLS, while it is under way
+	tls       *TLSInfo          // what it has agreed on, until the request is answered
+	cipher    []byte            // the beginning of a record
+	sealed    []byte            // records that the socket did not take
 
 	inbox *inbox.Inbox[*caller] // nil until the handler is called on a worker
 	end   fate                  // what happens when the inbox is empty
@@ -47,8 +53,11 @@ func (x *side) reset() {
 
 // idle reports whether nothing of x is needed.
 func (x *side) idle() bool {
-	return x.input.Idle() && x.box.Bytes() == 0 && x.inbox == nil
+	return x.input.Idle() && x.owed() == 0 && x.inbox == nil && len(x.cipher) == 0 && x.handshake == nil && x.tls == nil
 }
+
+// owed is how many bytes the socket has not taken.
+func (x *side) owed() int { return x.box.Bytes() + len(x.sealed) }
 
 // sides are the sides of a reactor's connections, and what their input holds.
 type sides struct {
@@ -90,20 +99,21 @@ func (s *sides) put(c *conn) {
 func (s *sides) weigh(x *side) {
 	s.held[x.account] -= x.held
 	switch {
-	case x.conn.state == stateRequest:
+	case x.conn.state == stateTLS, x.conn.state == stateRequest:
 		x.account = accountRequest
 	case x.conn.is(flagUnread), !x.input.Open():
 		x.account = accountBacklog
 	default:
 		x.account = accountPartial
 	}
-	x.held = x.input.Held()
+	x.held = x.input.Held() + cap(x.cipher)
 	s.held[x.account] += x.held
 }
 
 // forget gives up what x holds of its connection's input.
 func (s *sides) forget(x *side) {
 	x.input.Reset()
+	x.cipher = nil
 	s.weigh(x)
 }
 
@@ -128,7 +138,7 @@ func (s *sides) heaviest(a account, newcomer *conn) *conn {
 func (s *sides) largest() (c *conn) {
 	most := 0
 	for _, x := range s.pool.Each(sampleMax) {
-		if bytes := x.box.Bytes(); bytes > most && !x.conn.is(flagDying) {
+		if bytes := x.owed(); bytes > most && !x.conn.is(flagDying) {
 			c, most = x.conn, bytes
 		}
 	}

@@ -23,7 +23,7 @@ type conn struct {
 
 // state is where a connection is in its life. Only conns.enter changes it.
 //
-//	accept ─▶ request ──────────────┐
+//	accept ─▶ tls ─▶ request ───────┐ without Options.TLS there is no tls
 //	             │  └──▶ asking ──┐ │ rejected: an HTTP error is the last word
 //	             │ 101     │ 101  ▼ ▼
 //	             ▼         ▼    rejected ──┐
@@ -46,7 +46,8 @@ type conn struct {
 type state uint8
 
 const (
-	stateRequest  state = iota // the request head has not arrived whole
+	stateTLS      state = iota // the TLS handshake is under way
+	stateRequest               // the request head has not arrived whole
 	stateAsking                // the handler decides about the request
 	stateRejected              // the request was answered with an HTTP error
 	stateOpen                  // messages flow
@@ -73,6 +74,7 @@ const (
 	flagSlow                        // its outbox passed the high watermark, and not the low one since
 	flagDying                       // marked; bury comes next
 	flagMute                        // nothing is written to it any more but a last word
+	flagTLS                         // its bytes are records
 
 	flagUnread = flagPaused | flagThrottled | flagBlocked
 )

@@ -8,21 +8,27 @@ import (
 	"sync"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/server/internal/histogram"
 )
 
 // Counts is what a server has counted since Listen.
 type Counts struct {
-	Accepted uint64 `name:"accepted"` // sockets accepted
-	Opened   uint64 `name:"opened"`   // handshakes answered with 101
-	Rejected uint64 `name:"rejected"` // handshakes answered with an HTTP error
-	Visits   uint64 `name:"visits"`   // connections passed to Options.HTTP
-	Aborted  uint64 `name:"aborted"`  // sockets that ended before their request was answered
-	Evicted  uint64 `name:"evicted"`  // of these and of closing ones, cut off because every slot was taken
+	Accepted      uint64 `name:"accepted"`       // sockets accepted
+	Opened        uint64 `name:"opened"`         // handshakes answered with 101
+	Rejected      uint64 `name:"rejected"`       // handshakes answered with an HTTP error
+	TLSHandshakes uint64 `name:"tls_handshakes"` // TLS handshakes completed
+	TLSResumed    uint64 `name:"tls_resumed"`    // of these, resumed by a session ticket
+	TLSFailed     uint64 `name:"tls_failed"`     // TLS handshakes that failed
+
+	Visits  uint64 `name:"visits"`  // connections passed to Options.HTTP
+	Aborted uint64 `name:"aborted"` // sockets that ended before their request was answered
+	Evicted uint64 `name:"evicted"` // of these and of closing ones, cut off because every slot was taken
 
 	ClosedClean          uint64 `name:"closed_clean"`           // closing handshakes completed
 	ClosedGone           uint64 `name:"closed_gone"`            // peers that left without a Close frame, or reset
 	ClosedProtocol       uint64 `name:"closed_protocol"`        // violations of the protocol, closed with 1002
+	ClosedTLS            uint64 `name:"closed_tls"`             // violations of TLS, and alerts of the peer
 	ClosedUTF8           uint64 `name:"closed_utf8"`            // text that was not UTF-8, closed with 1007
 	ClosedTooBig         uint64 `name:"closed_too_big"`         // messages over MaxMessage, closed with 1009
 	ClosedOutbox         uint64 `name:"closed_outbox"`          // peers that did not read fast enough
@@ -112,6 +118,10 @@ func (c *Counts) closed(cause error) *uint64 {
 		return &c.ClosedPanic
 	case ErrShutdown:
 		return &c.ClosedShutdown
+	}
+	var alert *record.Error
+	if errors.As(cause, &alert) {
+		return &c.ClosedTLS
 	}
 	var violation *frame.Error
 	if !errors.As(cause, &violation) {

@@ -96,6 +96,11 @@ func (s *sweep) next() (c *conn, lap bool) {
 func (s *sweep) check(c *conn) (busy bool) {
 	l := &s.limits
 	switch c.state {
+	case stateTLS:
+		if s.after(l.handshake, c.seen) {
+			s.mark(c, gone(errTLSTimeout))
+			return true
+		}
 	case stateRequest:
 		if s.after(l.handshake, c.seen) {
 			s.mark(c, fate{kind: fateReject, cause: rejectTimeout})
@@ -127,7 +132,7 @@ func (s *sweep) checkOpen(c *conn) (busy bool) {
 	}
 	x := s.sides.of(c)
 	switch {
-	case x != nil && x.box.Bytes() > 0 && s.after(l.write, x.moved):
+	case x != nil && x.owed() > 0 && s.after(l.write, x.moved):
 		s.mark(c, gone(ErrWriteTimeout))
 		return true
 	case c.is(flagUnread): // it is us who do not listen
@@ -136,7 +141,7 @@ func (s *sweep) checkOpen(c *conn) (busy bool) {
 			x.began = s.tick
 		}
 		return false
-	case x != nil && !x.input.Idle() && s.after(l.message, x.began):
+	case x != nil && (!x.input.Idle() || len(x.cipher) > 0) && s.after(l.message, x.began):
 		s.mark(c, fate{kind: fateClose, code: frame.PolicyViolation, cause: ErrMessageTimeout})
 		return true
 	case s.after(l.idle, c.seen):
@@ -164,7 +169,7 @@ func (s *sweep) victims() (victims []*conn) {
 	for range min(sampleMax, s.slots.High()) {
 		s.victim = (s.victim + 1) % s.slots.High()
 		c := s.slots.At(s.victim)
-		if c == nil || c.state != stateRequest && c.state != stateRejected && c.state != stateLinger {
+		if c == nil || c.state > stateRequest && c.state != stateRejected && c.state != stateLinger {
 			continue
 		}
 		age := s.tick - c.seen
@@ -177,6 +182,9 @@ func (s *sweep) victims() (victims []*conn) {
 	}
 	return victims
 }
+
+// errTLSTimeout and errEvicted are causes of ends that no handler hears of.
+var errTLSTimeout = errors.New("server: the TLS handshake took too long")
 
 // errEvicted is the cause of an end that no handler hears of.
 var errEvicted = errors.New("server: the server is full")

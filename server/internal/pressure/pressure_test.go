@@ -39,7 +39,9 @@ func (m machine) write(name, text string) {
 }
 
 // free makes so much of the machine's 1000 KiB free, none of it pages of files.
-func (m machine) free(kib int) { m.write(memory, fmt.Sprintf("MemTotal: 1000 kB\nMemFree: %d kB\n", kib)) }
+func (m machine) free(kib int) {
+	m.write(memory, fmt.Sprintf("MemTotal: 1000 kB\nMemFree: %d kB\n", kib))
+}
 
 // stall makes all tasks of the machine, or of a group, wait for memory.
 func (m machine) stall(file string, percent float64) {
