@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
@@ -89,6 +90,9 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 	unread, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	if v, ok := conn.(*visitor); ok {
 		unread = append(slices.Clone(unread), v.unread...)
+		if v.tls != nil {
+			a.tls, a.cipher = v.tls.give()
+		}
 	}
 	if err := s.adopt(socket, a, unread); err != nil {
 		s.abandon(a, err)
@@ -110,6 +114,9 @@ type adoption struct {
 	answer
 	conn     Conn // a stray, until it has a slot
 	response []byte
+
+	tls    *record.State // nil without TLS
+	cipher []byte        // the beginning of a record
 }
 
 // stray is a handle for a connection that has no slot. It names nothing, but may
@@ -172,6 +179,9 @@ func (r *reactor) adopt(a *adoption, unread []byte) {
 	}
 	c.tag, c.policy = a.tag, a.policy
 	r.server.values.move(a.conn.id, r.handle(c).id)
+	if a.tls != nil {
+		r.in.adoptTLS(c, a)
+	}
 	r.in.open(c, a.response)
 	r.in.parse(c, unread)
 }
@@ -192,6 +202,7 @@ type httpd struct {
 type visit struct {
 	from *door
 	read []byte // what was read of it
+	tls  *visitorTLS
 }
 
 func newHTTPD(s *Server) *httpd {
@@ -239,7 +250,7 @@ func (h *httpd) Accept() (net.Conn, error) {
 		case v := <-h.visits:
 			c, err := v.from.takeConn()
 			if err == nil {
-				return &visitor{TCPConn: c, unread: v.read, httpd: h}, nil
+				return &visitor{TCPConn: c, unread: v.read, tls: v.tls, httpd: h}, nil
 			}
 			h.visiting.Add(-1)
 		case <-h.ended:
@@ -261,24 +272,51 @@ func (h *httpd) Close() error {
 type visitor struct {
 	*net.TCPConn
 	unread []byte
+	tls    *visitorTLS // nil without TLS
 	httpd  *httpd
 	left   sync.Once
 }
 
-func (v *visitor) Read(p []byte) (int, error) {
-	if len(v.unread) > 0 {
-		n := copy(p, v.unread)
+func (v *visitor) Read(p []byte) (n int, err error) {
+	for v.tls != nil && len(v.unread) == 0 && err == nil {
+		v.unread, err = v.tls.read(v.TCPConn)
+	}
+	switch {
+	case len(v.unread) > 0:
+		n = copy(p, v.unread)
 		v.unread = v.unread[n:]
 		return n, nil
+	case v.tls != nil:
+		return 0, err
 	}
 	return v.TCPConn.Read(p)
+}
+
+func (v *visitor) Write(p []byte) (int, error) {
+	if v.tls != nil {
+		return v.tls.write(v.TCPConn, p)
+	}
+	return v.TCPConn.Write(p)
+}
+
+// ReadFrom writes what r has, as Write does.
+func (v *visitor) ReadFrom(r io.Reader) (int64, error) {
+	if v.tls != nil {
+		return io.Copy(struct{ io.Writer }{v}, r)
+	}
+	return v.TCPConn.ReadFrom(r)
 }
 
 // WriteTo begins with what is unread, as Read does.
 func (v *visitor) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, struct{ io.Reader }{v}) }
 
 func (v *visitor) Close() error {
-	v.left.Do(func() { v.httpd.visiting.Add(-1) })
+	v.left.Do(func() {
+		v.httpd.visiting.Add(-1)
+		if v.tls != nil && !v.tls.given {
+			v.tls.close(v.TCPConn)
+		}
+	})
 	return v.TCPConn.Close()
 }
 
@@ -324,6 +362,6 @@ func (in *input) visit(c *conn, read []byte) {
 		return
 	}
 	in.counts.Visits++
-	h.visits <- visit{in.door, bytes.Clone(read)} // there is room: each visit was counted
+	h.visits <- visit{in.door, bytes.Clone(read), in.leaveTLS(c)} // there is room: each visit was counted
 	in.mark(c, fate{kind: fateVisit})
 }

@@ -125,7 +125,7 @@ func TestAServerCannotStandBehindTheTLSOfNetHTTP(t *testing.T) {
 	defer site.Close()
 	d := gorilla.Dialer{TLSClientConfig: site.Client().Transport.(*http.Transport).TLSClientConfig}
 	_, r, err := d.Dial("wss://"+site.Listener.Addr().String(), nil)
-	if err == nil || r.StatusCode != http.StatusNotImplemented {
+	if err == nil || r == nil || r.StatusCode != http.StatusNotImplemented {
 		t.Errorf("answered %v, %v", r, err)
 	}
 	s.log.one(t, "WARN handshake rejected", "status=501")

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/record"
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/inbox"
 )
@@ -37,6 +40,7 @@ type world struct {
 	sent     uint32         // broadcasts
 	handled  int            // messages
 	injected map[unix.Errno]int
+	tls      *worldTLS // nil for plain connections
 }
 
 // life is a connection, as its client and its handler see it.
@@ -53,6 +57,11 @@ type life struct {
 	wrote   uint32 // messages
 	heard   uint32 // messages that the handler was called for
 	mayLose bool   // by InboxDrop
+
+	// with TLS
+	state  record.State
+	sealed []byte // records that are written to the socket as it takes them
+	cipher []byte // the beginning of a record
 
 	// server to client
 	input  []byte
@@ -274,6 +283,11 @@ func newWorld(t testing.TB, seed uint64) *world {
 		IdleTimeout: 10 * time.Second, CloseTimeout: 2 * time.Second,
 		Log: slog.New(slog.DiscardHandler),
 	}
+	if w.rng.IntN(3) == 0 {
+		w.tls = newWorldTLS(t)
+		certificate, _ := testkit.Certificate()
+		o.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	}
 	s, err := Listen([]string{"127.0.0.1:0"}, w.handler(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -287,6 +301,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 	if w.r, err = newReactor(s, 0); err != nil {
 		t.Fatal(err)
 	}
+	s.reactors[0].door.Close()
 	s.reactors[0] = w.r
 	w.r.now = func() time.Duration { return w.now }
 	if w.r.poller, err = netpoll.NewPoller(w.r.waker); err != nil {
@@ -344,9 +359,17 @@ func (w *world) connect() {
 		target = "/nothing here"[:w.rng.IntN(8)+1]
 	}
 	l.wire = frame.AppendRequest(nil, "x", target, frame.SampleKey)
+	if w.tls != nil {
+		l.state = w.tls.client
+	}
 	w.lives, w.clients = append(w.lives, l), append(w.clients, l)
 	w.push(l)
-	w.r.take(pair[0])
+	c := w.r.take(pair[0])
+	if w.tls != nil {
+		*w.r.out.tlsState(c) = w.tls.server
+		c.flags |= flagTLS
+		w.r.enter(c, stateRequest)
+	}
 }
 
 // say adds something random to what a client sends.
@@ -392,6 +415,10 @@ func (w *world) say(l *life) {
 
 // push writes a part of what a client sends.
 func (w *world) push(l *life) {
+	if w.tls != nil {
+		w.pushSealed(l)
+		return
+	}
 	if len(l.wire) == 0 {
 		return
 	}
@@ -411,6 +438,12 @@ func (w *world) pull(l *life) bool {
 		return true
 	case err != nil || n == 0:
 		return false
+	}
+	if w.tls != nil {
+		if buf, n = w.unseal(l, buf[:n]), 0; buf == nil {
+			return true
+		}
+		n = len(buf)
 	}
 	l.input = append(l.input, buf[:n]...)
 	if !l.shaken {
@@ -436,6 +469,78 @@ func (w *world) pull(l *life) bool {
 		w.receive(l, ev)
 	}
 	return true
+}
+
+// pushSealed writes a part of what a client has said, as records, which it cuts
+// anywhere.
+func (w *world) pushSealed(l *life) {
+	if n := len(l.wire); len(l.sealed) == 0 && n > 0 {
+		n = min(1+w.rng.IntN(n), record.MaxPlain)
+		l.sealed = w.tls.layer.Seal(uint32(l.tag), &l.state, nil, l.wire[:n])
+		l.wire = l.wire[n:]
+	}
+	if len(l.sealed) == 0 {
+		return
+	}
+	n, err := unix.SendmsgN(l.fd, l.sealed[:1+w.rng.IntN(len(l.sealed))], nil, nil, unix.MSG_NOSIGNAL)
+	if err == nil {
+		l.sealed = l.sealed[n:]
+	}
+}
+
+// unseal opens what a client was sent. It returns nil while no record is whole.
+func (w *world) unseal(l *life, data []byte) []byte {
+	l.cipher = append(l.cipher, data...)
+	plain, rest, reply, err := w.tls.layer.Open(uint32(l.tag), &l.state, l.cipher)
+	if err != nil && err != record.ErrClosed {
+		w.fail("connection %d is sent a record that does not open: %v", l.tag, err)
+	}
+	plain = slices.Clone(plain)
+	l.cipher = slices.Clone(rest)
+	l.sealed = append(l.sealed, reply...)
+	return plain
+}
+
+// worldTLS is the TLS of a world: one handshake, whose keys all connections have.
+type worldTLS struct {
+	layer          *record.Layer
+	client, server record.State
+}
+
+// newWorldTLS does a handshake in memory.
+func newWorldTLS(t testing.TB) *worldTLS {
+	certificate, pool := testkit.Certificate()
+	news := make(chan struct{}, 1)
+	notify := func() {
+		select {
+		case news <- struct{}{}:
+		default:
+		}
+	}
+	server := record.ServerConfig(&tls.Config{Certificates: []tls.Certificate{certificate}, SessionTicketsDisabled: true}).Start(notify)
+	client := record.ClientConfig(&tls.Config{RootCAs: pool, ServerName: "localhost"}).Start(notify)
+	for ended := 0; ended < 2; {
+		<-news
+		ended = 0
+		for _, pair := range [][2]*record.Handshake{{client, server}, {server, client}} {
+			out, end := pair[0].Output()
+			if end {
+				ended++
+			}
+			if len(out) > 0 {
+				_ = pair[1].Feed(out)
+			}
+		}
+	}
+	a, err := client.Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := server.Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &worldTLS{record.NewLayer(16), a.State, b.State}
 }
 
 var clientParser = frame.NewClientParser(1 << 20)

@@ -353,7 +353,7 @@ func (r *reactor) accept(g netpoll.Grant) {
 }
 
 // take makes a connection of an accepted socket. There must be a free slot.
-func (r *reactor) take(fd int) {
+func (r *reactor) take(fd int) *conn {
 	c := r.slots.Take(fd)
 	r.gauge(c).Open()
 	if r.out.tls != nil {
@@ -363,6 +363,7 @@ func (r *reactor) take(fd int) {
 	}
 	r.fresh = append(r.fresh, r.slots.Token(c))
 	r.counts.Accepted++
+	return c
 }
 
 // greet reads from the connections that were accepted in this turn, and answers

@@ -4,7 +4,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/record"
@@ -115,10 +118,10 @@ func (o *output) flushSealed(c *conn, x *side) bool {
 	return true
 }
 
-// closeNotify says that nothing more comes. A peer whose socket does not take it
-// will not miss it.
+// closeNotify says that nothing more comes, unless something still waits to go
+// out. A peer whose socket does not take it will not miss it.
 func (o *output) closeNotify(c *conn) {
-	if c.is(flagTLS) {
+	if c.is(flagTLS) && !c.is(flagMute) && o.owed(c) == 0 {
 		o.tls.sealed = o.tls.layer.CloseNotify(o.slot(c), o.tlsState(c), o.tls.sealed[:0])
 		_, _ = netpoll.Write(int(c.FD), o.tls.sealed)
 	}
@@ -206,8 +209,9 @@ func (in *input) progress(c *conn) {
 	c.seen = seen // HandshakeTimeout is for both
 	if len(result.Rest) > 0 {
 		in.openRecords(c, result.Rest)
+	} else {
+		in.settleInput(c, x)
 	}
-	in.settleInput(c, x)
 }
 
 // endHandshake takes note that a handshake has ended, or stops it, and lets the
@@ -268,4 +272,91 @@ func (in *input) openRecords(c *conn, data []byte) {
 	default:
 		in.mark(c, fate{kind: fateAlert, code: frame.Abnormal, cause: err})
 	}
+}
+
+// leaveTLS gives up c's keys for a visit to net/http. It returns nil without
+// TLS.
+func (in *input) leaveTLS(c *conn) *visitorTLS {
+	if !c.is(flagTLS) {
+		return nil
+	}
+	v := &visitorTLS{state: *in.out.tlsState(c), layer: record.NewLayer(2)}
+	if x := in.sides.of(c); x != nil {
+		v.cipher = x.cipher
+		x.cipher = nil
+	}
+	return v
+}
+
+// adoptTLS takes keys back from net/http.
+func (in *input) adoptTLS(c *conn, a *adoption) {
+	*in.out.tlsState(c) = *a.tls
+	c.flags |= flagTLS
+	if len(a.cipher) > 0 {
+		x := in.sides.need(c)
+		x.cipher, x.began = a.cipher, in.tick
+	}
+}
+
+// visitorTLS is the TLS of a connection that net/http has. Its methods wait for
+// the socket. One goroutine may read while another writes.
+type visitorTLS struct {
+	cipher []byte // the beginning of a record; the reader's
+	given  bool   // a reactor has the connection again
+
+	mu    sync.Mutex
+	state record.State  // guarded by mu
+	layer *record.Layer // guarded by mu
+}
+
+// read waits for the next data.
+func (v *visitorTLS) read(socket net.Conn) (plain []byte, err error) {
+	buf := make([]byte, len(v.cipher)+record.MaxRecord)
+	kept := copy(buf, v.cipher)
+	n, err := socket.Read(buf[kept:])
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	plain, rest, reply, err := v.layer.Open(0, &v.state, buf[:kept+n])
+	v.cipher = slices.Clone(rest)
+	if len(reply) > 0 {
+		_, _ = socket.Write(reply)
+	}
+	if err == record.ErrClosed {
+		err = io.EOF
+	}
+	return plain, err
+}
+
+func (v *visitorTLS) write(socket net.Conn, p []byte) (int, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for n := 0; n < len(p); {
+		piece := p[n:min(len(p), n+record.MaxPlain)]
+		if _, err := socket.Write(v.layer.Seal(0, &v.state, nil, piece)); err != nil {
+			return n, err
+		}
+		n += len(piece)
+	}
+	return len(p), nil
+}
+
+func (v *visitorTLS) close(socket net.Conn) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_ = socket.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = socket.Write(v.layer.CloseNotify(0, &v.state, nil))
+	v.state.Erase()
+}
+
+// give returns the keys, for a reactor, and the beginning of a record.
+func (v *visitorTLS) give() (*record.State, []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.given = true
+	state := v.state
+	v.state.Erase()
+	return &state, v.cipher
 }
