@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 		HandshakeTimeout: 10 * time.Second, MessageTimeout: time.Minute, WriteTimeout: time.Minute, CallTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second, StallAfter: 200 * time.Millisecond,
 		MaxHTTP: 1000, Log: slog.Default(),
 	}
-	if o != want {
+	if !reflect.DeepEqual(o, want) {
 		t.Errorf("defaults are\n%+v, want\n%+v", o, want)
 	}
 }
@@ -40,7 +41,7 @@ func TestOptionsThatAreSetAreKept(t *testing.T) {
 		HandshakeTimeout: -1, MessageTimeout: 10, WriteTimeout: 11, CallTimeout: 12, IdleTimeout: 6, CloseTimeout: -7, Grace: 8, StallAfter: 9,
 		MaxHTTP: 14, Log: slog.New(slog.DiscardHandler),
 	}
-	if o, err := want.withDefaults(1); o != want || err != nil {
+	if o, err := want.withDefaults(1); !reflect.DeepEqual(o, want) || err != nil {
 		t.Errorf("%+v became %+v, %v", want, o, err)
 	}
 }
