@@ -31,7 +31,7 @@ type origin struct {
 // answer is what a handler's Upgrade leads to, beside the response.
 type answer struct {
 	tag    uint64
-	policy OutboxPolicy
+	terms  terms
 	reject error // of the handler, or of package frame
 	head   int
 }
@@ -53,7 +53,7 @@ func (k *calls) upgrade(c *conn, head []byte) (response []byte, asked bool, err 
 func (k *calls) decide(head *frame.Request) error {
 	c := k.asking
 	a := k.server.decide(k.handle(c), head, origin{fd: int(c.FD), tls: k.tlsInfo(c)})
-	c.tag, c.policy = a.tag, a.policy
+	c.tag, c.terms = a.tag, a.terms
 	return a.reject
 }
 

@@ -86,6 +86,9 @@ func reasonOf(r *Reject) string {
 func (l *closer) closed(c *conn, f fate) {
 	l.gauge(c).Close()
 	l.out.notSlow(c)
+	if c.terms.window() != 0 {
+		l.server.deflating.Add(-1)
+	}
 	counter := l.counts.closed(f.cause)
 	*counter++
 	if f.cause != nil && counter != &l.counts.ClosedGone {

@@ -73,7 +73,7 @@ func newConns(s *Server, index int) (t conns, err error) {
 // handle is what the handler gets for a slot.
 func (t *conns) handle(c *conn) Conn {
 	token := t.slots.Token(c)
-	return Conn{server: t.server, id: idOf(t.index, token), tag: c.tag, policy: c.policy}
+	return Conn{server: t.server, id: idOf(t.index, token), tag: c.tag, terms: c.terms}
 }
 
 func (t *conns) gauge(c *conn) *outbox.Gauge { return t.gauges.At(int(t.slots.Token(c).Slot)) }

@@ -102,7 +102,7 @@ func (s *Server) foreign(head *frame.Request) bool {
 // decide calls the handler's Upgrade, on a reactor or a worker. A panic rejects
 // the request.
 func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
-	a = answer{policy: s.options.OutboxPolicy}
+	a = answer{terms: termsOf(s.options.OutboxPolicy, head.Deflate)}
 	if s.foreign(head) {
 		a.reject = rejectOrigin
 		return a
@@ -118,7 +118,7 @@ func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
 		}
 	}()
 	a.reject = s.handler.Upgrade(request)
-	a.tag, a.policy = request.Tag, Kind{Policy: request.Policy}.over(a.policy)
+	a.tag, a.terms = request.Tag, termsOf(Kind{Policy: request.Policy}.over(a.terms.policy()), head.Deflate)
 	if a.reject == nil && request.Value != nil {
 		s.values.set(c.id, request.Value)
 	}

@@ -69,6 +69,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 		a.answer = s.decide(a.conn, head, origin{remote: remote, fd: -1, ctx: r.Context()})
 		return a.reject
 	})
+	u.Deflate = s.options.Compress
 	response, err := u.Upgrade(requestHead(r))
 	if err != nil {
 		s.gate.Leave()
@@ -177,7 +178,7 @@ func (r *reactor) adopt(a *adoption, unread []byte) {
 		r.calls.closeStray(a, r.pollError)
 		return
 	}
-	c.tag, c.policy = a.tag, a.policy
+	c.tag, c.terms = a.tag, a.terms
 	r.server.values.move(a.conn.id, r.handle(c).id)
 	if a.tls != nil {
 		r.in.adoptTLS(c, a)

@@ -103,6 +103,13 @@ type Options struct {
 	// is logged and counted (Stats.Stuck); 10 s.
 	CallTimeout time.Duration
 
+	// Compress offers permessage-deflate (RFC 7692), without context takeover: nothing
+	// is kept of a connection between two messages. Messages of CompressFrom bytes or
+	// more, 256 by default, are sent compressed to those who have agreed; a broadcast
+	// is compressed once.
+	Compress     bool
+	CompressFrom int
+
 	// Origins are the sites whose pages may connect, beside the server's own (an
 	// Origin header that names the Host): "https://chat.example.com", "*.example.com"
 	// for all its subdomains, or "any". Others are rejected with 403 before
@@ -209,6 +216,7 @@ const (
 // withDefaults fills in what o leaves open and checks the rest. listeners is how
 // many descriptors each table needs for them.
 func (o Options) withDefaults(listeners int) (Options, error) {
+	set(&o.CompressFrom, 256)
 	set(&o.MaxHTTP, 1000)
 	set(&o.Backlog, 65535)
 	set(&o.MaxMessage, 64<<10)
@@ -260,7 +268,7 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 // limits are the numbers that must not be negative.
 func (o *Options) limits() map[string]int64 {
 	return map[string]int64{
-		"Reactors": int64(o.Reactors), "Workers": int64(o.Workers), "MaxConns": int64(o.MaxConns), "MaxHTTP": int64(o.MaxHTTP), "Backlog": int64(o.Backlog),
+		"Reactors": int64(o.Reactors), "Workers": int64(o.Workers), "MaxConns": int64(o.MaxConns), "MaxHTTP": int64(o.MaxHTTP), "CompressFrom": int64(o.CompressFrom), "Backlog": int64(o.Backlog),
 		"MaxMessage": o.MaxMessage, "MaxPartial": int64(o.MaxPartial),
 		"MaxInbox": int64(o.MaxInbox), "MaxInboxMessages": int64(o.MaxInboxMessages), "MaxInboxTotal": int64(o.MaxInboxTotal),
 		"MaxOutbox": int64(o.MaxOutbox), "MaxOutboxMessages": int64(o.MaxOutboxMessages), "MaxOutboxTotal": int64(o.MaxOutboxTotal),

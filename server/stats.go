@@ -25,6 +25,8 @@ type Counts struct {
 	Aborted uint64 `name:"aborted"` // sockets that ended before their request was answered
 	Evicted uint64 `name:"evicted"` // of these and of closing ones, cut off because every slot was taken
 
+	Compressed uint64 `name:"compressed"` // connections that have agreed to permessage-deflate
+
 	ClosedClean          uint64 `name:"closed_clean"`           // closing handshakes completed
 	ClosedGone           uint64 `name:"closed_gone"`            // peers that left without a Close frame, or reset
 	ClosedProtocol       uint64 `name:"closed_protocol"`        // violations of the protocol, closed with 1002

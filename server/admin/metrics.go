@@ -42,6 +42,7 @@ var counted = []struct {
 }{
 	{"accepted", metric{"accepted_total", "", "", "Sockets accepted."}},
 	{"opened", metric{"connections_opened_total", "", "", "Handshakes answered with 101."}},
+	{"compressed", metric{"connections_compressed_total", "", "", "Connections that agreed to permessage-deflate."}},
 	{"aborted", metric{"handshakes_aborted_total", "", "", "Sockets that ended before their request was answered."}},
 	{"evicted", metric{"sockets_evicted_total", "", "", "Sockets that were handshaking or closing and were cut off because all sockets were in use."}},
 
