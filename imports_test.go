@@ -10,19 +10,20 @@ import (
 // The imports that ARCHITECTURE.md allows each package. A new package needs a row here
 // and a place there.
 var arrows = map[string][]string{
-	"frame":            nil,
-	"netpoll":          nil,
-	"internal/record":  nil,
-	"internal/testkit": nil, // for tests alone
-	"internal/deflate": {"frame"},
-	"internal/build":   nil,
+	"frame":               nil,
+	"netpoll":             nil,
+	"internal/record":     nil,
+	"internal/testkit":    {"internal/selfsigned"}, // for tests alone
+	"internal/selfsigned": nil,
+	"internal/deflate":    {"frame"},
+	"internal/build":      nil,
 	// tuning asks netpoll how many connections fit into descriptor tables, and whether
 	// private tables are possible.
 	"tuning":        {"netpoll", "tuning/cgroup"},
 	"tuning/cgroup": nil,
 	"tuning/deploy": {"tuning"},
 	// The server's defaults depend on what the control groups allow.
-	"server":                    {"frame", "netpoll", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/gate", "server/internal/proxy", "server/internal/pressure", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
+	"server":                    {"frame", "netpoll", "internal/record", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/gate", "server/internal/proxy", "server/internal/pressure", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
 	"server/internal/outbox":    nil,
 	"server/internal/inbox":     {"server/internal/histogram", "server/internal/stack"},
 	"server/internal/stack":     nil,
@@ -32,13 +33,13 @@ var arrows = map[string][]string{
 	"server/internal/pressure":  {"tuning/cgroup"}, // what the control groups leave
 	"server/internal/histogram": nil,
 	"server/admin":              {"server", "frame", "tuning", "internal/build"},
-	"loadgen":                   {"frame", "netpoll"},
+	"loadgen":                   {"frame", "netpoll", "internal/record"},
 	"loadgen/floor":             {"netpoll"},
 	// slowhandler is a program, a server with a slow handler, which experiment starts.
 	// Package experiment itself imports no server.
 	"loadgen/slowhandler": {"frame", "netpoll", "server", "server/admin"},
 	"loadgen/peer":        nil, // a program on another library, to compare with
-	"loadgen/experiment":  {"frame", "loadgen", "tuning"},
+	"loadgen/experiment":  {"frame", "loadgen", "tuning", "internal/selfsigned"},
 	"":                    {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning", "internal/build"},
 }
 
