@@ -27,6 +27,7 @@ type serveCommand struct {
 	MaxConns     int                 `help:"Maximum number of connections. 0, the default, means as many as the descriptor limit allows." placeholder:"N" range:"0..1073741824" example:"1000000"`
 	Reactors     int                 `help:"Number of reactors. 0, the default, means one for each processor, or more if --max-conns needs them." placeholder:"N" range:"0..1024" example:"4"`
 	FDTables     netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
+	Origin       []string            `help:"Sites whose pages may connect, beside the server's own: https://chat.example.com, *.example.com for all subdomains, or any." placeholder:"ORIGIN" example:"https://chat.example.com"`
 	Handlers     server.Mode         `help:"Where messages are handled: on the connection's reactor (inline), on a pool of goroutines (workers), or on a single goroutine (serial)." default:"inline" enum:"workers,inline,serial"`
 	Workers      int                 `help:"Maximum number of messages handled at once, with --handlers=workers. 0, the default, means 16 for each processor." placeholder:"N" range:"0..1000000" example:"64"`
 	InboxPolicy  server.InboxPolicy  `help:"What happens when a connection's inbox of unhandled messages is full: pause stops reading from it until the inbox is half empty, drop drops the message, close closes the connection (1013)." default:"pause" enum:"pause,drop,close"`
@@ -59,7 +60,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		return err
 	}
 	s, err := server.Listen(c.Listen, c.handler(), server.Options{
-		Mode: c.Handlers, Workers: c.Workers, InboxPolicy: c.InboxPolicy, MaxInboxMessages: c.MaxInbox,
+		Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin, InboxPolicy: c.InboxPolicy, MaxInboxMessages: c.MaxInbox,
 		OutboxPolicy: c.OutboxPolicy, MaxOutbox: c.MaxOutbox,
 		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns,
 		MaxMessage: c.MaxMessage, IdleTimeout: orOff(c.IdleTimeout), Grace: orOff(c.Grace), Log: log,

@@ -109,6 +109,16 @@ func (r *Request) Header(name string) string {
 	return ""
 }
 
+// Has reports whether there is a header by its name in any case.
+func (r *Request) Has(name string) bool {
+	for n := range r.fields() {
+		if is(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // Headers iterates over all header lines as they were sent, in their order.
 func (r *Request) Headers() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -83,10 +84,29 @@ func (r *Request) Context() context.Context {
 	return r.origin.ctx
 }
 
+// foreign reports whether a request comes from a page of a site that is not
+// allowed (Options.Origins).
+func (s *Server) foreign(head *frame.Request) bool {
+	if !head.Has("Origin") {
+		return false // it comes from no page
+	}
+	var origins [][]byte
+	for name, value := range head.Headers() {
+		if strings.EqualFold(name, "Origin") {
+			origins = append(origins, []byte(value))
+		}
+	}
+	return !s.origins.Allow([]byte(head.Header("Host")), origins...)
+}
+
 // decide calls the handler's Upgrade, on a reactor or a worker. A panic rejects
 // the request.
 func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
 	a = answer{policy: s.options.OutboxPolicy}
+	if s.foreign(head) {
+		a.reject = rejectOrigin
+		return a
+	}
 	if s.handler.Upgrade == nil {
 		return a
 	}

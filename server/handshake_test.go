@@ -315,3 +315,58 @@ func TestUpgradeRefuses(t *testing.T) {
 		}
 	})
 }
+
+// Pages of other sites may not connect, unless they are listed. Programs send no
+// Origin, and may.
+func TestOriginsOfPages(t *testing.T) {
+	inModes(t, func(t *testing.T, o server.Options) {
+		for _, row := range []struct {
+			allowed []string
+			origins []string // header lines
+			status  int
+		}{
+			{nil, nil, 101},
+			{nil, []string{"http://localhost"}, 101},
+			{nil, []string{"https://localhost"}, 101}, // a proxy in front may end TLS
+			{nil, []string{"http://localhost:8080"}, 403},
+			{nil, []string{"http://elsewhere"}, 403},
+			{nil, []string{"null"}, 403},
+			{nil, []string{""}, 403},
+			{nil, []string{"http://localhost", "http://localhost"}, 403},
+			{[]string{"*.example.com"}, []string{"https://a.example.com"}, 101},
+			{[]string{"*.example.com"}, []string{"https://example.com"}, 403},
+			{[]string{"*.example.com"}, []string{"http://localhost"}, 101},
+			{[]string{"any"}, []string{"https://elsewhere"}, 101},
+			{[]string{"any"}, []string{"null"}, 101},
+		} {
+			o.Origins = row.allowed
+			h := echo
+			h.Upgrade = func(*server.Request) error {
+				if row.status == 403 {
+					t.Error("Upgrade was asked")
+				}
+				return nil
+			}
+			s := start(t, h, o)
+			c := s.dial()
+			var lines []string
+			for _, origin := range row.origins {
+				lines = append(lines, "Origin: "+origin)
+			}
+			head := request
+			if len(lines) > 0 {
+				head = with(lines...)
+			}
+			c.write(head)
+			if status, _, _ := strings.Cut(c.head(), "\r\n"); !strings.Contains(status, fmt.Sprint(row.status)) {
+				t.Errorf("%q with %q was answered %s, want %d", row.origins, row.allowed, status, row.status)
+			}
+			c.Close()
+			must(s.stop())
+		}
+		o.Origins = []string{"http://a/path"}
+		if _, err := server.Listen([]string{"127.0.0.1:0"}, echo, o); err == nil || !strings.Contains(err.Error(), "a/path") {
+			t.Errorf("a pattern that is none: %v", err)
+		}
+	})
+}

@@ -309,6 +309,7 @@ var (
 	rejectFull    = unavailable("the server is full")
 	rejectLeaving = unavailable("the server is shutting down")
 	rejectSlow    = unavailable("the server did not decide in time")
+	rejectOrigin  = &Reject{Status: http.StatusForbidden, Reason: "pages of this origin may not connect"}
 	rejectTimeout = &Reject{Status: http.StatusRequestTimeout, Reason: "the request head did not arrive in time"}
 )
 

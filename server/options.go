@@ -103,6 +103,13 @@ type Options struct {
 	// is logged and counted (Stats.Stuck); 10 s.
 	CallTimeout time.Duration
 
+	// Origins are the sites whose pages may connect, beside the server's own (an
+	// Origin header that names the Host): "https://chat.example.com", "*.example.com"
+	// for all its subdomains, or "any". Others are rejected with 403 before
+	// Handler.Upgrade. Programs that are no browsers send no Origin, and may connect
+	// (RFC 6455 section 10.2).
+	Origins []string
+
 	// TLS makes all connections wss://: TLS 1.3 by crypto/tls, with its certificates,
 	// client authentication and session tickets, and http/1.1 as the protocol. An
 	// idle connection then takes 108 bytes more. Certificates that change come from

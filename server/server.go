@@ -45,7 +45,8 @@ type Server struct {
 	values   values
 
 	tls      *record.Config // nil without Options.TLS
-	httpd    *httpd         // nil without Options.HTTP
+	origins  *gate.Origins
+	httpd    *httpd // nil without Options.HTTP
 	strays   atomic.Uint64
 	refusals atomic.Uint64
 	rejected atomic.Uint64 // handshakes, by ServeHTTP
@@ -61,7 +62,10 @@ func Listen(addresses []string, h Handler, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newServer(h, o)
+	s, err := newServer(h, o)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.listen(addresses); err != nil {
 		s.close()
 		return nil, err
@@ -69,10 +73,14 @@ func Listen(addresses []string, h Handler, o Options) (*Server, error) {
 	return s, nil
 }
 
-func newServer(h Handler, o Options) *Server {
+func newServer(h Handler, o Options) (*Server, error) {
 	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
 	s.bound = outbox.SizeOf(o.MaxOutboxMessages, o.MaxOutbox)
 	s.high, s.low = s.bound.Part(highPart), s.bound.Part(lowPart)
+	var err error
+	if s.origins, err = gate.ParseOrigins(o.Origins); err != nil {
+		return nil, fmt.Errorf("server: Options.Origins: %w", err)
+	}
 	if o.TLS != nil {
 		s.tls = record.ServerConfig(o.TLS)
 	}
@@ -82,7 +90,7 @@ func newServer(h Handler, o Options) *Server {
 		limits := inbox.Limits{Messages: o.MaxInboxMessages, Bytes: o.MaxInbox, Total: int64(o.MaxInboxTotal)}
 		s.pool = inbox.NewPool(o.Workers, limits, s.hooks())
 	}
-	return s
+	return s, nil
 }
 
 func (s *Server) listen(addresses []string) (err error) {

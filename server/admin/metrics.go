@@ -47,6 +47,11 @@ var counted = []struct {
 
 	{"closed_clean", metric{"connections_closed_total", "reason", "clean", closedHelp}},
 	{"closed_gone", metric{"connections_closed_total", "reason", "gone", closedHelp}},
+	{"tls_handshakes", metric{"tls_handshakes_total", "", "", "TLS handshakes completed."}},
+	{"tls_resumed", metric{"tls_handshakes_resumed_total", "", "", "Of these, resumed by a session ticket."}},
+	{"tls_failed", metric{"tls_handshakes_failed_total", "", "", "TLS handshakes that failed."}},
+	{"visits", metric{"http_connections_total", "", "", "Connections passed to the HTTP handler on the server's own port."}},
+	{"closed_tls", metric{"connections_closed_total", "reason", "tls", closedHelp}},
 	{"closed_protocol", metric{"connections_closed_total", "reason", "protocol", closedHelp}},
 	{"closed_utf8", metric{"connections_closed_total", "reason", "utf8", closedHelp}},
 	{"closed_too_big", metric{"connections_closed_total", "reason", "too_big", closedHelp}},
