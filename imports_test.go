@@ -10,12 +10,13 @@ import (
 // The imports that ARCHITECTURE.md allows each package. A new package needs a row here
 // and a place there.
 var arrows = map[string][]string{
-	"frame":            nil,
-	"netpoll":          nil,
-	"internal/record":  nil,
-	"internal/testkit": nil, // for tests alone
-	"internal/deflate": {"frame"},
-	"internal/build":   nil,
+	"frame":               nil,
+	"netpoll":             nil,
+	"internal/record":     nil,
+	"internal/testkit":    {"internal/selfsigned"}, // for tests alone
+	"internal/selfsigned": nil,
+	"internal/deflate":    {"frame"},
+	"internal/build":      nil,
 	// tuning asks netpoll how many connections fit into descriptor tables, and whether
 	// private tables are possible.
 	"tuning":        {"netpoll", "tuning/cgroup"},
@@ -32,13 +33,13 @@ var arrows = map[string][]string{
 	"server/internal/pressure":  {"tuning/cgroup"}, // what the control groups leave
 	"server/internal/histogram": nil,
 	"server/admin":              {"server", "frame", "tuning", "internal/build"},
-	"loadgen":                   {"frame", "netpoll"},
+	"loadgen":                   {"frame", "netpoll", "internal/record"},
 	"loadgen/floor":             {"netpoll"},
 	// slowhandler is a program, a server with a slow handler, which experiment starts.
 	// Package experiment itself imports no server.
 	"loadgen/slowhandler": {"frame", "netpoll", "server", "server/admin"},
 	"loadgen/peer":        nil, // a program on another library, to compare with
-	"loadgen/experiment":  {"frame", "loadgen", "tuning"},
+	"loadgen/experiment":  {"frame", "loadgen", "tuning", "internal/selfsigned"},
 	"":                    {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning", "internal/build"},
 }
 

@@ -43,6 +43,7 @@ func (w *worker) release(c *client) {
 		w.ramp.opening--
 	}
 	w.forget(c)
+	w.forgetTLS(c)
 	if w.run.config.Floor {
 		netpoll.Reset(int(c.FD))
 	} else {
@@ -67,7 +68,7 @@ func (w *worker) closeSome() {
 			continue
 		}
 		n++
-		if c.state != open || w.run.config.Floor {
+		if c.state != open || w.run.config.Floor || w.owes(c) {
 			w.release(c)
 			continue
 		}

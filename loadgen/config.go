@@ -1,21 +1,25 @@
 package loadgen
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
 // Config says what to do to which server. Zero values are defaults.
 type Config struct {
-	URLs    []string     // ws://host:port/path, one or several; connections spread over them
+	URLs    []string     // ws://host:port/path or wss://…, one or several; connections spread over them
 	Conns   int          // connections to open
 	Rate    float64      // connections a second; 0 is as fast as the server takes them
 	Sources []netip.Addr // source addresses; if empty, Run finds as many as it needs
@@ -27,8 +31,15 @@ type Config struct {
 	// is what a network has.
 	Segment int
 
+	// TLS is for wss:// URLs: TLS 1.3, with RootCAs, InsecureSkipVerify and
+	// ServerName as in crypto/tls. If it is nil, the system's authorities count.
+	TLS *tls.Config
+	// Resume makes TLS handshakes use a session ticket, if the server sends one
+	// with its handshake. All connections to a URL share the latest.
+	Resume bool
+
 	Tables         netpoll.Tables // descriptor tables; Auto means Private
-	ConnectTimeout time.Duration  // for TCP's and WebSocket's handshake together; 30 s
+	ConnectTimeout time.Duration  // for TCP's, TLS's and WebSocket's handshakes together; 30 s
 	Hold           time.Duration  // how long the connections stay idle after the last was opened
 
 	Broadcasts int           // messages that one connection sends and all receive
@@ -68,8 +79,9 @@ const (
 // target is a resolved URL.
 type target struct {
 	addr netip.AddrPort
-	host string // the Host header
-	path string // the request target
+	host string         // the Host header
+	path string         // the request target
+	tls  *record.Config // of wss://, otherwise nil
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -100,6 +112,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("loadgen: at most %d connections can flood", floodersMost)
 	case c.Deaf >= c.Conns && c.Deaf > 0:
 		return c, fmt.Errorf("loadgen: at least one of the %d connections must not be deaf", c.Conns)
+	case c.Floor && slices.ContainsFunc(c.URLs, func(raw string) bool { return strings.HasPrefix(raw, "wss:") }):
+		return c, errors.New("loadgen: the floor program does not speak TLS")
 	case c.Floor && c.Deaf+c.Flood > 0:
 		return c, errors.New("loadgen: the floor program cannot take deaf or flooding connections")
 	}
@@ -108,18 +122,20 @@ func (c Config) withDefaults() (Config, error) {
 
 // resolve looks up a URL's address. If a name has several addresses, it takes
 // the first IPv4 address, or the first of all if there is none.
-func resolve(ctx context.Context, raw string) (target, error) {
+func (c *Config) resolve(ctx context.Context, raw string) (target, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return target{}, fmt.Errorf("loadgen: %w", err)
 	}
-	if u.Scheme != "ws" {
-		return target{}, fmt.Errorf("loadgen: %s: the URL must begin with ws:// (TLS is not supported)", raw)
+	t, port := target{host: u.Host, path: u.RequestURI()}, "80"
+	switch u.Scheme {
+	case "ws":
+	case "wss":
+		t.tls, port = clientTLS(c.TLS, u.Hostname(), c.Resume), "443"
+	default:
+		return target{}, fmt.Errorf("loadgen: %s: the URL must begin with ws:// or wss://", raw)
 	}
-	port := u.Port()
-	if port == "" {
-		port = "80"
-	}
+	port = cmp.Or(u.Port(), port)
 	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
 	if err != nil {
 		return target{}, fmt.Errorf("loadgen: %s: %w", raw, err)
@@ -129,7 +145,8 @@ func resolve(ctx context.Context, raw string) (target, error) {
 		return target{}, fmt.Errorf("loadgen: %s: %w", raw, err)
 	}
 	ip := ips[max(0, slices.IndexFunc(ips, netip.Addr.Is4))]
-	return target{netip.AddrPortFrom(ip.Unmap(), uint16(number)), u.Host, u.RequestURI()}, nil
+	t.addr = netip.AddrPortFrom(ip.Unmap(), uint16(number))
+	return t, nil
 }
 
 func set[T comparable](field *T, value T) {

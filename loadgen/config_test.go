@@ -44,6 +44,7 @@ func TestImpossibleConfigsAreRefused(t *testing.T) {
 		{"negative size", func(c *Config) { c.Size = -1 }, "not -1"},
 		{"more than a socket's buffer", func(c *Config) { c.Size = 64<<10 + 1 }, "not 65537"},
 		{"too much for the floor", func(c *Config) { c.Floor, c.Size = true, 126 }, "125"},
+		{"TLS to the floor", func(c *Config) { c.Floor, c.URLs = true, []string{"wss://127.0.0.1:1/"} }, "does not speak TLS"},
 		{"more active than there are", func(c *Config) { c.Active = 11 }, "11 active"},
 	}
 	for _, r := range rows {
@@ -72,10 +73,15 @@ func TestResolve(t *testing.T) {
 		{"ws://user@127.0.0.1/", "127.0.0.1:80", "127.0.0.1", "/"},
 		{"ws://[::1]:8080/", "[::1]:8080", "[::1]:8080", "/"},
 		{"ws://[::ffff:127.0.0.1]:8080/", "127.0.0.1:8080", "[::ffff:127.0.0.1]:8080", "/"},
+		{"wss://127.0.0.1:8443/chat", "127.0.0.1:8443", "127.0.0.1:8443", "/chat"},
+		{"wss://127.0.0.1/", "127.0.0.1:443", "127.0.0.1", "/"},
 		{"ws://localhost:8080/", "127.0.0.1:8080", "localhost:8080", "/"}, // IPv4 where there is a choice
 	}
 	for _, r := range rows {
-		got, err := resolve(t.Context(), r.url)
+		got, err := new(Config).resolve(t.Context(), r.url)
+		if secure := strings.HasPrefix(r.url, "wss:"); (got.tls != nil) != secure {
+			t.Errorf("%s: TLS is %v", r.url, got.tls)
+		}
 		if err != nil || got.addr.String() != r.addr || got.host != r.host || got.path != r.path {
 			t.Errorf("%s: %+v, %v", r.url, got, err)
 		}
@@ -84,7 +90,6 @@ func TestResolve(t *testing.T) {
 
 func TestResolveSaysWhatIsWrong(t *testing.T) {
 	rows := []struct{ url, fails string }{
-		{"wss://127.0.0.1/", "TLS is not supported"},
 		{"http://127.0.0.1/", "must begin with ws://"},
 		{"127.0.0.1:8080", "loadgen: "},
 		{"localhost:8080", "must begin with ws://"},
@@ -98,7 +103,7 @@ func TestResolveSaysWhatIsWrong(t *testing.T) {
 		{"ws://127.0.0.1\r\nX: y/", "loadgen: "},
 	}
 	for _, r := range rows {
-		got, err := resolve(t.Context(), r.url)
+		got, err := new(Config).resolve(t.Context(), r.url)
 		if err == nil {
 			t.Errorf("%q became %+v", r.url, got)
 			continue

@@ -15,7 +15,8 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// inFlight bounds the connections that one worker is opening at a time.
+// inFlight bounds the connections that one worker is opening at a time, unless
+// some are wss://.
 const inFlight = 512
 
 // ramp is the connections that are still to be opened.
@@ -34,7 +35,7 @@ func (w *worker) connectSome() {
 		return
 	}
 	due := min(r.count, pacer{r.rate}.due(w.now-r.begun))
-	for r.started < due && r.opening < inFlight {
+	for r.started < due && r.opening < w.inFlight {
 		w.connect(r.from + r.started)
 		r.started++
 		r.lastConnect = w.now - r.begun
@@ -69,7 +70,9 @@ func (w *worker) connect(index int) {
 	c.index = uint32(index)
 	c.since = micros(w.now)
 	w.ramp.opening++
-	w.request(c)
+	if w.target(c).tls == nil {
+		w.request(c)
+	}
 	if c.state == gone {
 		return
 	}
@@ -98,18 +101,18 @@ func (c *client) age(now time.Duration) time.Duration {
 
 // request sends the opening handshake if TCP's handshake is complete. Over
 // loopback it is complete when connect returns; over a network the socket
-// becomes writable later.
+// becomes writable later, and TLS always waits for that.
 func (w *worker) request(c *client) {
-	_, i := w.run.sources.Pick(int(c.index))
-	target := &w.run.targets[i]
+	target := w.target(c)
 	w.out = frame.AppendRequest(w.out[:0], target.host, target.path, w.run.key(c.index))
-	n, err := netpoll.Write(int(c.FD), w.out)
+	wire := w.seal(c, w.out)
+	n, err := netpoll.Write(int(c.FD), wire)
 	switch {
 	case err != nil:
 		w.drop(c, refusal(err), err)
-	case n == len(w.out):
+	case n == len(wire):
 		c.state = requested
-	case n > 0: // a socket that takes part of its first kilobyte is broken
+	case n > 0 || c.is(secured): // a socket that takes part of its first kilobyte is broken
 		w.drop(c, Failed, io.ErrShortWrite)
 	}
 }
@@ -134,7 +137,7 @@ func (w *worker) response(c *client, in []byte) []byte {
 	c.state = open
 	w.ramp.opening--
 	w.tally.counts[Connected]++
-	record(w.tally.handshake, c.age(w.run.elapsed()))
+	measure(w.tally.handshake, c.age(w.run.elapsed()))
 	return in[n:]
 }
 

@@ -23,11 +23,12 @@ import (
 type peer struct {
 	*testing.T
 	*net.TCPConn
-	in *bufio.Reader
+	in  *bufio.Reader
+	out io.Writer
 }
 
 func newPeer(t *testing.T, conn net.Conn) *peer {
-	return &peer{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
+	return &peer{t, conn.(*net.TCPConn), bufio.NewReader(conn), conn}
 }
 
 // fake starts a server that runs the script for each connection and closes the
@@ -78,8 +79,10 @@ func (p *peer) request() *http.Request {
 }
 
 // accept is the 101 response to a request.
-func accept(r *http.Request) string {
-	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+func accept(r *http.Request) string { return acceptKey(r.Header.Get("Sec-WebSocket-Key")) }
+
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
 		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"
 }
@@ -95,7 +98,7 @@ func (p *peer) open(frames ...[]byte) {
 }
 
 // send sends bytes. It ignores errors: the generator may have left.
-func (p *peer) send(wire []byte) { _, _ = p.Write(wire) }
+func (p *peer) send(wire []byte) { _, _ = p.out.Write(wire) }
 
 // next reads one frame, which must be masked and a whole message.
 func (p *peer) next() (op frame.Op, payload []byte, ok bool) {

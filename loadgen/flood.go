@@ -12,7 +12,7 @@ type flooder struct {
 	token  netpoll.Token
 	sent   uint32 // messages
 	got    uint32 // answers, which come in order
-	unsent []byte // frames, or the rest of them, that its socket has not taken yet
+	unsent []byte // frames or records, or the rest of them, that its socket has not taken yet
 }
 
 const (
@@ -88,13 +88,16 @@ func (w *worker) startFlood(o *order) {
 
 func (w *worker) flooder(c *client) *flooder { return &w.flooders[c.flood-1] }
 
+// owes reports whether c is a flooder with bytes that its socket has not taken.
+func (w *worker) owes(c *client) bool { return c.flood != 0 && len(w.flooder(c).unsent) > 0 }
+
 // floodSome sends the messages that are due.
 func (w *worker) floodSome() {
 	for n := w.floods.due(w.now); n > 0; n-- {
 		if c := w.slots.Get(w.floods.next()); c != nil && c.state == open {
 			f := w.flooder(c)
 			full := len(f.unsent) > 0 // an event will say when the socket takes more
-			w.floodFrame(f)
+			w.floodFrame(c, f)
 			if !full {
 				w.pour(c)
 			}
@@ -102,10 +105,11 @@ func (w *worker) floodSome() {
 	}
 }
 
-// floodFrame adds a frame to f's unsent ones.
-func (w *worker) floodFrame(f *flooder) {
+// floodFrame adds a frame to the unsent ones of c's flooder f.
+func (w *worker) floodFrame(c *client, f *flooder) {
 	message{meant: w.run.elapsed(), number: f.sent, kind: kindFlood}.encode(w.payload)
-	f.unsent = frame.AppendMasked(f.unsent, frame.Binary, w.mask(), w.payload)
+	w.out = frame.AppendMasked(w.out[:0], frame.Binary, w.mask(), w.payload)
+	f.unsent = append(f.unsent, w.seal(c, w.out)...)
 	f.sent++
 	w.tally.counts[Flooded]++
 }
@@ -116,7 +120,7 @@ func (w *worker) pour(c *client) {
 	f := w.flooder(c)
 	if len(f.unsent) == 0 && w.floods.rate == 0 && w.now < w.floods.end {
 		for range floodFrames {
-			w.floodFrame(f)
+			w.floodFrame(c, f)
 		}
 	}
 	n, err := netpoll.Write(int(c.FD), f.unsent)
@@ -142,7 +146,7 @@ func (w *worker) answered(c *client, m message, now time.Duration) {
 	}
 	if w.inOrder(m.number, &w.flooder(c).got, Missed) {
 		w.tally.counts[Answered]++
-		record(w.tally.flood, now-m.meant)
+		measure(w.tally.flood, now-m.meant)
 	}
 }
 

@@ -29,7 +29,7 @@ type probe struct {
 }
 
 func (r *run) startProbe(ctx context.Context) (*probe, error) {
-	conn, buffered, _, err := ws.Dial(ctx, r.config.URLs[0])
+	conn, buffered, _, err := ws.Dialer{TLSConfig: r.config.TLS}.Dial(ctx, r.config.URLs[0])
 	if err != nil {
 		return nil, fmt.Errorf("loadgen: probe: %w", err)
 	}
@@ -72,7 +72,7 @@ func (p *probe) receive() {
 		}
 		rtt := p.run.elapsed() - time.Duration(binary.BigEndian.Uint64(payload[:]))
 		p.mu.Lock()
-		record(p.hist, rtt)
+		measure(p.hist, rtt)
 		p.mu.Unlock()
 	}
 }

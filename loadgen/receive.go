@@ -57,7 +57,7 @@ func (w *worker) receive(c *client, payload []byte) {
 	case m.kind == kindBroadcast:
 		if w.inOrder(m.number, &c.got, Missed) {
 			w.tally.counts[Received]++
-			record(w.tally.broadcast, now-m.meant)
+			measure(w.tally.broadcast, now-m.meant)
 			w.public.lastRecv.Store(int64(now))
 		}
 	case !c.is(asked):
@@ -65,7 +65,7 @@ func (w *worker) receive(c *client, payload []byte) {
 	default:
 		c.flags &^= asked
 		w.tally.counts[Echoes]++
-		record(w.tally.echo, now-m.meant)
+		measure(w.tally.echo, now-m.meant)
 		if now < w.echoEnd && w.polite.rate == 0 {
 			w.ask(c, now)
 		}
@@ -96,6 +96,7 @@ func (w *worker) control(c *client, ev frame.Event) {
 			c.state = closing // the server closes the TCP connection
 			w.writeFrame(c, frame.Close, ev.Payload)
 		}
+		w.closeNotify(c)
 	}
 }
 

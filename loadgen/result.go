@@ -252,6 +252,9 @@ func (res *Result) WriteText(w io.Writer) {
 		fmt.Fprintf(w, "  %d × %s\n", res.Errors[text], text)
 	}
 	fmt.Fprintf(w, "handshake    %s\n", res.Handshake)
+	if n := res.Counts[Resumed.String()]; n > 0 {
+		fmt.Fprintf(w, "  resumed    %d\n", n)
+	}
 	for i, b := range res.Broadcasts {
 		fmt.Fprintf(w, "broadcast %-2d %d of %d received, %.0f a second; %s\n", i+1, b.Received, b.Expected, b.Deliveries, b.Latency)
 	}

@@ -69,11 +69,23 @@ func (w *worker) mask() (key [4]byte) {
 
 func (w *worker) writeFrame(c *client, op frame.Op, payload []byte) {
 	w.out = frame.AppendMasked(w.out[:0], op, w.mask(), payload)
-	n, err := netpoll.Write(int(c.FD), w.out)
+	w.put(c, w.seal(c, w.out))
+}
+
+// put writes bytes, behind those of a flooder that its socket has not taken yet.
+func (w *worker) put(c *client, wire []byte) {
+	if w.owes(c) {
+		f := w.flooder(c)
+		f.unsent = append(f.unsent, wire...)
+		return
+	}
+	n, err := netpoll.Write(int(c.FD), wire)
 	switch {
 	case err != nil:
 		w.hangUp(c, err)
-	case n < len(w.out):
+	case n < len(wire) && c.state < open: // a socket that takes part of its first kilobytes is broken
+		w.drop(c, Failed, io.ErrShortWrite)
+	case n < len(wire):
 		// The server does not read. If the generator had a queue, that would stay
 		// hidden.
 		w.drop(c, Stalled, io.ErrShortWrite)

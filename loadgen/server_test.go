@@ -2,9 +2,11 @@ package loadgen_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +20,13 @@ import (
 // serve runs the real server until the test's end.
 func serve(t *testing.T, h server.Handler) (url string) {
 	t.Helper()
-	s, err := server.Listen([]string{"127.0.0.1:0"}, h, server.Options{Reactors: 2, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	return serveWith(t, h, server.Options{})
+}
+
+func serveWith(t *testing.T, h server.Handler, o server.Options) (url string) {
+	t.Helper()
+	o.Reactors, o.Log = 2, slog.New(slog.NewTextHandler(io.Discard, nil))
+	s, err := server.Listen([]string{"127.0.0.1:0"}, h, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,4 +102,40 @@ func TestSeveralServersShareTheConnections(t *testing.T) {
 	if res.Open != 100 || res.Workers != 3 {
 		t.Errorf("%+v", res)
 	}
+}
+
+// Over TLS everything is as it is without, for the generator and the server.
+func TestTheServersTLS(t *testing.T) {
+	certificate, pool := testkit.Certificate()
+	serve := func(t *testing.T, h server.Handler) string {
+		return "wss" + strings.TrimPrefix(serveWith(t, h, server.Options{TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}}), "ws")
+	}
+	trusting := &tls.Config{RootCAs: pool}
+	const conns = 300 // more than may be under way at a time
+	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
+		for _, size := range []int{16, 64 << 10} {
+			t.Run(fmt.Sprintf("chat, %s, %d bytes", tables, size), func(t *testing.T) {
+				t.Parallel()
+				res := mustRun(t, loadgen.Config{
+					URLs: []string{serve(t, chat)}, TLS: trusting, Conns: conns, Tables: tables, Workers: 2, Broadcasts: 4, Burst: 2, Size: size,
+				})
+				if got := count(res, loadgen.Received); got != conns*4 || count(res, loadgen.Foreign) != 0 || count(res, loadgen.Resumed) != 0 {
+					t.Errorf("%d received; counts %v", got, res.Counts)
+				}
+			})
+		}
+	}
+	t.Run("echo and flood, with tickets", func(t *testing.T) {
+		t.Parallel()
+		res := mustRun(t, loadgen.Config{
+			URLs: []string{serve(t, echo)}, TLS: trusting, Resume: true, Conns: conns, Workers: 2,
+			Active: 50, Flood: 20, Size: 1000, Echo: 300 * time.Millisecond, Probe: 10 * time.Millisecond,
+		})
+		if res.Echo.Messages < 50 || res.Echo.Flood.Answered != res.Echo.Flood.Sent || res.Probe.Busy.Count == 0 {
+			t.Errorf("%+v", res.Echo)
+		}
+		if n := count(res, loadgen.Resumed); n == 0 || n >= conns {
+			t.Errorf("%d of %d handshakes were resumed", n, conns)
+		}
+	})
 }

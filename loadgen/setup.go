@@ -17,7 +17,7 @@ func newRun(ctx context.Context, config Config) (*run, error) {
 	}
 	r := &run{config: config, begun: time.Now()}
 	for _, url := range config.URLs {
-		t, err := resolve(ctx, url)
+		t, err := config.resolve(ctx, url)
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ type Counter int
 // What is counted.
 const (
 	Connected    Counter = iota // handshakes complete and correct
+	Resumed                     // TLS handshakes that a session ticket shortened
 	Refused                     // connects refused (ECONNREFUSED)
 	Reset                       // connections that ended before the handshake did
 	TimedOut                    // handshakes that were not complete in time
@@ -41,7 +42,7 @@ const (
 )
 
 var counterNames = [tallies]string{
-	"connected", "refused", "reset", "timed_out", "rejected", "failed", "skipped", "held",
+	"connected", "resumed", "refused", "reset", "timed_out", "rejected", "failed", "skipped", "held",
 	"dropped", "closed", "broken", "stalled",
 	"sent", "received", "missed", "repeated", "foreign", "asked", "echoes",
 	"flooded", "answered", "abandoned", "deaf_received", "deaf_missed", "deaf_ended", "bytes_in",
@@ -94,7 +95,7 @@ func (t *tally) fail(why Counter, err error) {
 	}
 }
 
-func record(h *hdr.Histogram, d time.Duration) {
+func measure(h *hdr.Histogram, d time.Duration) {
 	_ = h.RecordValue(min(max(1, d.Microseconds()), microsMax)) // fails only out of range
 }
 

@@ -46,8 +46,8 @@ func TestDifferentErrorsAreBounded(t *testing.T) {
 func TestAReportIsTakenOnceAndCountsStay(t *testing.T) {
 	w := tally{report: newReport()}
 	w.fail(Failed, errors.New("x"))
-	record(w.handshake, time.Millisecond)
-	record(w.lag, time.Millisecond)
+	measure(w.handshake, time.Millisecond)
+	measure(w.lag, time.Millisecond)
 	all := newReport()
 	for range 2 {
 		all.merge(w.take())
@@ -63,7 +63,7 @@ func TestAReportIsTakenOnceAndCountsStay(t *testing.T) {
 func TestHistogramsTakeEveryDuration(t *testing.T) {
 	h := newHistogram()
 	for _, d := range []time.Duration{-time.Hour, 0, time.Nanosecond, time.Second, time.Minute, time.Hour} {
-		record(h, d)
+		measure(h, d)
 	}
 	l := latency(h)
 	if l.Count != 6 || l.First != 0.001 || l.Last < 60_000*0.99 || l.Last > 60_000*1.01 {
@@ -77,7 +77,7 @@ func TestHistogramsTakeEveryDuration(t *testing.T) {
 func TestLatencySummarizesInTwoDigits(t *testing.T) {
 	h := newHistogram()
 	for i := range 1000 {
-		record(h, time.Duration(i+1)*time.Millisecond)
+		measure(h, time.Duration(i+1)*time.Millisecond)
 	}
 	l := latency(h)
 	for name, of := range map[string][2]float64{

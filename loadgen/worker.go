@@ -8,7 +8,8 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
-// client is a connection's slot.
+// client is a connection's slot. That of a wss:// connection has a record.State
+// beside it, of 108 bytes.
 //
 //	0 FD   4 Gen   8 index   12 since   16 got   20 stream   24 state   25 flags   26 flood
 //	└───────────────────────────── 28 bytes ───────────────────────────────┘
@@ -26,19 +27,23 @@ type client struct {
 type flags uint8
 
 const (
-	asked flags = 1 << iota // an echo is on its way
-	deaf                    // is not read, or was not read during the broadcasts
+	asked   flags = 1 << iota // an echo is on its way
+	deaf                      // is not read, or was not read during the broadcasts
+	secured                   // its bytes are TLS records
 )
 
 func (c *client) is(f flags) bool { return c.flags&f != 0 }
 
 // state is where a connection is in its life.
 //
-//	connect ─▶ connecting ─▶ requested ──101──▶ open ──▶ closing ─▶ gone
+//	connect ─▶ connecting ──▶ requested ──101──▶ open ──▶ closing ─▶ gone
+//	                 │             ▲
+//	                 └▶ securing ──┘ of wss://
 type state uint8
 
 const (
 	connecting state = iota // TCP's handshake
+	securing                // TLS's
 	requested               // WebSocket's
 	open
 	closing // our Close frame is sent
@@ -55,6 +60,7 @@ type order struct {
 	meant    time.Duration // orderBroadcast: when it was meant to be sent
 	deadline time.Duration // orderEcho, orderFlood: when to send no more
 	report   chan<- report // orderReport
+	token    netpoll.Token // orderTLS: the connection
 }
 
 type orderKind uint8
@@ -67,6 +73,7 @@ const (
 	orderDeafen
 	orderUndeafen
 	orderReport
+	orderTLS // a TLS handshake, not the coordinator, wants something
 	orderClose
 	orderEnd
 )
@@ -87,6 +94,8 @@ type worker struct {
 	slots    *netpoll.Slots[client, *client]
 	parser   *frame.Parser
 	streams  *netpoll.Pool[frame.Stream] // for the connection that is read, and for incomplete messages and responses
+	tls      *secure                     // nil if all connections are ws://
+	inFlight int                         // the most connections that are opening at a time
 	now      time.Duration
 	ramp     ramp
 	swept    time.Duration
@@ -121,7 +130,16 @@ func newWorker(r *run, index int) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	secure, err := newSecure(r)
+	if err != nil {
+		return nil, err
+	}
+	most := inFlight
+	if secure != nil {
+		most = inFlightTLS
+	}
 	return &worker{
+		tls: secure, inFlight: most,
 		run:     r,
 		index:   index,
 		waker:   waker,
@@ -179,7 +197,7 @@ func (w *worker) timeout() time.Duration {
 		return max(polite, floods)
 	case w.closing >= 0 && w.closing < w.slots.High():
 		return 0
-	case w.ramp.started < w.ramp.count && w.ramp.opening < inFlight:
+	case w.ramp.started < w.ramp.count && w.ramp.opening < w.inFlight:
 		return pacer{w.ramp.rate}.wait(now-w.ramp.begun, w.ramp.started)
 	case w.ramp.opening > 0:
 		return sweepEvery
@@ -210,6 +228,8 @@ func (w *worker) readMail() {
 		case orderReport:
 			w.publish() // the coordinator reads the counters after the report
 			o.report <- w.tally.take()
+		case orderTLS:
+			w.progressTLS(o.token)
 		case orderClose:
 			w.closing = 0
 			w.ramp.count = w.ramp.started // an interrupted ramp opens no more
@@ -230,11 +250,20 @@ func (w *worker) event(e *netpoll.Event, woke time.Duration) {
 			w.drop(c, refusal(err), err)
 			return
 		}
-		if w.request(c); c.state == requested {
+		if w.target(c).tls != nil {
+			w.startTLS(c)
+		} else {
+			w.request(c)
+		}
+		if c.state == securing || c.state == requested {
 			if err := w.poller.Modify(int(c.FD), e.Token(), netpoll.In); err != nil {
 				w.drop(c, Failed, err)
 			}
 		}
+		return
+	}
+	if c.state == securing {
+		w.feed(c)
 		return
 	}
 	if e.Writable() && c.flood != 0 {
@@ -249,13 +278,21 @@ func (w *worker) event(e *netpoll.Event, woke time.Duration) {
 // when the wait ended that reported it.
 func (w *worker) read(c *client, woke time.Duration) {
 	held := w.stream(c).Take(w.buf)
-	n, err := netpoll.Read(int(c.FD), w.buf[held:])
+	from := held
+	if c.is(secured) {
+		from += w.takePartial(c, w.buf[held:])
+	}
+	n, err := netpoll.Read(int(c.FD), w.buf[from:])
 	if err != nil {
 		w.hangUp(c, err)
 		return
 	}
 	w.tally.counts[BytesIn] += uint64(n)
-	record(w.tally.lag, w.run.elapsed()-woke)
+	measure(w.tally.lag, w.run.elapsed()-woke)
+	if c.is(secured) {
+		w.openRecords(c, held, w.buf[held:from+n])
+		return
+	}
 	w.parse(c, w.buf[:held+n])
 }
 
