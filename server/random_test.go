@@ -503,7 +503,7 @@ func (w *world) pushSealed(l *life) {
 		n = min(1+w.rng.IntN(n), record.MaxPlain)
 		l.sealed = w.tls.layer.Seal(uint32(l.tag), &l.state, nil, l.wire[:n])
 		l.wire = l.wire[n:]
-		if w.rng.IntN(500) == 0 {
+		if w.rng.IntN(100) == 0 {
 			l.sealed[len(l.sealed)-1]++ // it does not open any more
 			l.broken = true
 		}
