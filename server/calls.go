@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -30,10 +31,11 @@ type origin struct {
 
 // answer is what a handler's Upgrade leads to, beside the response.
 type answer struct {
-	tag    uint64
-	terms  terms
-	reject error // of the handler, or of package frame
-	head   int
+	tag     uint64
+	terms   terms
+	expires time.Time // zero for never
+	reject  error     // of the handler, or of package frame
+	head    int
 }
 
 // upgrade answers a request head. It returns asked where a worker asks the
@@ -54,6 +56,7 @@ func (k *calls) decide(head *frame.Request) error {
 	c := k.asking
 	a := k.server.decide(k.handle(c), head, origin{fd: int(c.FD), tls: k.tlsInfo(c)})
 	c.tag, c.terms = a.tag, a.terms
+	k.expire(c, a.expires)
 	return a.reject
 }
 

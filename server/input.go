@@ -322,7 +322,6 @@ var (
 	rejectFull    = unavailable("the server is full")
 	rejectLeaving = unavailable("the server is shutting down")
 	rejectSlow    = unavailable("the server did not decide in time")
-	rejectOrigin  = &Reject{Status: http.StatusForbidden, Reason: "pages of this origin may not connect"}
 	rejectTimeout = &Reject{Status: http.StatusRequestTimeout, Reason: "the request head did not arrive in time"}
 )
 
@@ -386,6 +385,7 @@ func (in *input) open(c *conn, response []byte) {
 func (in *input) answered(c *conn, a *answer, response []byte) {
 	in.server.gate.Asked(a.head)
 	c.tag, c.terms = a.tag, a.terms
+	in.expire(c, a.expires)
 	switch {
 	case c.state != stateAsking || c.is(flagDying):
 		if a.reject == nil {

@@ -367,7 +367,23 @@ func (r *reactor) take(fd int) *conn {
 	}
 	r.fresh = append(r.fresh, r.slots.Token(c))
 	r.counts.Accepted++
+	if r.server.admission.asked() {
+		r.admit(c)
+	}
 	return c
+}
+
+// admit asks whether c's address may come in, before anything is read.
+func (r *reactor) admit(c *conn) {
+	ticket, refused := r.server.admission.enter(netpoll.RemoteAddr(int(c.FD)).Addr(), r.began)
+	switch {
+	case refused == nil:
+		*r.tickets.At(int(r.slots.Token(c).Slot)) = ticket
+	case c.state == stateTLS:
+		r.mark(c, gone(refused)) // it could not read an answer
+	default:
+		r.mark(c, fate{kind: fateReject, cause: refused})
+	}
 }
 
 // greet reads from the connections that were accepted in this turn, and answers
@@ -517,6 +533,7 @@ func (r *reactor) close() {
 			}
 		case opAdopt:
 			r.server.gate.Leave()
+			r.server.admission.leave(o.adopted.ticket)
 			r.calls.closeStray(o.adopted, ErrShutdown)
 		}
 	}
