@@ -28,10 +28,13 @@ type serveCommand struct {
 	Reactors                int                 `help:"Number of reactors. 0, the default, means one for each processor, or more if --max-conns needs them." placeholder:"N" range:"0..1024" example:"4"`
 	FDTables                netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
 	Origin                  []string            `help:"Sites whose pages may connect, beside the server's own: https://chat.example.com, *.example.com for all subdomains, or any." placeholder:"ORIGIN" example:"https://chat.example.com"`
+	Trust                   []string            `help:"Addresses and prefixes of the proxies in front, whose word about the client counts." placeholder:"PREFIX" example:"10.0.0.0/8"`
+	ProxyProtocol           bool                `help:"Connections of trusted proxies begin with a PROXY protocol head, version 1 or 2."`
+	ClientHeader            string              `help:"Header in which trusted proxies name the client: X-Forwarded-For or Forwarded." placeholder:"NAME" example:"X-Forwarded-For"`
 	MaxConnsPerAddress      int                 `help:"Maximum number of connections of an address. 0 means no limit." placeholder:"N" range:"0..1073741824" default:"0"`
 	MaxConnsPerPrefix       int                 `help:"Maximum number of connections of a network: a /24 of IPv4, a /64 of IPv6. 0 means no limit." placeholder:"N" range:"0..1073741824" default:"0"`
-	HandshakeRate           float64             `help:"Maximum number of handshakes per second. 0 means no limit." default:"0"`
-	HandshakeRatePerAddress float64             `help:"Maximum number of handshakes per second of an address. 0 means no limit." default:"0"`
+	HandshakeRate           float64             `help:"Maximum number of handshakes per second. 0 means no limit." default:"0" placeholder:"N" range:"0..1000000" example:"1000"`
+	HandshakeRatePerAddress float64             `help:"Maximum number of handshakes per second of an address. 0 means no limit." default:"0" placeholder:"N" range:"0..1000000" example:"1000"`
 	MaxAge                  time.Duration       `help:"Close a connection that has been open for this long, or up to a tenth less. 0 means never." default:"0s" range:"0s..87600h"`
 	Ping                    time.Duration       `help:"Ping a connection that has been silent for this long. 0, the default, means half of --idle-timeout." default:"0s" range:"0s..8760h"`
 	MemoryGuard             bool                `help:"Refuse new connections while memory is short." default:"true" negatable:""`
@@ -70,6 +73,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	}
 	s, err := server.Listen(c.Listen, c.handler(), server.Options{
 		Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
+		Trust: c.Trust, ProxyProtocol: c.ProxyProtocol, ClientHeader: c.ClientHeader,
 		MaxConnsPerAddress: c.MaxConnsPerAddress, MaxConnsPerPrefix: c.MaxConnsPerPrefix,
 		HandshakeRate: c.HandshakeRate, HandshakeRatePerAddress: c.HandshakeRatePerAddress,
 		MaxAge: c.MaxAge, PingAfter: c.Ping, MemoryGuard: c.MemoryGuard,

@@ -8,16 +8,23 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/server/internal/gate"
 	"github.com/seed-134acfd0/lull/server/internal/pressure"
+	"github.com/seed-134acfd0/lull/server/internal/proxy"
 )
 
 // admission is who may come in, beside MaxConns: the limits of addresses, and what
 // memory allows. Any goroutine may use it.
 type admission struct {
 	gate    *gate.Gate
+	trust   proxy.Trust      // whose word about the client counts
+	heads   bool             // they begin with a PROXY head
+	header  string           // of requests, that tells the client; empty for none
+	field   proxy.Field      // header's form
 	limiter *gate.Limiter    // nil without limits
 	memory  *pressure.Memory // nil without Options.MemoryGuard
 }
@@ -37,6 +44,21 @@ func newAdmission(g *gate.Gate, o *Options) (a admission, err error) {
 		if a.limiter, err = gate.NewLimiter(l); err != nil {
 			return a, fmt.Errorf("server: Options: %w", err)
 		}
+	}
+	if a.trust, err = proxy.ParseTrust(o.Trust); err != nil {
+		return a, fmt.Errorf("server: Options.Trust: %w", err)
+	}
+	a.heads = o.ProxyProtocol
+	switch a.header = http.CanonicalHeaderKey(o.ClientHeader); a.header {
+	case "", "X-Forwarded-For":
+		a.field = proxy.XForwardedFor
+	case "Forwarded":
+		a.field = proxy.Forwarded
+	default:
+		return a, fmt.Errorf("server: Options.ClientHeader is X-Forwarded-For or Forwarded, not %q", o.ClientHeader)
+	}
+	if (a.heads || a.header != "") && len(a.trust) == 0 {
+		return a, errors.New("server: Options: ProxyProtocol and ClientHeader need Trust, the proxies' addresses")
 	}
 	if o.MemoryGuard {
 		if a.memory, err = pressure.NewMemory("/", pressure.Limits{}); err != nil {
@@ -69,6 +91,26 @@ func (a *admission) refuse(v gate.Verdict) *Reject {
 		r.Header = http.Header{"Retry-After": {strconv.Itoa(wait)}}
 	}
 	return r
+}
+
+// proxied reports whether a peer is a proxy that tells who its client is.
+func (a *admission) proxied(peer netip.Addr) bool {
+	return (a.heads || a.header != "") && a.trust.Has(peer)
+}
+
+// client is the address that a request comes from, by its header if its peer is a
+// proxy that is trusted; ok is false if there is no such header to look at.
+func (a *admission) client(peer netip.Addr, head *frame.Request) (client netip.Addr, ok bool) {
+	if a.header == "" || !a.trust.Has(peer) {
+		return peer, false
+	}
+	var lines [][]byte
+	for name, value := range head.Headers() {
+		if strings.EqualFold(name, a.header) {
+			lines = append(lines, []byte(value))
+		}
+	}
+	return a.trust.Client(peer, a.field, lines...), true
 }
 
 // asked reports whether enter has anything to ask.

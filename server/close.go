@@ -35,7 +35,7 @@ func (l *closer) bury() {
 			l.out.catchUp(c)
 		}
 		switch c.state {
-		case stateTLS, stateRequest, stateAsking:
+		case stateProxy, stateTLS, stateRequest, stateAsking:
 			switch f.kind {
 			case fateReject:
 				l.reject(c, f)
@@ -172,6 +172,7 @@ func (l *closer) leave(c *conn) {
 		l.server.admission.leave(*ticket)
 		*ticket = gate.Ticket{}
 	}
+	delete(l.remotes, uint32(slot))
 	if l.server.expiring.Load() {
 		*l.expiry.At(slot) = 0
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -30,6 +31,8 @@ type conns struct {
 	dying  []death // marked connections, for bury
 	counts Counts
 	buf    []byte // for one read of one connection, or one write
+
+	remotes map[uint32]netip.AddrPort // of clients behind proxies, by slot; nil without any
 
 	pollError error // why a connection could not be registered, for the Acceptor
 }
@@ -94,6 +97,22 @@ func (t *conns) expire(c *conn, at time.Time) {
 	if left < math.MaxInt64 {
 		*t.expiry.At(int(t.slots.Token(c).Slot)) = t.tick + max(1, netpoll.Ticks(min(left, expiryMax)))
 	}
+}
+
+// remote is the address of c's client, the zero value if it has left already.
+func (t *conns) remote(c *conn) netip.AddrPort {
+	if a, ok := t.remotes[t.slots.Token(c).Slot]; ok {
+		return a
+	}
+	return netpoll.RemoteAddr(int(c.FD))
+}
+
+// setRemote takes note of the address that a proxy has told.
+func (t *conns) setRemote(c *conn, a netip.AddrPort) {
+	if t.remotes == nil {
+		t.remotes = map[uint32]netip.AddrPort{}
+	}
+	t.remotes[t.slots.Token(c).Slot] = a
 }
 
 // expiryMax is about the longest that a Tick can tell.
@@ -165,5 +184,5 @@ func (t *conns) want(c *conn, flag flags, on bool) {
 // warn logs something about c and its peer.
 func (t *conns) warn(c *conn, msg string, args ...any) {
 	t.server.journal.add(slog.LevelWarn, msg, append(args,
-		"conn", fmt.Sprintf("%#x", t.handle(c).id), "remote", netpoll.RemoteAddr(int(c.FD)).String())...)
+		"conn", fmt.Sprintf("%#x", t.handle(c).id), "remote", t.remote(c).String())...)
 }

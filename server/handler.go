@@ -113,6 +113,14 @@ func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
 		a.reject = s.admission.refuse(gate.Verdict{Reason: gate.ForeignOrigin})
 		return a
 	}
+	if client, ok := s.admission.client(from.remote.Addr(), head); ok {
+		var refused *Reject
+		if a.ticket, refused = s.admission.enter(client, s.clock.Now()); refused != nil {
+			a.reject = refused
+			return a
+		}
+		a.client, from.remote = client, netip.AddrPortFrom(client, 0)
+	}
 	if s.handler.Upgrade == nil {
 		return a
 	}

@@ -65,12 +65,15 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 		return rejectFull
 	}
 	remote, _ := netip.ParseAddrPort(r.RemoteAddr) // zero for a unix socket
-	ticket, refused := s.admission.enter(remote.Addr(), s.clock.Now())
-	if refused != nil {
-		s.gate.Leave()
-		return refused
+	var ticket gate.Ticket
+	if !s.admission.proxied(remote.Addr()) {
+		var refused *Reject
+		if ticket, refused = s.admission.enter(remote.Addr(), s.clock.Now()); refused != nil {
+			s.gate.Leave()
+			return refused
+		}
 	}
-	a := &adoption{conn: s.stray(), ticket: ticket}
+	a := &adoption{conn: s.stray()}
 	u := frame.NewUpgrader(func(head *frame.Request) error {
 		a.answer = s.decide(a.conn, head, origin{remote: remote, fd: -1, ctx: r.Context()})
 		return a.reject
@@ -80,7 +83,11 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		s.gate.Leave()
 		s.admission.leave(ticket)
+		s.admission.leave(a.ticket)
 		return err
+	}
+	if !a.client.IsValid() {
+		a.ticket = ticket
 	}
 	a.response = slices.Clone(response)
 	conn, rw, err := http.NewResponseController(w).Hijack()
@@ -120,7 +127,6 @@ func requestHead(r *http.Request) []byte {
 // adoption is a connection that net/http has brought and Upgrade has accepted.
 type adoption struct {
 	answer
-	ticket   gate.Ticket
 	conn     Conn // a stray, until it has a slot
 	response []byte
 
@@ -189,8 +195,7 @@ func (r *reactor) adopt(a *adoption, unread []byte) {
 		r.calls.closeStray(a, r.pollError)
 		return
 	}
-	c.tag, c.terms = a.tag, a.terms
-	r.expire(c, a.expires)
+	r.settled(c, &a.answer)
 	r.server.values.move(a.conn.id, r.handle(c).id)
 	if a.tls != nil {
 		r.in.adoptTLS(c, a)

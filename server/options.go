@@ -115,10 +115,20 @@ type Options struct {
 	// connections, and handshakes a second, of which as many may come at once after a
 	// rest. HandshakeRate is for all together. Zero is no limit. Who is beyond is
 	// refused with 429, or 503 for HandshakeRate, and a Retry-After; with TLS the
-	// socket is closed. Behind a proxy the addresses are the proxy's.
+	// socket is closed. Behind a proxy that is not in Trust the address is the proxy's.
 	MaxConnsPerAddress, MaxConnsPerPrefix                          int
 	HandshakeRate, HandshakeRatePerAddress, HandshakeRatePerPrefix float64
 	PrefixBits4, PrefixBits6                                       int
+
+	// Trust are the proxies in front, as addresses or prefixes, whose word about the
+	// client counts: with ProxyProtocol their connections begin with a PROXY head
+	// (version 1 or 2, before TLS), and end if it is missing or malformed; with
+	// ClientHeader, "X-Forwarded-For" or "Forwarded" (RFC 7239), their requests name
+	// the client, of whom the last that no trusted proxy has named counts. Limits,
+	// Request.RemoteAddr, logs and the Census then speak of the client.
+	Trust         []string
+	ProxyProtocol bool
+	ClientHeader  string
 
 	// MemoryGuard refuses new connections with 503 while memory is short: less than
 	// a twentieth of what the machine or the control group allows is left, or tasks

@@ -360,30 +360,18 @@ func (r *reactor) accept(g netpoll.Grant) {
 func (r *reactor) take(fd int) *conn {
 	c := r.slots.Take(fd)
 	r.gauge(c).Open()
-	if r.out.tls != nil {
-		r.enter(c, stateTLS)
+	proxied := r.server.admission.trust != nil && r.server.admission.proxied(netpoll.RemoteAddr(fd).Addr())
+	if proxied && r.server.admission.heads {
+		r.enter(c, stateProxy)
 	} else {
-		r.enter(c, stateRequest)
+		r.in.begin(c)
 	}
 	r.fresh = append(r.fresh, r.slots.Token(c))
 	r.counts.Accepted++
-	if r.server.admission.asked() {
-		r.admit(c)
+	if r.server.admission.asked() && !proxied {
+		r.in.admit(c)
 	}
 	return c
-}
-
-// admit asks whether c's address may come in, before anything is read.
-func (r *reactor) admit(c *conn) {
-	ticket, refused := r.server.admission.enter(netpoll.RemoteAddr(int(c.FD)).Addr(), r.began)
-	switch {
-	case refused == nil:
-		*r.tickets.At(int(r.slots.Token(c).Slot)) = ticket
-	case c.state == stateTLS:
-		r.mark(c, gone(refused)) // it could not read an answer
-	default:
-		r.mark(c, fate{kind: fateReject, cause: refused})
-	}
 }
 
 // greet reads from the connections that were accepted in this turn, and answers
@@ -489,7 +477,7 @@ func (r *reactor) drain() {
 		case stateOpen:
 			r.closer.startClose(c, frame.GoingAway, "the server is shutting down")
 			n++
-		case stateTLS:
+		case stateProxy, stateTLS:
 			r.mark(c, gone(ErrShutdown))
 			n++
 		case stateRequest, stateAsking:

@@ -96,7 +96,7 @@ func (s *sweep) next() (c *conn, lap bool) {
 func (s *sweep) check(c *conn) (busy bool) {
 	l := &s.limits
 	switch c.state {
-	case stateTLS:
+	case stateProxy, stateTLS:
 		if s.after(l.handshake, c.seen) {
 			s.mark(c, gone(errTLSTimeout))
 			return true
