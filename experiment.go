@@ -33,6 +33,9 @@ Examples:
 }
 
 func (c *experimentCommand) Run(ctx context.Context) error {
+	if c.TLS {
+		expectHandshakes()
+	}
 	show := newProgress(max(c.Conns, experiment.ConnsAuto))
 	report, err := experiment.Run(ctx, experiment.Config{
 		Conns: c.Conns, Hold: c.Hold, Broadcasts: c.Broadcasts, Size: c.Size, Rate: c.Rate, TLS: c.TLS,

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen"
@@ -79,13 +78,19 @@ func (c *loadCommand) Validate() error {
 		return fmt.Errorf("--size=%d: must be at most %d with --floor", c.Size, floorSizeMax)
 	case c.CA != "" && c.Insecure:
 		return errors.New("--ca and --insecure: cannot be used together")
-	case c.Floor && slices.ContainsFunc(c.URL, func(raw string) bool { return strings.HasPrefix(raw, "wss:") }):
+	case c.Floor && slices.ContainsFunc(c.URL, isSecure):
 		return errors.New("--url: cannot be wss:// with --floor")
 	case c.Floor && c.Deaf+c.Flood > 0:
 		return errors.New("--deaf and --flood: cannot be used with --floor")
 	}
 	_, err := loadgen.ParseSources(c.Sources)
 	return named("--sources", err)
+}
+
+// isSecure reports whether a URL that Validate has accepted is wss://.
+func isSecure(raw string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && u.Scheme == "wss"
 }
 
 // named is an error of a flag whose value somebody else has parsed.
@@ -99,6 +104,9 @@ func named(flag string, err error) error {
 func (c *loadCommand) Run(ctx context.Context) error {
 	sources, _ := loadgen.ParseSources(c.Sources) // Validate has accepted them
 	secure := &tls.Config{InsecureSkipVerify: c.Insecure}
+	if slices.ContainsFunc(c.URL, isSecure) {
+		expectHandshakes()
+	}
 	if c.CA != "" {
 		var err error
 		if secure.RootCAs, err = authorities("--ca", c.CA); err != nil {

@@ -40,7 +40,7 @@ type serveCommand struct {
 	Grace        time.Duration       `help:"How long the server waits for connections to close when it shuts down. 0 means not at all." default:"10s" range:"0s..24h"`
 	TLSCert      []string            `name:"tls-cert" help:"Certificates, in PEM, each with its chain. They make all connections wss://, over TLS 1.3; a client gets the first that is for the name that it asks for. They are read again on SIGHUP, and when the files change." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSKey       []string            `name:"tls-key" help:"The private keys of the certificates, in PEM, in the same order." type:"path" placeholder:"FILE" predictor:"file"`
-	TLSClientCA  string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." type:"path" placeholder:"FILE" predictor:"file"`
+	TLSClientCA  string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." placeholder:"FILE" predictor:"file"`
 	Admin        string              `help:"Address of the admin page, the Prometheus metrics and the admin API. Port 0 picks a free port, an empty value turns them off. There is no authentication." default:"127.0.0.1:6060"`
 	Pprof        bool                `help:"Also serve profiles, at /debug/pprof/ of the admin address."`
 	Anyway       bool                `help:"Start even if this machine cannot hold --max-conns."`
@@ -108,6 +108,7 @@ func (c *serveCommand) secure(ctx context.Context, log *slog.Logger) (*tls.Confi
 	if err != nil {
 		return nil, err
 	}
+	expectHandshakes()
 	go certificates.watch(ctx)
 	return certificates.server(), nil
 }
