@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"tuning/cgroup": nil,
 	"tuning/deploy": {"tuning"},
 	// The server's defaults depend on what the control groups allow.
-	"server":                    {"frame", "netpoll", "internal/record", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/gate", "server/internal/proxy", "server/internal/pressure", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
+	"server":                    {"frame", "netpoll", "internal/record", "internal/deflate", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/gate", "server/internal/proxy", "server/internal/pressure", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
 	"server/internal/outbox":    nil,
 	"server/internal/inbox":     {"server/internal/histogram", "server/internal/stack"},
 	"server/internal/stack":     nil,

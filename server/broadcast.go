@@ -114,6 +114,10 @@ func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, from Conn, r
 		return errOpcode
 	}
 	cost := fanout.Cost(maxHeader + len(data))
+	deflate := s.compresses(len(data)) && s.deflating.Load() > 0
+	if deflate {
+		cost += int64(len(data)) // it is held twice
+	}
 	take := s.throttle.TryAdd
 	if from.server != nil && s.pool == nil {
 		take = s.throttle.TryAddLate // its reactor has looked whether there is room
@@ -123,8 +127,12 @@ func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, from Conn, r
 		return ErrBackpressure
 	}
 	encoded := frame.Append(make([]byte, 0, maxHeader+len(data)), opcode, data)
+	var deflated []byte
+	if deflate {
+		deflated = s.deflated(opcode, data)
+	}
 	var closed error
-	m := fanout.NewPublication(encoded, kind.ID, uint8(kind.Policy), len(s.reactors), func(t fanout.Tally) {
+	m := fanout.NewPublication(encoded, deflated, kind.ID, uint8(kind.Policy), len(s.reactors), func(t fanout.Tally) {
 		s.throttle.Done(cost)
 		if receipt != nil && closed == nil {
 			go receipt(Receipt(t))
@@ -225,9 +233,10 @@ func (s *Server) upgrade(o *caller, head []byte) {
 		a = s.decide(o.conn, fr, o.request)
 		return a.reject
 	})
+	u.Deflate = s.options.Compress
 	response, err := u.Upgrade(head)
 	a.reject, a.head = err, o.request.head
-	o.conn.tag, o.conn.policy = a.tag, a.policy
+	o.conn.tag, o.conn.terms = a.tag, a.terms
 	r, token := o.conn.reactor(), tokenOf(o.conn.id)
 	if r.mail.Force(op{kind: opAnswer, token: token, answer: &a}, response) != nil && a.reject == nil && s.handler.Close != nil {
 		s.handler.Close(o.conn, frame.Abnormal, ErrShutdown) // the reactor has ended

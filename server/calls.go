@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -30,10 +31,11 @@ type origin struct {
 
 // answer is what a handler's Upgrade leads to, beside the response.
 type answer struct {
-	tag    uint64
-	policy OutboxPolicy
-	reject error // of the handler, or of package frame
-	head   int
+	tag     uint64
+	terms   terms
+	expires time.Time // zero for never
+	reject  error     // of the handler, or of package frame
+	head    int
 }
 
 // upgrade answers a request head. It returns asked where a worker asks the
@@ -53,7 +55,8 @@ func (k *calls) upgrade(c *conn, head []byte) (response []byte, asked bool, err 
 func (k *calls) decide(head *frame.Request) error {
 	c := k.asking
 	a := k.server.decide(k.handle(c), head, origin{fd: int(c.FD), tls: k.tlsInfo(c)})
-	c.tag, c.policy = a.tag, a.policy
+	c.tag, c.terms = a.tag, a.terms
+	k.expire(c, a.expires)
 	return a.reject
 }
 

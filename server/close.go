@@ -5,6 +5,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 	"github.com/seed-134acfd0/lull/server/internal/inbox"
 )
 
@@ -86,6 +87,9 @@ func reasonOf(r *Reject) string {
 func (l *closer) closed(c *conn, f fate) {
 	l.gauge(c).Close()
 	l.out.notSlow(c)
+	if c.terms.window() != 0 {
+		l.server.deflating.Add(-1)
+	}
 	counter := l.counts.closed(f.cause)
 	*counter++
 	if f.cause != nil && counter != &l.counts.ClosedGone {
@@ -155,8 +159,22 @@ func (l *closer) freeIdle(c *conn) {
 func (l *closer) free(c *conn) {
 	l.sides.put(c)
 	l.server.gate.Leave()
+	l.leave(c)
 	l.server.values.forget(l.handle(c).id)
 	l.slots.Put(c)
+}
+
+// leave gives back what is counted of c's address, and its expiry.
+func (l *closer) leave(c *conn) {
+	slot := int(l.slots.Token(c).Slot)
+	if l.server.admission.limiter.Counts() {
+		ticket := l.tickets.At(slot)
+		l.server.admission.leave(*ticket)
+		*ticket = gate.Ticket{}
+	}
+	if l.server.expiring.Load() {
+		*l.expiry.At(slot) = 0
+	}
 }
 
 // startClose begins the closing handshake from our side (RFC 6455 section

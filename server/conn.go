@@ -18,7 +18,7 @@ type Conn struct {
 	server *Server
 	id     uint64
 	tag    uint64
-	policy OutboxPolicy
+	terms  terms
 }
 
 // ID numbers the connection uniquely in its server.
@@ -65,9 +65,15 @@ func (c Conn) SendAs(kind Kind, opcode frame.Op, data []byte) error {
 	case !opcode.Data():
 		return errOpcode
 	}
-	o := op{kind: opSend, token: token, id: kind.ID, policy: kind.over(c.policy)}
+	o := op{kind: opSend, token: token, id: kind.ID, policy: kind.over(c.terms.policy())}
 	var spelled [maxHeader]byte
 	head := frame.AppendHeader(spelled[:0], opcode, len(data))
+	if w := c.terms.window(); w != 0 && r.server.compresses(len(data)) {
+		scratch := r.server.scratch.get()
+		defer r.server.scratch.put(scratch)
+		*scratch, _ = r.server.deflater.AppendFrame((*scratch)[:0], opcode, data, w)
+		head, data = nil, *scratch
+	}
 	size := outbox.SizeOf(1, len(head)+len(data))
 	bound := r.server.bound
 	if o.policy == OutboxDropOld || o.policy == OutboxLatest {

@@ -3,9 +3,12 @@ package server
 import (
 	"fmt"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"time"
 
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 	"github.com/seed-134acfd0/lull/server/internal/outbox"
 )
 
@@ -13,11 +16,13 @@ import (
 // know about them. Its methods change what one connection is, and call nothing
 // above.
 type conns struct {
-	server *Server                     // constant
-	index  int                         // the reactor's; constant
-	slots  *netpoll.Slots[conn, *conn] // the reactor's own, but for Live
-	gauges *netpoll.Table[outbox.Gauge]
-	limits limits // constant
+	server  *Server                     // constant
+	index   int                         // the reactor's; constant
+	slots   *netpoll.Slots[conn, *conn] // the reactor's own, but for Live
+	gauges  *netpoll.Table[outbox.Gauge]
+	tickets *netpoll.Table[gate.Ticket]  // of addresses that are counted; untouched without limits
+	expiry  *netpoll.Table[netpoll.Tick] // zero for never; untouched if nothing expires
+	limits  limits                       // constant
 
 	clock
 	poller *netpoll.Poller
@@ -66,14 +71,43 @@ func newConns(s *Server, index int) (t conns, err error) {
 	if t.slots, err = netpoll.NewSlots[conn](s.slots); err != nil {
 		return t, err
 	}
-	t.gauges, err = netpoll.NewTable[outbox.Gauge](s.slots)
+	if t.gauges, err = netpoll.NewTable[outbox.Gauge](s.slots); err != nil {
+		return t, err
+	}
+	if t.tickets, err = netpoll.NewTable[gate.Ticket](s.slots); err != nil {
+		return t, err
+	}
+	t.expiry, err = netpoll.NewTable[netpoll.Tick](s.slots)
 	return t, err
+}
+
+// expire sets when c expires: at the request's time, or by Options.MaxAge.
+func (t *conns) expire(c *conn, at time.Time) {
+	left := time.Duration(math.MaxInt64)
+	if most := t.server.options.MaxAge; most > 0 {
+		left = most - rand.N(most/10+1)
+	}
+	if !at.IsZero() {
+		t.server.expiring.Store(true)
+		left = min(left, max(0, time.Until(at)))
+	}
+	if left < math.MaxInt64 {
+		*t.expiry.At(int(t.slots.Token(c).Slot)) = t.tick + max(1, netpoll.Ticks(min(left, expiryMax)))
+	}
+}
+
+// expiryMax is about the longest that a Tick can tell.
+const expiryMax = 10 * 365 * 24 * time.Hour
+
+func (t *conns) expired(c *conn) bool {
+	at := *t.expiry.At(int(t.slots.Token(c).Slot))
+	return at != 0 && t.tick >= at
 }
 
 // handle is what the handler gets for a slot.
 func (t *conns) handle(c *conn) Conn {
 	token := t.slots.Token(c)
-	return Conn{server: t.server, id: idOf(t.index, token), tag: c.tag, policy: c.policy}
+	return Conn{server: t.server, id: idOf(t.index, token), tag: c.tag, terms: c.terms}
 }
 
 func (t *conns) gauge(c *conn) *outbox.Gauge { return t.gauges.At(int(t.slots.Token(c).Slot)) }

@@ -20,6 +20,7 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 )
 
 // ServeHTTP makes a Server an http.Handler beside others: it upgrades the request
@@ -64,14 +65,21 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 		return rejectFull
 	}
 	remote, _ := netip.ParseAddrPort(r.RemoteAddr) // zero for a unix socket
-	a := &adoption{conn: s.stray()}
+	ticket, refused := s.admission.enter(remote.Addr(), s.clock.Now())
+	if refused != nil {
+		s.gate.Leave()
+		return refused
+	}
+	a := &adoption{conn: s.stray(), ticket: ticket}
 	u := frame.NewUpgrader(func(head *frame.Request) error {
 		a.answer = s.decide(a.conn, head, origin{remote: remote, fd: -1, ctx: r.Context()})
 		return a.reject
 	})
+	u.Deflate = s.options.Compress
 	response, err := u.Upgrade(requestHead(r))
 	if err != nil {
 		s.gate.Leave()
+		s.admission.leave(ticket)
 		return err
 	}
 	a.response = slices.Clone(response)
@@ -112,6 +120,7 @@ func requestHead(r *http.Request) []byte {
 // adoption is a connection that net/http has brought and Upgrade has accepted.
 type adoption struct {
 	answer
+	ticket   gate.Ticket
 	conn     Conn // a stray, until it has a slot
 	response []byte
 
@@ -149,6 +158,7 @@ func (s *Server) adopt(socket syscall.Conn, a *adoption, unread []byte) error {
 // has.
 func (s *Server) abandon(a *adoption, cause error) {
 	s.gate.Leave()
+	s.admission.leave(a.ticket)
 	if h := s.handler.Close; h != nil {
 		a.conn.tag = a.tag
 		h(a.conn, frame.Abnormal, cause)
@@ -165,19 +175,22 @@ func (r *reactor) adopt(a *adoption, unread []byte) {
 	}
 	if err != nil {
 		r.server.gate.Leave()
+		r.server.admission.leave(a.ticket)
 		r.calls.closeStray(a, err)
 		return
 	}
 	netpoll.NoKeepAlive(fd)
 	c := r.slots.Take(fd)
 	r.gauge(c).Open()
+	*r.tickets.At(int(r.slots.Token(c).Slot)) = a.ticket
 	r.counts.Accepted++
 	c.state, c.seen = stateAsking, r.tick // it has entered already
 	if !r.poll(c) {
 		r.calls.closeStray(a, r.pollError)
 		return
 	}
-	c.tag, c.policy = a.tag, a.policy
+	c.tag, c.terms = a.tag, a.terms
+	r.expire(c, a.expires)
 	r.server.values.move(a.conn.id, r.handle(c).id)
 	if a.tls != nil {
 		r.in.adoptTLS(c, a)

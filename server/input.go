@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/deflate"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
@@ -19,6 +20,8 @@ type input struct {
 	door  *door
 
 	parser    *frame.Parser
+	deflated  *frame.Parser // of connections that have agreed to permessage-deflate
+	inflater  deflate.Inflater
 	again     []netpoll.Token // have input that was read and not handled
 	throttled []netpoll.Token // have flagThrottled
 	ping      []byte          // the payload of the last Ping of a read
@@ -139,20 +142,30 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 	if x != nil {
 		s = &x.input
 	}
+	parser, inflated := in.parser, 0
+	if c.terms.window() != 0 {
+		parser = in.deflated
+	}
 	pinged, more := false, true
 	if x != nil && x.pinged {
 		in.ping, pinged = append(in.ping[:0], x.ping...), true
 		x.ping, x.pinged = nil, false
 	}
 	for n := 0; n < framesMax && len(data) > 0 && c.speaks() && !c.is(flagUnread); n++ {
-		if c.state == stateOpen && in.full() && !in.parser.Ahead(s, data).Control() {
+		if c.state == stateOpen && in.full() && !parser.Ahead(s, data).Control() {
 			in.throttle(c)
 			break
 		}
-		ev, used, err := in.parser.Message(s, data)
+		ev, used, err := parser.Message(s, data)
+		if err == nil && ev.Deflated && c.state == stateOpen {
+			ev.Payload, err = in.inflater.Message(ev.Op, ev.Payload, int(in.server.options.MaxMessage))
+			if inflated += len(ev.Payload); inflated >= inflatedMax {
+				n = framesMax // the rest waits for the next turn
+			}
+		}
 		if err != nil {
 			var breach *frame.Error
-			errors.As(err, &breach) // a Parser reports nothing else
+			errors.As(err, &breach) // a Parser and an Inflater report nothing else
 			in.finish(c, fate{kind: fateClose, code: breach.Code, cause: breach})
 			data = nil
 			break
@@ -309,7 +322,6 @@ var (
 	rejectFull    = unavailable("the server is full")
 	rejectLeaving = unavailable("the server is shutting down")
 	rejectSlow    = unavailable("the server did not decide in time")
-	rejectOrigin  = &Reject{Status: http.StatusForbidden, Reason: "pages of this origin may not connect"}
 	rejectTimeout = &Reject{Status: http.StatusRequestTimeout, Reason: "the request head did not arrive in time"}
 )
 
@@ -356,6 +368,10 @@ func (in *input) open(c *conn, response []byte) {
 	in.enter(c, stateOpen)
 	c.heard = in.out.log.End()
 	in.counts.Opened++
+	if c.terms.window() != 0 {
+		in.counts.Compressed++
+		in.server.deflating.Add(1)
+	}
 	in.out.say(c, 0, response)
 	if x := in.sides.of(c); x != nil && x.tls != nil {
 		x.tls = nil
@@ -368,7 +384,8 @@ func (in *input) open(c *conn, response []byte) {
 // has accepted a connection that has gone meanwhile, it is told of the end.
 func (in *input) answered(c *conn, a *answer, response []byte) {
 	in.server.gate.Asked(a.head)
-	c.tag, c.policy = a.tag, a.policy
+	c.tag, c.terms = a.tag, a.terms
+	in.expire(c, a.expires)
 	switch {
 	case c.state != stateAsking || c.is(flagDying):
 		if a.reject == nil {

@@ -230,7 +230,7 @@ func (o *output) rise(c *conn, x *side) {
 	}
 	c.flags |= flagSlow
 	o.counts.OutboxHigh++
-	if c.policy == OutboxClose {
+	if c.terms.policy() == OutboxClose {
 		x.congesting = true
 		o.server.throttle.Congested(1)
 		o.congested = append(o.congested, congestion{o.slots.Token(c), o.tick + congestedMax})
@@ -324,7 +324,7 @@ func (o *output) catchUp(c *conn) (sends int) {
 		entries := o.log.Lacks(c.heard)
 		sent := 0
 		if o.owed(c) == 0 && !c.is(flagMute) {
-			piece, n := o.log.Piece(c.heard)
+			piece, n := o.log.Piece(c.heard, uint8(c.terms.window()))
 			entries = entries[:n]
 			sent = o.write(c, piece)
 			sends++
@@ -339,9 +339,10 @@ func (o *output) catchUp(c *conn) (sends int) {
 			}
 		}
 		for _, e := range entries {
-			o.gauge(c).Add(outbox.SizeOf(1, len(e.Frame)))
-			policy := Kind{Policy: OutboxPolicy(e.Policy)}.over(c.policy)
-			f := outbox.Frame{Data: e.Frame, ID: e.ID, Policy: outbox.Policy(policy)}
+			data := e.For(uint8(c.terms.window()))
+			o.gauge(c).Add(outbox.SizeOf(1, len(data)))
+			policy := Kind{Policy: OutboxPolicy(e.Policy)}.over(c.terms.policy())
+			f := outbox.Frame{Data: data, ID: e.ID, Policy: outbox.Policy(policy)}
 			count(&e.Tally, o.enqueue(c, f, false, &sent))
 		}
 		o.caughtUp(c, len(entries))

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/deflate"
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -58,8 +59,11 @@ type life struct {
 	heard   uint32 // messages that the handler was called for
 	mayLose bool   // by InboxDrop
 
+	deflates bool // it has offered permessage-deflate, and the server agreed
+
 	// with TLS
 	state  record.State
+	broken bool   // it has sent a record that does not open
 	sealed []byte // records that are written to the socket as it takes them
 	cipher []byte // the beginning of a record
 
@@ -281,6 +285,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 		InboxPolicy:  InboxPolicy(w.rng.IntN(4)), OutboxPolicy: OutboxPolicy(w.rng.IntN(5)),
 		HandshakeTimeout: 10 * time.Second, MessageTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second,
 		IdleTimeout: 10 * time.Second, CloseTimeout: 2 * time.Second,
+		Compress: w.rng.IntN(2) == 0, CompressFrom: pick(1, 100),
 		Log: slog.New(slog.DiscardHandler),
 	}
 	if w.rng.IntN(3) == 0 {
@@ -359,6 +364,10 @@ func (w *world) connect() {
 		target = "/nothing here"[:w.rng.IntN(8)+1]
 	}
 	l.wire = frame.AppendRequest(nil, "x", target, frame.SampleKey)
+	if w.rng.IntN(2) == 0 {
+		l.wire = frame.AppendDeflateRequest(nil, "x", target, frame.SampleKey)
+		l.deflates = w.s.options.Compress
+	}
 	if w.tls != nil {
 		l.state = w.tls.client
 	}
@@ -384,7 +393,11 @@ func (w *world) say(l *life) {
 		l.wire = frame.AppendMasked(l.wire, frame.Binary, mask, spell(l.tag, l.wrote, byte(w.rng.IntN(kinds)), size))
 		l.wrote++
 	case n < 15 && !l.open:
-		l.wire = frame.AppendMasked(l.wire, frame.Binary, mask, spell(l.tag, l.wrote, byte(w.rng.IntN(kindClose)), w.rng.IntN(60)))
+		op, data := frame.Binary, spell(l.tag, l.wrote, byte(w.rng.IntN(kindClose)), w.rng.IntN(60))
+		if l.deflates && w.rng.IntN(2) == 0 {
+			op, data = op|frame.Deflated, deflater.Deflate(nil, data, frame.MaxWindow)
+		}
+		l.wire = frame.AppendMasked(l.wire, op, mask, data)
 		l.wrote++
 	case n < 18 && !l.open:
 		l.open, l.opcode = true, frame.Binary
@@ -451,8 +464,12 @@ func (w *world) pull(l *life) bool {
 		if err != nil {
 			w.fail("the response to connection %d: %v", l.tag, err)
 		}
-		if head == 0 || frame.CheckResponse(l.input[:head], frame.SampleKey) != nil {
+		agreed, failed := frame.CheckDeflateResponse(l.input[:head], frame.SampleKey)
+		if head == 0 || failed != nil {
 			return true // incomplete, or rejected
+		}
+		if agreed != l.deflates {
+			w.fail("connection %d: the server agreed to compression: %v", l.tag, agreed)
 		}
 		l.shaken = true
 		l.input = l.input[head:]
@@ -466,6 +483,14 @@ func (w *world) pull(l *life) bool {
 			return true
 		}
 		l.input = l.input[n:]
+		if ev.Deflated {
+			if !l.deflates {
+				w.fail("connection %d is sent a compressed message", l.tag)
+			}
+			if ev.Payload, err = inflater.Message(ev.Op, ev.Payload, 1<<20); err != nil {
+				w.fail("connection %d is sent what does not inflate: %v", l.tag, err)
+			}
+		}
 		w.receive(l, ev)
 	}
 	return true
@@ -478,6 +503,10 @@ func (w *world) pushSealed(l *life) {
 		n = min(1+w.rng.IntN(n), record.MaxPlain)
 		l.sealed = w.tls.layer.Seal(uint32(l.tag), &l.state, nil, l.wire[:n])
 		l.wire = l.wire[n:]
+		if w.rng.IntN(100) == 0 {
+			l.sealed[len(l.sealed)-1]++ // it does not open any more
+			l.broken = true
+		}
 	}
 	if len(l.sealed) == 0 {
 		return
@@ -492,7 +521,7 @@ func (w *world) pushSealed(l *life) {
 func (w *world) unseal(l *life, data []byte) []byte {
 	l.cipher = append(l.cipher, data...)
 	plain, rest, reply, err := w.tls.layer.Open(uint32(l.tag), &l.state, l.cipher)
-	if err != nil && err != record.ErrClosed {
+	if err != nil && err != record.ErrClosed && !l.broken {
 		w.fail("connection %d is sent a record that does not open: %v", l.tag, err)
 	}
 	plain = slices.Clone(plain)
@@ -543,7 +572,15 @@ func newWorldTLS(t testing.TB) *worldTLS {
 	return &worldTLS{record.NewLayer(16), a.State, b.State}
 }
 
-var clientParser = frame.NewClientParser(1 << 20)
+var (
+	clientParser = func() *frame.Parser {
+		p := frame.NewClientParser(1 << 20)
+		p.Deflate = true
+		return p
+	}()
+	deflater deflate.Deflater
+	inflater deflate.Inflater
+)
 
 func (w *world) receive(l *life, ev frame.Event) {
 	switch ev.Op {
@@ -724,7 +761,7 @@ func (w *world) end() {
 			w.fail("connection %d, accepted: %v, was closed %d times", l.tag, l.accepted, l.closed)
 		}
 	}
-	ended := n.ClosedClean + n.ClosedGone + n.ClosedProtocol + n.ClosedUTF8 + n.ClosedTooBig + n.ClosedOutbox + n.ClosedWriteTimeout + n.ClosedPartial +
+	ended := n.ClosedTLS + n.ClosedExpired + n.ClosedClean + n.ClosedGone + n.ClosedProtocol + n.ClosedUTF8 + n.ClosedTooBig + n.ClosedOutbox + n.ClosedWriteTimeout + n.ClosedPartial +
 		n.ClosedMessageTimeout + n.ClosedIdle + n.ClosedInbox + n.ClosedCloseTimeout + n.ClosedPanic + n.ClosedShutdown
 	if ended != n.Opened {
 		w.fail("%d connections were opened, %d have ended", n.Opened, ended)

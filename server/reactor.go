@@ -84,17 +84,18 @@ type grants struct {
 // Bounds of the work for one connection, or of one kind of work, in a turn.
 // What is beyond waits for the next turn, behind everybody else's.
 const (
-	readSize   = 64 << 10 // bytes of one read, where messages do not queue
-	readSmall  = 512      // bytes of one read, when too much waits already
-	framesMax  = 64       // frames of one connection
-	writesMax  = 16       // writes of what one connection's box holds
-	passSends  = 32       // sends of a broadcast's pass, about a quarter of a millisecond
-	passVisits = 4 << 10  // slots of a pass, many of which may have nothing to be sent
-	sampleMax  = 256      // sides or slots that are looked through for the worst
-	drainBatch = 256      // connections that are closed at the server's end
-	evictMax   = 16       // connections that are evicted from a full table
-	sweepMax   = 4 << 10  // slots that the sweep looks at
-	pingsMax   = 32       // of these, that take system calls
+	readSize    = 64 << 10  // bytes of one read, where messages do not queue
+	inflatedMax = 256 << 10 // bytes that messages of one connection inflate to, about
+	readSmall   = 512       // bytes of one read, when too much waits already
+	framesMax   = 64        // frames of one connection
+	writesMax   = 16        // writes of what one connection's box holds
+	passSends   = 32        // sends of a broadcast's pass, about a quarter of a millisecond
+	passVisits  = 4 << 10   // slots of a pass, many of which may have nothing to be sent
+	sampleMax   = 256       // sides or slots that are looked through for the worst
+	drainBatch  = 256       // connections that are closed at the server's end
+	evictMax    = 16        // connections that are evicted from a full table
+	sweepMax    = 4 << 10   // slots that the sweep looks at
+	pingsMax    = 32        // of these, that take system calls
 )
 
 // readSize is less where messages queue: what one read brings is kept while its
@@ -131,7 +132,10 @@ func newReactor(s *Server, index int) (*reactor, error) {
 	}
 	r.calls = calls{conns: &r.conns}
 	r.calls.upgrader = frame.NewUpgrader(r.calls.decide)
+	r.calls.upgrader.Deflate = s.options.Compress
 	r.in = input{conns: &r.conns, out: &r.out, calls: &r.calls, mail: r.mail, door: &r.door, parser: frame.NewServerParser(s.options.MaxMessage)}
+	r.in.deflated = frame.NewServerParser(s.options.MaxMessage)
+	r.in.deflated.Deflate = true
 	r.closer = closer{&r.conns, &r.out, &r.calls, &r.in}
 	r.sweep = sweep{conns: &r.conns, out: &r.out, in: &r.in}
 	return r, nil
@@ -363,7 +367,23 @@ func (r *reactor) take(fd int) *conn {
 	}
 	r.fresh = append(r.fresh, r.slots.Token(c))
 	r.counts.Accepted++
+	if r.server.admission.asked() {
+		r.admit(c)
+	}
 	return c
+}
+
+// admit asks whether c's address may come in, before anything is read.
+func (r *reactor) admit(c *conn) {
+	ticket, refused := r.server.admission.enter(netpoll.RemoteAddr(int(c.FD)).Addr(), r.began)
+	switch {
+	case refused == nil:
+		*r.tickets.At(int(r.slots.Token(c).Slot)) = ticket
+	case c.state == stateTLS:
+		r.mark(c, gone(refused)) // it could not read an answer
+	default:
+		r.mark(c, fate{kind: fateReject, cause: refused})
+	}
 }
 
 // greet reads from the connections that were accepted in this turn, and answers
@@ -513,6 +533,7 @@ func (r *reactor) close() {
 			}
 		case opAdopt:
 			r.server.gate.Leave()
+			r.server.admission.leave(o.adopted.ticket)
 			r.calls.closeStray(o.adopted, ErrShutdown)
 		}
 	}

@@ -61,7 +61,7 @@ func (r *reactor) join(t testing.TB, s state) (c *conn, peer int) {
 		r.server.gate.Enter()
 	}
 	c.state = s
-	c.policy = r.server.options.OutboxPolicy
+	c.terms = termsOf(r.server.options.OutboxPolicy, 0)
 	c.heard = r.out.log.End()
 	c.seen = r.tick
 	r.poll(c)

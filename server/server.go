@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-134acfd0/lull/internal/deflate"
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/fanout"
@@ -37,22 +38,27 @@ type Server struct {
 	high, low outbox.Size // its watermarks
 
 	// for any goroutine
-	gate     *gate.Gate
-	pool     *inbox.Pool[*caller] // nil if handlers run on the reactors
-	throttle *fanout.Throttle
-	journal  *journal
-	endings  endings
-	values   values
+	gate      *gate.Gate
+	admission admission
+	expiring  atomic.Bool          // connections may have an expiry
+	pool      *inbox.Pool[*caller] // nil if handlers run on the reactors
+	throttle  *fanout.Throttle
+	journal   *journal
+	endings   endings
+	values    values
 
-	tls      *record.Config // nil without Options.TLS
-	origins  *gate.Origins
-	httpd    *httpd // nil without Options.HTTP
-	strays   atomic.Uint64
-	refusals atomic.Uint64
-	rejected atomic.Uint64 // handshakes, by ServeHTTP
-	pauses   atomic.Uint64
-	stalls   atomic.Uint64
-	stuck    atomic.Uint64
+	tls       *record.Config // nil without Options.TLS
+	origins   *gate.Origins
+	httpd     *httpd // nil without Options.HTTP
+	deflater  deflate.Deflater
+	scratch   scratch
+	deflating atomic.Int64 // open connections that have agreed to permessage-deflate
+	strays    atomic.Uint64
+	refusals  atomic.Uint64
+	rejected  atomic.Uint64 // handshakes, by ServeHTTP
+	pauses    atomic.Uint64
+	stalls    atomic.Uint64
+	stuck     atomic.Uint64
 }
 
 // Listen opens the listening sockets and checks what the server needs. An address
@@ -85,6 +91,10 @@ func newServer(h Handler, o Options) (*Server, error) {
 		s.tls = record.ServerConfig(o.TLS)
 	}
 	s.gate = gate.New(o.MaxConns, o.MaxInboxTotal/4)
+	if s.admission, err = newAdmission(s.gate, &o); err != nil {
+		return nil, err
+	}
+	s.expiring.Store(o.MaxAge > 0)
 	s.throttle = fanout.NewThrottle(int64(o.MaxBroadcast), int64(o.MaxOutbox)/4, func() { s.tell(opRoom) })
 	if o.Mode != Inline {
 		limits := inbox.Limits{Messages: o.MaxInboxMessages, Bytes: o.MaxInbox, Total: int64(o.MaxInboxTotal)}
@@ -179,6 +189,7 @@ func (s *Server) Run(ctx context.Context) error {
 	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
 	defer unwatch()
 	go s.watch(watched)
+	go s.admission.watch(watched, s.journal)
 	if err := s.acceptor.Start(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}

@@ -8,17 +8,17 @@ import (
 // conn is a connection's slot: what every connection needs all the time, and
 // nothing else.
 //
-//	 0 FD     4 Gen    8 heard  12 seen   16 tag (8)  24 side  28 flags  30 state  31 policy
+//	 0 FD     4 Gen    8 heard  12 seen   16 tag (8)  24 side  28 flags  30 state  31 terms
 //	└────────────────────────────── 32 bytes ──────────────────────────────┘
 type conn struct {
 	netpoll.Slot
-	heard  uint32       // position in the broadcast log up to which it was sent
-	seen   netpoll.Tick // when the peer was last heard of, or the state began
-	tag    uint64
-	side   uint32 // index of its side, zero for none
-	flags  flags
-	state  state
-	policy OutboxPolicy // of its messages, unless they have their own
+	heard uint32       // position in the broadcast log up to which it was sent
+	seen  netpoll.Tick // when the peer was last heard of, or the state began
+	tag   uint64
+	side  uint32 // index of its side, zero for none
+	flags flags
+	state state
+	terms terms // what the handshake has settled
 }
 
 // state is where a connection is in its life. Only conns.enter changes it.
@@ -89,6 +89,15 @@ func (c *conn) interest() (want netpoll.Interest) {
 	}
 	return want
 }
+
+// terms are what the handshake has settled of a connection: the policy of its
+// messages, unless they have their own, and the window of permessage-deflate.
+type terms uint8
+
+func termsOf(p OutboxPolicy, w frame.Window) terms { return terms(p) | terms(w)<<4 }
+
+func (t terms) policy() OutboxPolicy { return OutboxPolicy(t & 0xf) }
+func (t terms) window() frame.Window { return frame.Window(t >> 4) }
 
 // is reports whether c has any of these flags.
 func (c *conn) is(f flags) bool { return c.flags&f != 0 }

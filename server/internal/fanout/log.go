@@ -19,9 +19,15 @@ type Log struct {
 	hand    uint32 // the slot that comes next
 	lap     uint32
 
-	piece []byte // several frames back to back, for many connections in turn
-	from  uint32 // position of the first frame in piece
-	upTo  uint32 // position behind its last
+	pieces [2]piece // for connections that have agreed to no window, and for others
+}
+
+// piece is several frames back to back, for many connections in turn.
+type piece struct {
+	frames []byte
+	window uint8  // of the connections that it is for
+	from   uint32 // position of the first frame
+	upTo   uint32 // position behind the last
 }
 
 // Entry is a publication in a Log.
@@ -52,31 +58,34 @@ func (l *Log) Add(p *Publication, now time.Duration) {
 // Lacks returns the entries that a connection at a position has not been sent.
 func (l *Log) Lacks(position uint32) []*Entry { return l.entries[position-l.begin:] }
 
-// Piece returns the frames behind a position, and how many they are: one, or as
-// many small ones as fit a piece, back to back. It is valid until the next Piece
-// or Add. A connection must lack something.
-func (l *Log) Piece(position uint32) (frames []byte, n int) {
+// Piece returns the frames behind a position, for a connection by its window as
+// Publication.For, and how many they are: one, or as many small ones as fit a
+// piece, back to back. It is valid until the next Piece or Add. A connection must
+// lack something.
+func (l *Log) Piece(position uint32, window uint8) (frames []byte, n int) {
 	entries := l.Lacks(position)
-	if len(entries) == 1 || len(entries[0].Frame)+len(entries[1].Frame) > pieceMax {
-		return entries[0].Frame, 1
+	first := entries[0].For(window)
+	if len(entries) == 1 || len(first)+len(entries[1].For(window)) > pieceMax {
+		return first, 1
 	}
+	p := &l.pieces[min(window, 1)]
+	upTo := l.pieceEnd(entries, position, window)
 	// Most connections lack the same, so what was laid out for one serves the
 	// next.
-	if l.from == position && len(l.piece) > 0 && l.upTo == l.pieceEnd(entries, position) {
-		return l.piece, int(l.upTo - l.from)
+	if p.from != position || p.upTo != upTo || p.window != window || len(p.frames) == 0 {
+		*p = piece{p.frames[:0], window, position, upTo}
+		for _, e := range entries[:upTo-position] {
+			p.frames = append(p.frames, e.For(window)...)
+		}
 	}
-	l.piece, l.from, l.upTo = l.piece[:0], position, l.pieceEnd(entries, position)
-	for _, e := range entries[:l.upTo-position] {
-		l.piece = append(l.piece, e.Frame...)
-	}
-	return l.piece, int(l.upTo - l.from)
+	return p.frames, int(upTo - position)
 }
 
 // pieceEnd is the position at which a piece from position ends.
-func (l *Log) pieceEnd(entries []*Entry, position uint32) uint32 {
+func (l *Log) pieceEnd(entries []*Entry, position uint32, window uint8) uint32 {
 	size := 0
 	for i, e := range entries {
-		if size += len(e.Frame); size > pieceMax {
+		if size += len(e.For(window)); size > pieceMax {
 			return position + uint32(i)
 		}
 	}
@@ -110,7 +119,7 @@ func (l *Log) cut(n int) (done []*Entry) {
 	done, l.entries = l.entries[:n:n], l.entries[n:]
 	l.begin += uint32(n)
 	if len(l.entries) == 0 {
-		l.entries, l.piece = nil, nil
+		l.entries, l.pieces = nil, [2]piece{}
 	}
 	return done
 }

@@ -27,7 +27,7 @@ func newMembers(t *testing.T) *members {
 }
 
 func (m *members) add(frame []byte) {
-	m.log.Add(NewPublication(frame, 0, 0, 1, func(Tally) {}), 0)
+	m.log.Add(NewPublication(frame, nil, 0, 0, 1, func(Tally) {}), 0)
 	m.sent++
 	for _, b := range m.by {
 		b.want = append(b.want, frame...)
@@ -37,7 +37,7 @@ func (m *members) add(frame []byte) {
 // catchUp sends a member what it lacks, in pieces, and sometimes not everything.
 func (m *members) catchUp(b *member, pieces int) {
 	for ; b.heard != m.log.End() && pieces > 0; pieces-- {
-		frames, n := m.log.Piece(b.heard)
+		frames, n := m.log.Piece(b.heard, 0)
 		var each []byte
 		for _, e := range m.log.Lacks(b.heard)[:n] {
 			each = append(each, e.Frame...)
@@ -157,8 +157,8 @@ func TestAPieceServesManyMembers(t *testing.T) {
 	for range 3 {
 		m.add(make([]byte, 100))
 	}
-	first, _ := m.log.Piece(0)
-	second, n := m.log.Piece(0)
+	first, _ := m.log.Piece(0, 0)
+	second, n := m.log.Piece(0, 0)
 	if n != 3 || &first[0] != &second[0] {
 		t.Errorf("a piece of %d frames was laid out twice", n)
 	}
@@ -174,7 +174,7 @@ func TestALogGivesMemoryBack(t *testing.T) {
 	for m.log.Busy() {
 		m.step()
 	}
-	if m.log.entries != nil || m.log.piece != nil {
+	if m.log.entries != nil || m.log.pieces[0].frames != nil {
 		t.Error("an empty log keeps memory")
 	}
 }

@@ -16,9 +16,10 @@ func Cost(frame int) int64 { return int64(frame) + overhead }
 // nobody changes.
 type Publication struct {
 	// constant
-	Frame  []byte
-	ID     uint32 // as outbox.Frame's
-	Policy uint8  // the message's own, 0 for each connection's
+	Frame    []byte
+	deflated []byte // the same for connections that have agreed to permessage-deflate, nil if there is none
+	ID       uint32 // as outbox.Frame's
+	Policy   uint8  // the message's own, 0 for each connection's
 
 	mu      sync.Mutex
 	pending int         // reactors that have not passed it to all of theirs; guarded by mu
@@ -45,8 +46,18 @@ func (t *Tally) Add(part Tally) {
 
 // NewPublication makes a publication for so many reactors. done is called once,
 // by the last that passed it.
-func NewPublication(frame []byte, id uint32, policy uint8, reactors int, done func(Tally)) *Publication {
-	return &Publication{Frame: frame, ID: id, Policy: policy, pending: reactors, done: done}
+func NewPublication(frame, deflated []byte, id uint32, policy uint8, reactors int, done func(Tally)) *Publication {
+	return &Publication{Frame: frame, deflated: deflated, ID: id, Policy: policy, pending: reactors, done: done}
+}
+
+// For returns the frame for a connection by the window of permessage-deflate that
+// it has agreed to, as a power of two, zero for none. A frame was compressed with
+// the largest window, 15: references in it go back no further than its beginning.
+func (p *Publication) For(window uint8) []byte {
+	if p.deflated != nil && (window == 15 || len(p.Frame) <= 1<<window && window > 0) {
+		return p.deflated
+	}
+	return p.Frame
 }
 
 // Passed takes note that a reactor has passed it to all of its connections. Any

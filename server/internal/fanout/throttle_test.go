@@ -72,7 +72,7 @@ func TestNoPublisherWaitsForEver(t *testing.T) {
 
 func TestTheLastReactorEndsAPublication(t *testing.T) {
 	var got []Tally
-	p := NewPublication(nil, 0, 0, 2, func(t Tally) { got = append(got, t) })
+	p := NewPublication(nil, nil, 0, 0, 2, func(t Tally) { got = append(got, t) })
 	p.Passed(Tally{Sent: 1, Dropped: 2})
 	if len(got) != 0 {
 		t.Fatal("it is done before the last reactor has passed it")
