@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,6 +50,9 @@ type serveCommand struct {
 	IdleTimeout             time.Duration       `help:"Close a connection that has been silent for this long. It is pinged after half of it. 0 means never; then nobody is pinged either." default:"10m" range:"0s..8760h"`
 	MaxMessage              int64               `help:"Maximum size of a message, in bytes." default:"65536" range:"1..268435456"`
 	Grace                   time.Duration       `help:"How long the server waits for connections to close when it shuts down. 0 means not at all." default:"10s" range:"0s..24h"`
+	TLSCert                 []string            `name:"tls-cert" help:"Certificates, in PEM, each with its chain. They make all connections wss://, over TLS 1.3; a client gets the first that is for the name that it asks for. They are read again on SIGHUP, and when the files change." type:"path" placeholder:"FILE" predictor:"file"`
+	TLSKey                  []string            `name:"tls-key" help:"The private keys of the certificates, in PEM, in the same order." type:"path" placeholder:"FILE" predictor:"file"`
+	TLSClientCA             string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." placeholder:"FILE" predictor:"file"`
 	Admin                   string              `help:"Address of the admin page, the Prometheus metrics and the admin API. Port 0 picks a free port, an empty value turns them off. There is no authentication." default:"127.0.0.1:6060"`
 	Pprof                   bool                `help:"Also serve profiles, at /debug/pprof/ of the admin address."`
 	Anyway                  bool                `help:"Start even if this machine cannot hold --max-conns."`
@@ -61,6 +65,7 @@ most --grace, and exits with 0.
 
 Examples:
   lull serve
+  lull serve --listen 0.0.0.0:443 --tls-cert chat.pem --tls-key chat.key
   lull serve --listen 0.0.0.0:8080,0.0.0.0:8081 --max-conns 1000000
   lull serve --mode echo --listen '[::1]:0' --reactors 1`
 }
@@ -71,8 +76,12 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err := c.preflight(log); err != nil {
 		return err
 	}
+	secure, err := c.secure(ctx, log)
+	if err != nil {
+		return err
+	}
 	s, err := server.Listen(c.Listen, c.handler(), server.Options{
-		Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
+		TLS: secure, Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
 		Trust: c.Trust, ProxyProtocol: c.ProxyProtocol, ClientHeader: c.ClientHeader,
 		MaxConnsPerAddress: c.MaxConnsPerAddress, MaxConnsPerPrefix: c.MaxConnsPerPrefix,
 		HandshakeRate: c.HandshakeRate, HandshakeRatePerAddress: c.HandshakeRatePerAddress,
@@ -93,13 +102,31 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		defer stop()
 	}
 	o := s.Options()
+	mode := c.Mode
+	if secure != nil {
+		mode += ", TLS"
+	}
 	fmt.Printf("listening on %s (%s, %d reactors, %s descriptor tables, at most %s connections)\n",
-		join(s.Addrs()), c.Mode, o.Reactors, o.Tables, humanize.Comma(int64(o.MaxConns)))
+		join(s.Addrs()), mode, o.Reactors, o.Tables, humanize.Comma(int64(o.MaxConns)))
 	if c.StatusPeriod > 0 {
 		go newStatus(s, log).run(ctx, c.StatusPeriod)
 	}
 	go notify(ctx, s.Stalled, log)
 	return s.Run(ctx)
+}
+
+// secure is the TLS of all connections, nil for none.
+func (c *serveCommand) secure(ctx context.Context, log *slog.Logger) (*tls.Config, error) {
+	if len(c.TLSCert) == 0 {
+		return nil, nil
+	}
+	certificates, err := readCertificates(c.TLSCert, c.TLSKey, c.TLSClientCA, log)
+	if err != nil {
+		return nil, err
+	}
+	expectHandshakes()
+	go certificates.watch(ctx)
+	return certificates.server(), nil
 }
 
 // orOff is a timeout as server.Options have it: there, 0 is the default, and a
@@ -121,6 +148,9 @@ func (c *serveCommand) Validate() error {
 		if err := checkAddress("--listen", address, "0.0.0.0:8080"); err != nil {
 			return err
 		}
+	}
+	if err := checkCertificates(c.TLSCert, c.TLSKey, c.TLSClientCA); err != nil {
+		return err
 	}
 	if c.Admin == "" {
 		return checkTwice(c.Listen)
