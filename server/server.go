@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-134acfd0/lull/internal/deflate"
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/fanout"
@@ -48,9 +47,7 @@ type Server struct {
 	tls       *record.Config // nil without Options.TLS
 	origins   *gate.Origins
 	httpd     *httpd // nil without Options.HTTP
-	deflater  deflate.Deflater
-	scratch   scratch
-	deflating atomic.Int64 // open connections that have agreed to permessage-deflate
+	compress  compression
 	strays    atomic.Uint64
 	refusals  atomic.Uint64
 	rejected  atomic.Uint64 // handshakes, by ServeHTTP
