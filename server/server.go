@@ -44,16 +44,16 @@ type Server struct {
 	endings  endings
 	values   values
 
-	tls       *record.Config // nil without Options.TLS
-	origins   *gate.Origins
-	httpd     *httpd // nil without Options.HTTP
-	compress  compression
-	strays    atomic.Uint64
-	refusals  atomic.Uint64
-	rejected  atomic.Uint64 // handshakes, by ServeHTTP
-	pauses    atomic.Uint64
-	stalls    atomic.Uint64
-	stuck     atomic.Uint64
+	tls      *record.Config // nil without Options.TLS
+	origins  *gate.Origins
+	httpd    *httpd // nil without Options.HTTP
+	compress compression
+	strays   atomic.Uint64
+	refusals atomic.Uint64
+	rejected atomic.Uint64 // handshakes, by ServeHTTP
+	pauses   atomic.Uint64
+	stalls   atomic.Uint64
+	stuck    atomic.Uint64
 }
 
 // Listen opens the listening sockets and checks what the server needs. An address
