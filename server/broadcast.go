@@ -114,7 +114,7 @@ func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, from Conn, r
 		return errOpcode
 	}
 	cost := fanout.Cost(maxHeader + len(data))
-	deflate := s.compresses(len(data)) && s.deflating.Load() > 0
+	deflate := s.compresses(len(data)) && s.compress.peers.Load() > 0
 	if deflate {
 		cost += int64(len(data)) // it is held twice
 	}
@@ -129,7 +129,7 @@ func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, from Conn, r
 	encoded := frame.Append(make([]byte, 0, maxHeader+len(data)), opcode, data)
 	var deflated []byte
 	if deflate {
-		deflated = s.deflated(opcode, data)
+		deflated = s.compress.broadcast(opcode, data)
 	}
 	var closed error
 	m := fanout.NewPublication(encoded, deflated, kind.ID, uint8(kind.Policy), len(s.reactors), func(t fanout.Tally) {

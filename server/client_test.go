@@ -13,14 +13,16 @@ import (
 	"github.com/gobwas/ws"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/deflate"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
 // client is a connection's client: a plain socket, and a library's reader of frames.
 type client struct {
 	*net.TCPConn
-	t  testing.TB
-	in *bufio.Reader
+	t        testing.TB
+	in       *bufio.Reader
+	inflater *deflate.Inflater // nil if no compression was agreed on
 }
 
 // dial connects and says nothing.
@@ -50,7 +52,7 @@ func dial(t testing.TB, d *net.Dialer, address string) *client {
 
 func newClient(t testing.TB, conn net.Conn) *client {
 	must(conn.SetDeadline(time.Now().Add(patience)))
-	return &client{conn.(*net.TCPConn), t, bufio.NewReader(conn)}
+	return &client{TCPConn: conn.(*net.TCPConn), t: t, in: bufio.NewReader(conn)}
 }
 
 // guest opens a connection. Unlike open it may run on any goroutine.
@@ -93,6 +95,20 @@ func (c *client) handshake() *client {
 	c.t.Helper()
 	c.write(request)
 	c.accepted()
+	return c
+}
+
+// deflateRequest offers permessage-deflate.
+var deflateRequest = string(frame.AppendDeflateRequest(nil, "localhost", "/", frame.SampleKey))
+
+// agree completes the opening handshake with permessage-deflate.
+func (c *client) agree() *client {
+	c.t.Helper()
+	c.write(deflateRequest)
+	if agreed, err := frame.CheckDeflateResponse([]byte(c.head()), frame.SampleKey); err != nil || !agreed {
+		c.t.Fatalf("agreed: %v, %v", agreed, err)
+	}
+	c.inflater = new(deflate.Inflater)
 	return c
 }
 
@@ -179,17 +195,23 @@ func (c *client) send(op frame.Op, payload string) {
 	c.write(message(op, payload))
 }
 
-// next reads a frame. It may run on any goroutine.
+// next reads a frame, and inflates what is compressed. It may run on any goroutine.
 func (c *client) next() (frame.Op, string, error) {
 	h, err := ws.ReadHeader(c.in)
+	side, deflated := ws.StateClientSide, false
+	if c.inflater != nil && frame.Op(h.OpCode).Data() {
+		side, deflated = side.Set(ws.StateExtended), h.Rsv1()
+	}
 	if err == nil {
-		err = ws.CheckHeader(h, ws.StateClientSide)
+		err = ws.CheckHeader(h, side)
 	}
 	if err != nil {
 		return 0, "", err
 	}
 	payload := make([]byte, h.Length)
-	_, err = io.ReadFull(c.in, payload)
+	if _, err = io.ReadFull(c.in, payload); err == nil && deflated {
+		payload, err = c.inflater.Message(frame.Op(h.OpCode), payload, 1<<30)
+	}
 	return frame.Op(h.OpCode), string(payload), err
 }
 

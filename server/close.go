@@ -88,7 +88,7 @@ func (l *closer) closed(c *conn, f fate) {
 	l.gauge(c).Close()
 	l.out.notSlow(c)
 	if c.terms.window() != 0 {
-		l.server.deflating.Add(-1)
+		l.server.compress.peers.Add(-1)
 	}
 	counter := l.counts.closed(f.cause)
 	*counter++

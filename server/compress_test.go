@@ -3,72 +3,155 @@ package server_test
 import (
 	"bytes"
 	"compress/flate"
+	"context"
+	"crypto/tls"
+	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	coder "github.com/coder/websocket"
 	gorilla "github.com/gorilla/websocket"
+	"github.com/lxzan/gws"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// deflateRequest offers permessage-deflate.
-var deflateRequest = string(frame.AppendDeflateRequest(nil, "localhost", "/", frame.SampleKey))
+// peer is a connection of a client library.
+type peer struct {
+	write func(text string) error
+	read  func() (string, error)
+}
 
-// A client library that compresses talks with one that does not, and with itself.
-func TestGorillaCompressed(t *testing.T) {
+// libraries dial with client libraries, all of which but one offer to compress.
+var libraries = map[string]func(t *testing.T, url string, config *tls.Config) peer{
+	"plain": func(t *testing.T, url string, config *tls.Config) peer { return gorillaPeer(t, url, config, false) },
+	"gorilla": func(t *testing.T, url string, config *tls.Config) peer {
+		return gorillaPeer(t, url, config, true)
+	},
+	"coder": func(t *testing.T, url string, config *tls.Config) peer {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		t.Cleanup(cancel)
+		c, _, err := coder.Dial(ctx, url, &coder.DialOptions{
+			CompressionMode: coder.CompressionContextTakeover, CompressionThreshold: 1,
+			HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: config}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.CloseNow() })
+		c.SetReadLimit(largest)
+		return peer{
+			func(text string) error { return c.Write(ctx, coder.MessageBinary, []byte(text)) },
+			func() (string, error) { _, m, err := c.Read(ctx); return string(m), err },
+		}
+	},
+	"gws": func(t *testing.T, url string, config *tls.Config) peer {
+		box := gwsBox{messages: make(chan string, 64)}
+		c, _, err := gws.NewClient(box, &gws.ClientOption{Addr: url, TlsConfig: config, PermessageDeflate: gws.PermessageDeflate{
+			Enabled: true, Threshold: 1, ServerMaxWindowBits: 9,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.NetConn().Close() })
+		must(c.SetReadDeadline(time.Now().Add(patience)))
+		go func() {
+			c.ReadLoop()
+			close(box.messages)
+		}()
+		return peer{
+			func(text string) error { return c.WriteMessage(gws.OpcodeBinary, []byte(text)) },
+			func() (string, error) {
+				if m, ok := <-box.messages; ok {
+					return m, nil
+				}
+				return "", io.EOF
+			},
+		}
+	},
+}
+
+func gorillaPeer(t *testing.T, url string, config *tls.Config, compress bool) peer {
+	t.Helper()
+	c, _, err := (&gorilla.Dialer{EnableCompression: compress, TLSClientConfig: config}).Dial(url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	must(c.SetReadDeadline(time.Now().Add(patience)))
+	return peer{
+		func(text string) error { return c.WriteMessage(gorilla.BinaryMessage, []byte(text)) },
+		func() (string, error) { _, m, err := c.ReadMessage(); return string(m), err },
+	}
+}
+
+// gwsBox is a handler that hands messages out.
+type gwsBox struct {
+	gws.BuiltinEventHandler
+	messages chan string
+}
+
+func (b gwsBox) OnMessage(_ *gws.Conn, m *gws.Message) {
+	b.messages <- m.Data.String()
+	_ = m.Close()
+}
+
+func (p peer) expect(t *testing.T, want string) {
+	t.Helper()
+	if got, err := p.read(); err != nil || got != want {
+		t.Fatalf("%.50q (%d bytes), %v, want %.50q (%d bytes)", got, len(got), err, want, len(want))
+	}
+}
+
+// Client libraries that compress get what they have sent, and what is broadcast to all,
+// as one that does not: on the server's own port, over TLS, and by way of net/http.
+func TestLibrariesCompressed(t *testing.T) {
+	noise := make([]byte, 70_000) // which compression makes longer
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	texts := append(slices.Clone(texts), string(noise), strings.Repeat("a", 255), strings.Repeat("b", 256), strings.Repeat("κόσμε", 50_000))
 	everywhere(t, func(t *testing.T, o server.Options) {
-		for _, secured := range []bool{false, true} {
-			d := gorilla.Dialer{EnableCompression: true}
-			scheme := "ws://"
-			if secured {
-				d.TLSClientConfig, scheme = secure(&o), "wss://"
-			}
-			o.Compress = true
-			o.MaxMessage = 1 << 20
-			s := start(t, echo, o)
-			open := func() *gorilla.Conn {
-				c, r, err := d.Dial(scheme+s.address()+"/", nil)
-				if err != nil {
-					t.Fatal(err)
+		o.Compress, o.MaxMessage, o.MaxOutbox = true, 1<<20, 8<<20
+		for _, way := range []string{"ws://", "wss://", "net/http"} {
+			t.Run(way, func(t *testing.T) {
+				o := o
+				var config *tls.Config
+				if way == "wss://" {
+					config = secure(&o)
 				}
-				t.Cleanup(func() { c.Close() })
-				if got := r.Header.Get("Sec-WebSocket-Extensions"); strings.Contains(got, "permessage-deflate") != d.EnableCompression {
-					t.Errorf("extensions %q", got)
+				s := start(t, echo, o)
+				url := way + s.address()
+				if way == "net/http" {
+					site := httptest.NewServer(s)
+					defer site.Close()
+					url = "ws" + strings.TrimPrefix(site.URL, "http")
 				}
-				must(c.SetReadDeadline(time.Now().Add(patience)))
-				return c
-			}
-			compressed := open()
-			d.EnableCompression = false
-			plain := open()
-			noise := make([]byte, 70_000) // which compression makes longer
-			rng := rand.NewChaCha8([32]byte{})
-			_, _ = rng.Read(noise)
-			for _, text := range append(texts, string(noise), strings.Repeat("a", 255), strings.Repeat("b", 256), strings.Repeat("c", 300_000)) {
-				kind, op := gorilla.BinaryMessage, frame.Binary
-				for _, c := range []*gorilla.Conn{compressed, plain} {
-					must(c.WriteMessage(kind, []byte(text)))
-					if _, got, err := c.ReadMessage(); err != nil || string(got) != text {
-						t.Fatalf("%.50q, %v, want %.50q", got, err, text)
+				peers := map[string]peer{}
+				for name, dial := range libraries {
+					peers[name] = dial(t, url+"/", config)
+				}
+				for _, text := range texts {
+					for _, p := range peers {
+						must(p.write(text))
+						p.expect(t, text)
+					}
+					must(s.Broadcast(frame.Binary, []byte(text)))
+					must(s.Broadcast(frame.Binary, []byte("and another")))
+					for _, p := range peers {
+						p.expect(t, text)
+						p.expect(t, "and another")
 					}
 				}
-				must(s.Broadcast(op, []byte(text)))
-				must(s.Broadcast(op, []byte("and another")))
-				for _, c := range []*gorilla.Conn{compressed, plain} {
-					for _, want := range []string{text, "and another"} {
-						if _, got, err := c.ReadMessage(); err != nil || string(got) != want {
-							t.Fatalf("%.50q, %v, want %.50q", got, err, want)
-						}
-					}
+				s.counted("compressed", len(peers)-1)
+				if stats := s.Stats(); stats.BytesDeflated >= stats.BytesToDeflate || stats.BytesToInflate >= stats.BytesInflated {
+					t.Errorf("%d bytes became %d, and %d became %d", stats.BytesToDeflate, stats.BytesDeflated, stats.BytesToInflate, stats.BytesInflated)
 				}
-			}
-			s.counted("compressed", 1)
-			compressed.Close()
-			plain.Close()
-			must(s.stop())
+			})
 		}
 	})
 }
@@ -142,8 +225,7 @@ func TestBadCompression(t *testing.T) {
 			{"a compressed Ping", message(frame.Ping|frame.Deflated, ""), frame.ProtocolError},
 		} {
 			c := s.dial()
-			c.write(deflateRequest)
-			c.agreed()
+			c.agree()
 			c.writing(row.wire)
 			if reason := c.expectClose(row.code); reason == "" {
 				t.Errorf("%s: no reason", row.name)
@@ -155,11 +237,4 @@ func TestBadCompression(t *testing.T) {
 		c.writing(message(frame.Text|frame.Deflated, rawDeflated([]byte("hello"))))
 		c.expectClose(frame.ProtocolError)
 	})
-}
-
-func (c *client) agreed() {
-	c.t.Helper()
-	if agreed, err := frame.CheckDeflateResponse([]byte(c.head()), frame.SampleKey); err != nil || !agreed {
-		c.t.Fatalf("agreed: %v, %v", agreed, err)
-	}
 }

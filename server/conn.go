@@ -69,10 +69,9 @@ func (c Conn) SendAs(kind Kind, opcode frame.Op, data []byte) error {
 	var spelled [maxHeader]byte
 	head := frame.AppendHeader(spelled[:0], opcode, len(data))
 	if w := c.terms.window(); w != 0 && r.server.compresses(len(data)) {
-		scratch := r.server.scratch.get()
-		defer r.server.scratch.put(scratch)
-		*scratch, _ = r.server.deflater.AppendFrame((*scratch)[:0], opcode, data, w)
-		head, data = nil, *scratch
+		wire, _, scratch := r.server.compress.frame(opcode, data, w)
+		defer r.server.compress.put(scratch)
+		head, data = nil, wire
 	}
 	size := outbox.SizeOf(1, len(head)+len(data))
 	bound := r.server.bound

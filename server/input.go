@@ -208,7 +208,9 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 		}
 		ev, used, err := parser.Message(s, data)
 		if err == nil && ev.Deflated && c.state == stateOpen {
+			in.counts.BytesToInflate += uint64(len(ev.Payload))
 			ev.Payload, err = in.inflater.Message(ev.Op, ev.Payload, int(in.server.options.MaxMessage))
+			in.counts.BytesInflated += uint64(len(ev.Payload))
 			if inflated += len(ev.Payload); inflated >= inflatedMax {
 				n = framesMax // the rest waits for the next turn
 			}
@@ -420,7 +422,7 @@ func (in *input) open(c *conn, response []byte) {
 	in.counts.Opened++
 	if c.terms.window() != 0 {
 		in.counts.Compressed++
-		in.server.deflating.Add(1)
+		in.server.compress.peers.Add(1)
 	}
 	in.out.say(c, 0, response)
 	if x := in.sides.of(c); x != nil && x.tls != nil {

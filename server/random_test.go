@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
@@ -365,7 +366,8 @@ func (w *world) connect() {
 	}
 	l.wire = frame.AppendRequest(nil, "x", target, frame.SampleKey)
 	if w.rng.IntN(2) == 0 {
-		l.wire = frame.AppendDeflateRequest(nil, "x", target, frame.SampleKey)
+		l.wire = append(bytes.TrimSuffix(l.wire, []byte("\r\n")), fmt.Sprintf(
+			"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=%d\r\n\r\n", 8+w.rng.IntN(8))...)
 		l.deflates = w.s.options.Compress
 	}
 	if w.tls != nil {
@@ -390,18 +392,16 @@ func (w *world) say(l *life) {
 	switch n := w.rng.IntN(40); {
 	case n < 4 && !l.open:
 		size := w.rng.IntN(int(w.s.options.MaxMessage))
-		l.wire = frame.AppendMasked(l.wire, frame.Binary, mask, spell(l.tag, l.wrote, byte(w.rng.IntN(kinds)), size))
+		op, data := w.compress(l, spell(l.tag, l.wrote, byte(w.rng.IntN(kinds)), size))
+		l.wire = frame.AppendMasked(l.wire, op, mask, data)
 		l.wrote++
 	case n < 15 && !l.open:
-		op, data := frame.Binary, spell(l.tag, l.wrote, byte(w.rng.IntN(kindClose)), w.rng.IntN(60))
-		if l.deflates && w.rng.IntN(2) == 0 {
-			op, data = op|frame.Deflated, deflater.Deflate(nil, data, frame.MaxWindow)
-		}
+		op, data := w.compress(l, spell(l.tag, l.wrote, byte(w.rng.IntN(kindClose)), w.rng.IntN(60)))
 		l.wire = frame.AppendMasked(l.wire, op, mask, data)
 		l.wrote++
 	case n < 18 && !l.open:
-		l.open, l.opcode = true, frame.Binary
-		l.body = spell(l.tag, l.wrote, byte(w.rng.IntN(kinds)), w.rng.IntN(int(w.s.options.MaxMessage)))
+		l.open = true
+		l.opcode, l.body = w.compress(l, spell(l.tag, l.wrote, byte(w.rng.IntN(kinds)), w.rng.IntN(int(w.s.options.MaxMessage))))
 	case n < 28 && l.open:
 		part := w.rng.IntN(len(l.body) + 1)
 		piece := frame.AppendMasked(nil, l.opcode, mask, l.body[:part])
@@ -422,8 +422,19 @@ func (w *world) say(l *life) {
 	case n == 37 && w.rng.IntN(4) == 0:
 		l.wire = append(l.wire, "\xff\xff\xff\xff\xff\xff"...) // reserved bits
 	case n == 38 && w.rng.IntN(4) == 0:
-		l.wire = frame.AppendMasked(l.wire, frame.Binary, mask, make([]byte, w.s.options.MaxMessage+1))
+		op, data := w.compress(l, make([]byte, w.s.options.MaxMessage+1)) // a small bomb
+		l.wire = frame.AppendMasked(l.wire, op, mask, data)
+	case n == 39 && w.rng.IntN(4) == 0: // corrupt, or compressed without an agreement
+		l.wire = frame.AppendMasked(l.wire, frame.Binary|frame.Deflated, mask, []byte("\xff\xff"))
 	}
+}
+
+// compress compresses some messages of clients that may.
+func (w *world) compress(l *life, data []byte) (frame.Op, []byte) {
+	if !l.deflates || w.rng.IntN(2) == 0 {
+		return frame.Binary, data
+	}
+	return frame.Binary | frame.Deflated, deflater.Deflate(nil, data, frame.MaxWindow)
 }
 
 // push writes a part of what a client sends.
@@ -733,6 +744,9 @@ func (w *world) end() {
 	r, n := w.r, &w.r.counts
 	if r.slots.Used() != 0 || r.sides.pool.Used() != 0 || r.out.owing != 0 || r.sides.held != [accounts]int{} {
 		w.fail("%d slots, %d sides, %d bytes owed, %v held are left", r.slots.Used(), r.sides.pool.Used(), r.out.owing, r.sides.held)
+	}
+	if n := w.s.compress.peers.Load(); n != 0 {
+		w.fail("%d peers that have agreed to compression are left", n)
 	}
 	if w.s.gate.Open() != 0 || w.s.throttle.InFlight() != 0 || w.s.values.n.Load() != 0 {
 		w.fail("%d open, %d bytes of broadcasts, %d values are left", w.s.gate.Open(), w.s.throttle.InFlight(), w.s.values.n.Load())

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-134acfd0/lull/internal/deflate"
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/fanout"
@@ -47,18 +46,16 @@ type Server struct {
 	endings   endings
 	values    values
 
-	tls       *record.Config // nil without Options.TLS
-	origins   *gate.Origins
-	httpd     *httpd // nil without Options.HTTP
-	deflater  deflate.Deflater
-	scratch   scratch
-	deflating atomic.Int64 // open connections that have agreed to permessage-deflate
-	strays    atomic.Uint64
-	refusals  atomic.Uint64
-	rejected  atomic.Uint64 // handshakes, by ServeHTTP
-	pauses    atomic.Uint64
-	stalls    atomic.Uint64
-	stuck     atomic.Uint64
+	tls      *record.Config // nil without Options.TLS
+	origins  *gate.Origins
+	httpd    *httpd // nil without Options.HTTP
+	compress compression
+	strays   atomic.Uint64
+	refusals atomic.Uint64
+	rejected atomic.Uint64 // handshakes, by ServeHTTP
+	pauses   atomic.Uint64
+	stalls   atomic.Uint64
+	stuck    atomic.Uint64
 }
 
 // Listen opens the listening sockets and checks what the server needs. An address

@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"encoding/base64"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -48,7 +50,12 @@ func sendAs(c server.Conn, k server.Kind, data []byte) error {
 func (w *crowd) openDeaf(s *running) (*client, server.Conn) {
 	s.t.Helper()
 	before := len(w.all())
-	c := s.dialDeaf().handshake()
+	c := s.dialDeaf()
+	if s.Options().Compress {
+		c.agree()
+	} else {
+		c.handshake()
+	}
 	eventually(s.t, "Open is called", func() bool { return len(w.all()) > before })
 	return c, w.all()[before]
 }
@@ -78,18 +85,30 @@ func (c *client) readAll(conn server.Conn, size int) (numbers []int, code frame.
 			return numbers, 0
 		}
 		n := number(payload)
-		if payload != numbered(n, size) {
+		if payload != noisy(n, size) {
 			c.t.Fatalf("got %.40q, which was never sent", payload)
 		}
 		numbers = append(numbers, n)
 	}
 }
 
+// noisy is numbered, with a filler that hardly gets shorter by compression.
+func noisy(i, size int) string {
+	filler := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(i), byte(i >> 8), byte(i >> 16)}).Read(filler)
+	return (fmt.Sprintf("%d ", i) + base64.StdEncoding.EncodeToString(filler))[:size]
+}
+
 // A peer that does not read gets what the policy says, whether the policy is the
-// server's, the connection's or the message's. Every message is accounted for.
+// server's, the connection's or the message's, and whether its messages are compressed
+// or not. Every message is accounted for.
 func TestOutboxPolicies(t *testing.T) {
 	const messages, size = 4000, 500
-	ways := map[string]func(server.Conn, server.Kind, []byte) error{"direct": sendAs, "broadcast": broadcastAs}
+	ways := []struct {
+		name     string
+		send     func(server.Conn, server.Kind, []byte) error
+		compress bool
+	}{{"direct", sendAs, false}, {"broadcast", broadcastAs, false}, {"direct, compressed", sendAs, true}, {"broadcast, compressed", broadcastAs, true}}
 	places := map[string]func(server.OutboxPolicy, *server.Options, *server.Handler, *server.Kind){
 		"server": func(w server.OutboxPolicy, o *server.Options, _ *server.Handler, _ *server.Kind) { o.OutboxPolicy = w },
 		"connection": func(w server.OutboxPolicy, _ *server.Options, h *server.Handler, _ *server.Kind) {
@@ -108,13 +127,13 @@ func TestOutboxPolicies(t *testing.T) {
 	}
 	for _, row := range rows {
 		for place, set := range places {
-			for way, send := range ways {
-				t.Run(fmt.Sprint(row.policy, " by ", place, " ", way), func(t *testing.T) {
+			for _, way := range ways {
+				t.Run(fmt.Sprint(row.policy, " by ", place, " ", way.name), func(t *testing.T) {
 					t.Parallel()
 					everywhere(t, func(t *testing.T, o server.Options) {
 						members, k := &crowd{}, server.Kind{}
 						h := server.Handler{Open: members.open}
-						o.OutboxPolicy, o.CloseTimeout = row.otherwise, patience
+						o.OutboxPolicy, o.CloseTimeout, o.Compress = row.otherwise, patience, way.compress
 						set(row.policy, &o, &h, &k)
 						s := start(t, h, o)
 						c, conn := members.openDeaf(s)
@@ -131,7 +150,7 @@ func TestOutboxPolicies(t *testing.T) {
 						}
 						for i := 0; i < messages || goOn(); i++ {
 							last = i
-							switch err := send(conn, k, []byte(numbered(i, size))); err {
+							switch err := way.send(conn, k, []byte(noisy(i, size))); err {
 							case nil:
 								accepted = append(accepted, i)
 							case server.ErrBackpressure, server.ErrClosed:
@@ -162,7 +181,7 @@ func TestOutboxPolicies(t *testing.T) {
 							s.counted("closed_outbox", 1)
 							return
 						case server.OutboxDropNew:
-							if way == "broadcast" && missing == 0 {
+							if strings.HasPrefix(way.name, "broadcast") && missing == 0 {
 								t.Error("nothing was dropped")
 							}
 						default:

@@ -31,7 +31,7 @@ type Counts struct {
 	ClosedGone           uint64 `name:"closed_gone"`            // peers that left without a Close frame, or reset
 	ClosedProtocol       uint64 `name:"closed_protocol"`        // violations of the protocol, closed with 1002
 	ClosedTLS            uint64 `name:"closed_tls"`             // violations of TLS, and alerts of the peer
-	ClosedUTF8           uint64 `name:"closed_utf8"`            // text that was not UTF-8, closed with 1007
+	ClosedUTF8           uint64 `name:"closed_utf8"`            // text that was not UTF-8, or corrupt compression, closed with 1007
 	ClosedTooBig         uint64 `name:"closed_too_big"`         // messages over MaxMessage, closed with 1009
 	ClosedOutbox         uint64 `name:"closed_outbox"`          // peers that did not read fast enough
 	ClosedWriteTimeout   uint64 `name:"closed_write_timeout"`   // peers that read nothing for WriteTimeout
@@ -68,6 +68,11 @@ type Counts struct {
 	BytesIn          uint64 `name:"bytes_in"`          // bytes received
 	BytesOut         uint64 `name:"bytes_out"`         // bytes sent
 	BytesUndelivered uint64 `name:"bytes_undelivered"` // bytes in outboxes when their connections ended
+
+	BytesToDeflate uint64 `name:"bytes_to_deflate"` // bytes of messages that were compressed, a broadcast once for all
+	BytesDeflated  uint64 `name:"bytes_deflated"`   // what they became
+	BytesToInflate uint64 `name:"bytes_to_inflate"` // bytes of compressed messages received
+	BytesInflated  uint64 `name:"bytes_inflated"`   // what they became
 
 	AcceptPauses uint64 `name:"accept_pauses"`  // times that accepting had to pause (EMFILE, ENFILE …)
 	Stalls       uint64 `name:"stalls"`         // times that a reactor took longer than StallAfter for a turn
@@ -224,6 +229,8 @@ func (s *Server) Stats() Stats {
 	stats.CallsStuck += s.stuck.Load()
 	stats.SendsRefused += s.refusals.Load()
 	stats.Rejected += s.rejected.Load()
+	stats.BytesToDeflate += s.compress.before.Load()
+	stats.BytesDeflated += s.compress.after.Load()
 	stats.LogLinesLost += s.journal.lost.Load()
 	return stats
 }

@@ -92,6 +92,10 @@ var counted = []struct {
 
 	{"bytes_in", metric{"bytes_received_total", "", "", "Bytes received."}},
 	{"bytes_out", metric{"bytes_sent_total", "", "", "Bytes sent."}},
+	{"bytes_to_deflate", metric{"deflate_bytes_total", "stage", "before", "Bytes of messages that were compressed, before and after; a broadcast once for all."}},
+	{"bytes_deflated", metric{"deflate_bytes_total", "stage", "after", "Bytes of messages that were compressed, before and after; a broadcast once for all."}},
+	{"bytes_to_inflate", metric{"inflate_bytes_total", "stage", "before", "Bytes of compressed messages received, before and after they were inflated."}},
+	{"bytes_inflated", metric{"inflate_bytes_total", "stage", "after", "Bytes of compressed messages received, before and after they were inflated."}},
 	{"bytes_undelivered", metric{"bytes_undelivered_total", "", "", "Bytes in outboxes when their connections ended."}},
 
 	{"accept_pauses", metric{"accept_pauses_total", "", "", "Times that the server stopped accepting for a moment because descriptors or memory had run out."}},

@@ -19,6 +19,7 @@ type members struct {
 
 type member struct {
 	heard     uint32
+	window    uint8
 	got, want []byte
 }
 
@@ -26,21 +27,32 @@ func newMembers(t *testing.T) *members {
 	return &members{t: t, by: map[int]*member{}, done: map[*Publication]bool{}}
 }
 
-func (m *members) add(frame []byte) {
-	m.log.Add(NewPublication(frame, nil, 0, 0, 1, func(Tally) {}), 0)
+func (m *members) add(frame, deflated []byte) {
+	m.log.Add(NewPublication(frame, deflated, 0, 0, 1, func(Tally) {}), 0)
 	m.sent++
 	for _, b := range m.by {
-		b.want = append(b.want, frame...)
+		b.want = append(b.want, b.choose(frame, deflated)...)
 	}
+}
+
+// choose is what a member should be sent: nothing that needs a larger window than it
+// has agreed to.
+func (b *member) choose(frame, deflated []byte) []byte {
+	const maxWindow = 15
+	agreed, reach := b.window != 0, 1<<b.window
+	if deflated != nil && agreed && (b.window == maxWindow || len(frame) <= reach) {
+		return deflated
+	}
+	return frame
 }
 
 // catchUp sends a member what it lacks, in pieces, and sometimes not everything.
 func (m *members) catchUp(b *member, pieces int) {
 	for ; b.heard != m.log.End() && pieces > 0; pieces-- {
-		frames, n := m.log.Piece(b.heard, 0)
+		frames, n := m.log.Piece(b.heard, b.window)
 		var each []byte
 		for _, e := range m.log.Lacks(b.heard)[:n] {
-			each = append(each, e.Frame...)
+			each = append(each, b.choose(e.Frame, e.deflated)...)
 		}
 		if !bytes.Equal(frames, each) {
 			m.t.Fatalf("a piece of %d frames has %d bytes, want %d", n, len(frames), len(each))
@@ -67,12 +79,12 @@ func (m *members) step() {
 }
 
 // join takes the lowest free slot.
-func (m *members) join() {
+func (m *members) join(window uint8) {
 	slot := 0
 	for m.by[slot] != nil {
 		slot++
 	}
-	m.by[slot] = &member{heard: m.log.End()}
+	m.by[slot] = &member{heard: m.log.End(), window: window}
 	m.high = max(m.high, slot+1)
 }
 
@@ -107,15 +119,19 @@ func TestALogAgainstAModel(t *testing.T) {
 			case n < 10:
 				size := 1 + rng.IntN(50)
 				if rng.IntN(30) == 0 {
-					size = rng.IntN(pieceMax)
+					size = 1 + rng.IntN(pieceMax)
 				}
 				frame := make([]byte, size)
 				for i := range min(size, 100) {
 					frame[i] = byte(rng.Uint32())
 				}
-				m.add(frame)
+				var deflated []byte
+				if rng.IntN(2) == 0 {
+					deflated = bytes.Repeat([]byte{byte(size)}, 1+rng.IntN(size))
+				}
+				m.add(frame, deflated)
 			case n < 18 && len(m.by) < most:
-				m.join()
+				m.join([]uint8{0, 0, 8, 9, 12, 15, 15}[rng.IntN(7)])
 			case n < 24:
 				m.leave(rng.IntN(most))
 			case n == 24 && rng.IntN(10) == 0:
@@ -155,21 +171,24 @@ func TestALogAgainstAModel(t *testing.T) {
 func TestAPieceServesManyMembers(t *testing.T) {
 	m := newMembers(t)
 	for range 3 {
-		m.add(make([]byte, 100))
+		m.add(make([]byte, 100), make([]byte, 10))
 	}
-	first, _ := m.log.Piece(0, 0)
-	second, n := m.log.Piece(0, 0)
-	if n != 3 || &first[0] != &second[0] {
-		t.Errorf("a piece of %d frames was laid out twice", n)
+	plain, _ := m.log.Piece(0, 0)
+	for _, window := range []uint8{15, 0, 15} {
+		first, n := m.log.Piece(0, window)
+		second, _ := m.log.Piece(0, window)
+		if n != 3 || &first[0] != &second[0] || window == 0 && &first[0] != &plain[0] {
+			t.Errorf("a piece of %d frames was laid out twice", n)
+		}
 	}
 }
 
 // After a burst its memory is given back.
 func TestALogGivesMemoryBack(t *testing.T) {
 	m := newMembers(t)
-	m.join()
+	m.join(0)
 	for range 1000 {
-		m.add(make([]byte, 1000))
+		m.add(make([]byte, 1000), nil)
 	}
 	for m.log.Busy() {
 		m.step()
