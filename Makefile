@@ -18,7 +18,7 @@ test:
 
 # Needs a C compiler.
 test-race:
-	CGO_ENABLED=1 $(GO) test -race -shuffle=on ./...
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 15m ./...
 
 # Other clients against the server. Needs Node, Python and Chromium:
 # server/testdata/interop/install.

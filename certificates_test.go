@@ -97,7 +97,7 @@ func serveTLS(t *testing.T, args ...string) *secured {
 			t.Errorf("the server ended with %v\n%s", err, &s.log)
 		}
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
+	line, _ := bufio.NewReader(out).ReadString('\n')
 	if _, err := fmt.Sscanf(line, "listening on %s (echo, TLS, ", &s.addr); err != nil {
 		t.Fatalf("%q, %v, %s", line, err, &s.log)
 	}
