@@ -40,11 +40,11 @@ func newSecure(r *run) (*secure, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Ciphers are kept for the connections that send again and again, and for
-	// those that open. All others receive so rarely that theirs are derived anew.
+	// Ciphers are kept for the connections that send again and again. All others
+	// use theirs so rarely that they are derived anew.
 	lively := (r.config.Active + r.config.Flood) / r.config.Workers
 	return &secure{
-		states: states, layer: record.NewLayer(2 * (lively + inFlightTLS)),
+		states: states, layer: record.NewLayer(2*lively + 16),
 		handshakes: map[uint32]*handshake{}, partial: map[uint32][]byte{},
 	}, nil
 }
