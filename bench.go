@@ -14,7 +14,7 @@ import (
 )
 
 type benchCommand struct {
-	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel."`
+	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel."`
 	Rounds      int      `help:"Number of rounds of each scenario." default:"5" range:"1..1000"`
 	Floor       string   `help:"The floor program. Default: floor, in the directory of lull." type:"path" placeholder:"FILE" env:"LULL_FLOOR_PROGRAM" predictor:"file"`
 	SlowHandler string   `help:"The slowhandler program. Default: slowhandler, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`

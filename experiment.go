@@ -16,6 +16,7 @@ type experimentCommand struct {
 	Hold       time.Duration `help:"How long the connections stay idle before they are measured." default:"10s" range:"0s..8760h" example:"30s"`
 	Broadcasts int           `help:"Number of messages that every connection should receive." default:"5" range:"0..1000000"`
 	Size       int           `help:"Size of a message, in bytes." default:"32" range:"16..65536"`
+	TLS        bool          `name:"tls" help:"Connect with wss://, over TLS 1.3, with a certificate made for the run."`
 	Report     string        `help:"Directory for report.md, report.json and report.html." default:"report" type:"path" placeholder:"DIR" predictor:"file"`
 }
 
@@ -27,13 +28,17 @@ and restored afterwards. The exit code is 0 only if all connections were opened 
 Examples:
   lull experiment
   lull experiment --conns 1000000 --hold 30s
+  lull experiment --conns 1000000 --tls
   lull experiment --conns 2000000 --report two-million`
 }
 
 func (c *experimentCommand) Run(ctx context.Context) error {
+	if c.TLS {
+		expectHandshakes()
+	}
 	show := newProgress(max(c.Conns, experiment.ConnsAuto))
 	report, err := experiment.Run(ctx, experiment.Config{
-		Conns: c.Conns, Hold: c.Hold, Broadcasts: c.Broadcasts, Size: c.Size, Rate: c.Rate,
+		Conns: c.Conns, Hold: c.Hold, Broadcasts: c.Broadcasts, Size: c.Size, Rate: c.Rate, TLS: c.TLS,
 		Say:      say,
 		Progress: show.progress,
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,11 +18,14 @@ import (
 
 type loadCommand struct {
 	URL        []string       `help:"URLs to connect to. Connections are spread over them." default:"ws://127.0.0.1:8080/"`
+	CA         string         `name:"ca" help:"For wss:// URLs: trust the authorities in this file, in PEM. Default: those of the system." type:"path" placeholder:"FILE" predictor:"file"`
+	Insecure   bool           `help:"For wss:// URLs: accept any certificate."`
+	Resume     bool           `help:"For wss:// URLs: resume TLS sessions with a ticket, which all connections share."`
 	Conns      int            `help:"Number of connections." default:"1000" range:"1..1073741824"`
 	Rate       float64        `help:"Connections per second. 0, the default, means as fast as the server accepts them." placeholder:"N" range:"0..10000000" example:"10000"`
 	Sources    []string       `help:"Source addresses and address ranges. auto finds as many as are needed." default:"auto"`
 	Segment    int            `help:"Maximum TCP segment size, in bytes. 1460 is usual on a network; loopback has 65,483. 0, the default, means what the route has." placeholder:"N" range:"0..65483" example:"1460"`
-	Timeout    time.Duration  `help:"Timeout of a connection's TCP and WebSocket handshakes." default:"30s" range:"1ms..24h"`
+	Timeout    time.Duration  `help:"Timeout of a connection's TCP, TLS and WebSocket handshakes." default:"30s" range:"1ms..24h"`
 	Hold       time.Duration  `help:"How long the connections then stay idle." default:"0s" range:"0s..8760h" example:"30s"`
 	Broadcasts int            `help:"Then send this many messages, which every connection should receive." placeholder:"N" range:"0..1000000000" example:"5"`
 	Burst      int            `help:"Send this many of them back to back." default:"1" range:"1..1000000"`
@@ -49,6 +53,7 @@ Examples:
   lull load --conns 10000 --broadcasts 5
   lull load --conns 1000000 --hold 30s --broadcasts 5 --json result.json
   lull load --url ws://10.0.0.1:8080/,ws://10.0.0.1:8081/ --sources 10.0.0.20-10.0.0.34 --conns 1000000 --rate 10000
+  lull load --url wss://chat.example.com/ --ca authority.pem --conns 10000
   lull load --conns 5000 --active 1000 --echo 10s
   lull load --conns 2000 --flood 2000 --echo 60s
   lull load --conns 20000 --deaf 2000 --broadcasts 600 --burst 20 --size 1024`
@@ -57,8 +62,8 @@ Examples:
 // Validate checks the flags that depend on each other, and the addresses.
 func (c *loadCommand) Validate() error {
 	for _, raw := range c.URL {
-		if u, err := url.Parse(raw); err != nil || u.Scheme != "ws" || u.Host == "" {
-			return fmt.Errorf("--url=%s: must begin with ws:// and have a host; for example --url=ws://127.0.0.1:8080/", raw)
+		if u, err := url.Parse(raw); err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" {
+			return fmt.Errorf("--url=%s: must begin with ws:// or wss:// and have a host; for example --url=ws://127.0.0.1:8080/", raw)
 		}
 	}
 	const floorSizeMax = 125
@@ -71,11 +76,21 @@ func (c *loadCommand) Validate() error {
 		return fmt.Errorf("--deaf=%d: must be less than --conns=%d", c.Deaf, c.Conns)
 	case c.Floor && c.Size > floorSizeMax:
 		return fmt.Errorf("--size=%d: must be at most %d with --floor", c.Size, floorSizeMax)
+	case c.CA != "" && c.Insecure:
+		return errors.New("--ca and --insecure: cannot be used together")
+	case c.Floor && slices.ContainsFunc(c.URL, isSecure):
+		return errors.New("--url: cannot be wss:// with --floor")
 	case c.Floor && c.Deaf+c.Flood > 0:
 		return errors.New("--deaf and --flood: cannot be used with --floor")
 	}
 	_, err := loadgen.ParseSources(c.Sources)
 	return named("--sources", err)
+}
+
+// isSecure reports whether a URL that Validate has accepted is wss://.
+func isSecure(raw string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && u.Scheme == "wss"
 }
 
 // named is an error of a flag whose value somebody else has parsed.
@@ -88,6 +103,16 @@ func named(flag string, err error) error {
 
 func (c *loadCommand) Run(ctx context.Context) error {
 	sources, _ := loadgen.ParseSources(c.Sources) // Validate has accepted them
+	secure := &tls.Config{InsecureSkipVerify: c.Insecure}
+	if slices.ContainsFunc(c.URL, isSecure) {
+		expectHandshakes()
+	}
+	if c.CA != "" {
+		var err error
+		if secure.RootCAs, err = authorities("--ca", c.CA); err != nil {
+			return err
+		}
+	}
 	log := newLog()
 	c.FDTables = chooseTables(c.FDTables, log)
 	err := preflight(log, c.Anyway, tuning.Demand{
@@ -98,7 +123,7 @@ func (c *loadCommand) Run(ctx context.Context) error {
 	}
 	show := newProgress(c.Conns)
 	result, err := loadgen.Run(ctx, loadgen.Config{
-		URLs: c.URL, Conns: c.Conns, Rate: c.Rate, Sources: sources, Segment: c.Segment, ConnectTimeout: c.Timeout,
+		URLs: c.URL, TLS: secure, Resume: c.Resume, Conns: c.Conns, Rate: c.Rate, Sources: sources, Segment: c.Segment, ConnectTimeout: c.Timeout,
 		Hold: c.Hold, Broadcasts: c.Broadcasts, Burst: c.Burst, Size: c.Size, Patience: c.Patience, Probe: c.Probe,
 		Deaf: c.Deaf, Active: c.Active, Pace: c.Pace, Flood: c.Flood, FloodRate: c.FloodRate, Echo: c.Echo, Workers: c.Workers, Tables: c.FDTables, Floor: c.Floor,
 		Phase: show.phase, Progress: show.progress,

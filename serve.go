@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,27 +23,40 @@ import (
 )
 
 type serveCommand struct {
-	Listen       []string            `help:"Addresses to listen on, as host:port. Port 0 picks a free port." default:"127.0.0.1:8080"`
-	Mode         string              `help:"What to do with a message: chat sends it to every connection, echo sends it back to its sender." enum:"chat,echo" default:"chat"`
-	MaxConns     int                 `help:"Maximum number of connections. 0, the default, means as many as the descriptor limit allows." placeholder:"N" range:"0..1073741824" example:"1000000"`
-	Reactors     int                 `help:"Number of reactors. 0, the default, means one for each processor, or more if --max-conns needs them." placeholder:"N" range:"0..1024" example:"4"`
-	FDTables     netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
-	Origin       []string            `help:"Sites whose pages may connect, beside the server's own: https://chat.example.com, *.example.com for all subdomains, or any." placeholder:"ORIGIN" example:"https://chat.example.com"`
-	Compress     bool                `help:"Offer to compress messages (permessage-deflate), without keeping anything of a connection between two messages."`
-	CompressFrom int                 `help:"Smallest message that is compressed, in bytes." default:"256" range:"1..268435456"`
-	Handlers     server.Mode         `help:"Where messages are handled: on the connection's reactor (inline), on a pool of goroutines (workers), or on a single goroutine (serial)." default:"inline" enum:"workers,inline,serial"`
-	Workers      int                 `help:"Maximum number of messages handled at once, with --handlers=workers. 0, the default, means 16 for each processor." placeholder:"N" range:"0..1000000" example:"64"`
-	InboxPolicy  server.InboxPolicy  `help:"What happens when a connection's inbox of unhandled messages is full: pause stops reading from it until the inbox is half empty, drop drops the message, close closes the connection (1013)." default:"pause" enum:"pause,drop,close"`
-	MaxInbox     int                 `name:"max-inbox-messages" help:"Maximum number of unhandled messages of a connection." default:"64" range:"1..1000000"`
-	OutboxPolicy server.OutboxPolicy `help:"What happens when a connection's outbox is full because its client does not read: close closes the connection (1013), drop-new drops the new message, drop-old drops older messages, latest keeps only the newest message." default:"close" enum:"close,drop-new,drop-old,latest"`
-	MaxOutbox    int                 `help:"Maximum size of a connection's outbox, in bytes." default:"65536" range:"1..1073741824"`
-	IdleTimeout  time.Duration       `help:"Close a connection that has been silent for this long. It is pinged after half of it. 0 means never; then nobody is pinged either." default:"10m" range:"0s..8760h"`
-	MaxMessage   int64               `help:"Maximum size of a message, in bytes." default:"65536" range:"1..268435456"`
-	Grace        time.Duration       `help:"How long the server waits for connections to close when it shuts down. 0 means not at all." default:"10s" range:"0s..24h"`
-	Admin        string              `help:"Address of the admin page, the Prometheus metrics and the admin API. Port 0 picks a free port, an empty value turns them off. There is no authentication." default:"127.0.0.1:6060"`
-	Pprof        bool                `help:"Also serve profiles, at /debug/pprof/ of the admin address."`
-	Anyway       bool                `help:"Start even if this machine cannot hold --max-conns."`
-	StatusPeriod time.Duration       `name:"status" help:"How often to log the number of connections. 0 means never." default:"5s" range:"0s..24h"`
+	Listen                  []string            `help:"Addresses to listen on, as host:port. Port 0 picks a free port." default:"127.0.0.1:8080"`
+	Mode                    string              `help:"What to do with a message: chat sends it to every connection, echo sends it back to its sender." enum:"chat,echo" default:"chat"`
+	MaxConns                int                 `help:"Maximum number of connections. 0, the default, means as many as the descriptor limit allows." placeholder:"N" range:"0..1073741824" example:"1000000"`
+	Reactors                int                 `help:"Number of reactors. 0, the default, means one for each processor, or more if --max-conns needs them." placeholder:"N" range:"0..1024" example:"4"`
+	FDTables                netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
+	Origin                  []string            `help:"Sites whose pages may connect, beside the server's own: https://chat.example.com, *.example.com for all subdomains, or any." placeholder:"ORIGIN" example:"https://chat.example.com"`
+	Trust                   []string            `help:"Addresses and prefixes of the proxies in front, whose word about the client counts." placeholder:"PREFIX" example:"10.0.0.0/8"`
+	ProxyProtocol           bool                `help:"Connections of trusted proxies begin with a PROXY protocol head, version 1 or 2."`
+	ClientHeader            string              `help:"Header in which trusted proxies name the client: X-Forwarded-For or Forwarded." placeholder:"NAME" example:"X-Forwarded-For"`
+	MaxConnsPerAddress      int                 `help:"Maximum number of connections of an address. 0 means no limit." placeholder:"N" range:"0..1073741824" default:"0"`
+	MaxConnsPerPrefix       int                 `help:"Maximum number of connections of a network: a /24 of IPv4, a /64 of IPv6. 0 means no limit." placeholder:"N" range:"0..1073741824" default:"0"`
+	HandshakeRate           float64             `help:"Maximum number of handshakes per second. 0 means no limit." default:"0" placeholder:"N" range:"0..1000000" example:"1000"`
+	HandshakeRatePerAddress float64             `help:"Maximum number of handshakes per second of an address. 0 means no limit." default:"0" placeholder:"N" range:"0..1000000" example:"1000"`
+	MaxAge                  time.Duration       `help:"Close a connection that has been open for this long, or up to a tenth less. 0 means never." default:"0s" range:"0s..87600h"`
+	Ping                    time.Duration       `help:"Ping a connection that has been silent for this long. 0, the default, means half of --idle-timeout." default:"0s" range:"0s..8760h"`
+	MemoryGuard             bool                `help:"Refuse new connections while memory is short." default:"true" negatable:""`
+	Compress                bool                `help:"Offer to compress messages (permessage-deflate), without keeping anything of a connection between two messages."`
+	CompressFrom            int                 `help:"Smallest message that is compressed, in bytes." default:"256" range:"1..268435456"`
+	Handlers                server.Mode         `help:"Where messages are handled: on the connection's reactor (inline), on a pool of goroutines (workers), or on a single goroutine (serial)." default:"inline" enum:"workers,inline,serial"`
+	Workers                 int                 `help:"Maximum number of messages handled at once, with --handlers=workers. 0, the default, means 16 for each processor." placeholder:"N" range:"0..1000000" example:"64"`
+	InboxPolicy             server.InboxPolicy  `help:"What happens when a connection's inbox of unhandled messages is full: pause stops reading from it until the inbox is half empty, drop drops the message, close closes the connection (1013)." default:"pause" enum:"pause,drop,close"`
+	MaxInbox                int                 `name:"max-inbox-messages" help:"Maximum number of unhandled messages of a connection." default:"64" range:"1..1000000"`
+	OutboxPolicy            server.OutboxPolicy `help:"What happens when a connection's outbox is full because its client does not read: close closes the connection (1013), drop-new drops the new message, drop-old drops older messages, latest keeps only the newest message." default:"close" enum:"close,drop-new,drop-old,latest"`
+	MaxOutbox               int                 `help:"Maximum size of a connection's outbox, in bytes." default:"65536" range:"1..1073741824"`
+	IdleTimeout             time.Duration       `help:"Close a connection that has been silent for this long. It is pinged after half of it. 0 means never; then nobody is pinged either." default:"10m" range:"0s..8760h"`
+	MaxMessage              int64               `help:"Maximum size of a message, in bytes." default:"65536" range:"1..268435456"`
+	Grace                   time.Duration       `help:"How long the server waits for connections to close when it shuts down. 0 means not at all." default:"10s" range:"0s..24h"`
+	TLSCert                 []string            `name:"tls-cert" help:"Certificates, in PEM, each with its chain. They make all connections wss://, over TLS 1.3; a client gets the first that is for the name that it asks for. They are read again on SIGHUP, and when the files change." type:"path" placeholder:"FILE" predictor:"file"`
+	TLSKey                  []string            `name:"tls-key" help:"The private keys of the certificates, in PEM, in the same order." type:"path" placeholder:"FILE" predictor:"file"`
+	TLSClientCA             string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." placeholder:"FILE" predictor:"file"`
+	Admin                   string              `help:"Address of the admin page, the Prometheus metrics and the admin API. Port 0 picks a free port, an empty value turns them off. There is no authentication." default:"127.0.0.1:6060"`
+	Pprof                   bool                `help:"Also serve profiles, at /debug/pprof/ of the admin address."`
+	Anyway                  bool                `help:"Start even if this machine cannot hold --max-conns."`
+	StatusPeriod            time.Duration       `name:"status" help:"How often to log the number of connections. 0 means never." default:"5s" range:"0s..24h"`
 }
 
 func (serveCommand) Help() string {
@@ -51,6 +65,7 @@ most --grace, and exits with 0.
 
 Examples:
   lull serve
+  lull serve --listen 0.0.0.0:443 --tls-cert chat.pem --tls-key chat.key
   lull serve --listen 0.0.0.0:8080,0.0.0.0:8081 --max-conns 1000000
   lull serve --mode echo --listen '[::1]:0' --reactors 1`
 }
@@ -61,8 +76,16 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err := c.preflight(log); err != nil {
 		return err
 	}
+	secure, err := c.secure(ctx, log)
+	if err != nil {
+		return err
+	}
 	s, err := server.Listen(c.Listen, c.handler(), server.Options{
-		Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
+		TLS: secure, Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
+		Trust: c.Trust, ProxyProtocol: c.ProxyProtocol, ClientHeader: c.ClientHeader,
+		MaxConnsPerAddress: c.MaxConnsPerAddress, MaxConnsPerPrefix: c.MaxConnsPerPrefix,
+		HandshakeRate: c.HandshakeRate, HandshakeRatePerAddress: c.HandshakeRatePerAddress,
+		MaxAge: c.MaxAge, PingAfter: c.Ping, MemoryGuard: c.MemoryGuard,
 		Compress: c.Compress, CompressFrom: c.CompressFrom, InboxPolicy: c.InboxPolicy, MaxInboxMessages: c.MaxInbox,
 		OutboxPolicy: c.OutboxPolicy, MaxOutbox: c.MaxOutbox,
 		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns,
@@ -79,13 +102,31 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		defer stop()
 	}
 	o := s.Options()
+	mode := c.Mode
+	if secure != nil {
+		mode += ", TLS"
+	}
 	fmt.Printf("listening on %s (%s, %d reactors, %s descriptor tables, at most %s connections)\n",
-		join(s.Addrs()), c.Mode, o.Reactors, o.Tables, humanize.Comma(int64(o.MaxConns)))
+		join(s.Addrs()), mode, o.Reactors, o.Tables, humanize.Comma(int64(o.MaxConns)))
 	if c.StatusPeriod > 0 {
 		go newStatus(s, log).run(ctx, c.StatusPeriod)
 	}
 	go notify(ctx, s.Stalled, log)
 	return s.Run(ctx)
+}
+
+// secure is the TLS of all connections, nil for none.
+func (c *serveCommand) secure(ctx context.Context, log *slog.Logger) (*tls.Config, error) {
+	if len(c.TLSCert) == 0 {
+		return nil, nil
+	}
+	certificates, err := readCertificates(c.TLSCert, c.TLSKey, c.TLSClientCA, log)
+	if err != nil {
+		return nil, err
+	}
+	expectHandshakes()
+	go certificates.watch(ctx)
+	return certificates.server(), nil
 }
 
 // orOff is a timeout as server.Options have it: there, 0 is the default, and a
@@ -107,6 +148,9 @@ func (c *serveCommand) Validate() error {
 		if err := checkAddress("--listen", address, "0.0.0.0:8080"); err != nil {
 			return err
 		}
+	}
+	if err := checkCertificates(c.TLSCert, c.TLSKey, c.TLSClientCA); err != nil {
+		return err
 	}
 	if c.Admin == "" {
 		return checkTwice(c.Listen)

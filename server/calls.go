@@ -3,9 +3,10 @@ package server
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
-	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 	"github.com/seed-134acfd0/lull/server/internal/inbox"
 )
 
@@ -30,10 +31,13 @@ type origin struct {
 
 // answer is what a handler's Upgrade leads to, beside the response.
 type answer struct {
-	tag    uint64
-	terms  terms
-	reject error // of the handler, or of package frame
-	head   int
+	tag     uint64
+	terms   terms
+	expires time.Time   // zero for never
+	client  netip.Addr  // that a proxy has told, if any
+	ticket  gate.Ticket // of it
+	reject  error       // of the handler, or of package frame
+	head    int
 }
 
 // upgrade answers a request head. It returns asked where a worker asks the
@@ -52,9 +56,23 @@ func (k *calls) upgrade(c *conn, head []byte) (response []byte, asked bool, err 
 // decide asks the handler about a well-formed request, for the upgrader.
 func (k *calls) decide(head *frame.Request) error {
 	c := k.asking
-	a := k.server.decide(k.handle(c), head, origin{fd: int(c.FD), tls: k.tlsInfo(c)})
-	c.tag, c.terms = a.tag, a.terms
+	from := origin{fd: int(c.FD), tls: k.tlsInfo(c)}
+	if k.server.admission.trust != nil {
+		from.remote, from.fd = k.remote(c), -1
+	}
+	a := k.server.decide(k.handle(c), head, from)
+	k.settled(c, &a)
 	return a.reject
+}
+
+// settled takes note of what the handshake has settled about c.
+func (t *conns) settled(c *conn, a *answer) {
+	c.tag, c.terms = a.tag, a.terms
+	t.expire(c, a.expires)
+	if a.client.IsValid() {
+		t.setRemote(c, netip.AddrPortFrom(a.client, 0))
+		*t.tickets.At(int(t.slots.Token(c).Slot)) = a.ticket
+	}
 }
 
 // tlsInfo is what c's TLS handshake has agreed on, nil without one.
@@ -73,7 +91,7 @@ func (k *calls) ask(c *conn, head []byte) {
 	}
 	k.want(c, flagPaused, true)
 	b := k.inbox(c)
-	b.Owner.request = origin{remote: netpoll.RemoteAddr(int(c.FD)), fd: -1, head: len(head), tls: k.tlsInfo(c)}
+	b.Owner.request = origin{remote: k.remote(c), fd: -1, head: len(head), tls: k.tlsInfo(c)}
 	k.call(b, b.Add(inbox.Upgrade, 0, head))
 }
 

@@ -73,7 +73,7 @@ func larger(a, b PeerOutbox) int { return cmp.Compare(b.Bytes, a.Bytes) }
 // note counts c.
 func (n *Census) note(t *conns, c *conn) {
 	switch c.state {
-	case stateTLS, stateRequest, stateAsking:
+	case stateProxy, stateTLS, stateRequest, stateAsking:
 		n.Handshaking++
 	case stateOpen:
 		n.Open++
@@ -127,7 +127,7 @@ func (r *reactor) publishCensus() {
 		if c == nil {
 			continue // it has left since
 		}
-		p.Remote = netpoll.RemoteAddr(int(c.FD))
+		p.Remote = r.remote(c)
 		p.Kernel, _ = unix.IoctlGetInt(int(c.FD), unix.SIOCOUTQ)
 	}
 	r.public.census.Store(&n)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 	"github.com/seed-134acfd0/lull/server/internal/inbox"
 )
 
@@ -34,7 +35,7 @@ func (l *closer) bury() {
 			l.out.catchUp(c)
 		}
 		switch c.state {
-		case stateTLS, stateRequest, stateAsking:
+		case stateProxy, stateTLS, stateRequest, stateAsking:
 			switch f.kind {
 			case fateReject:
 				l.reject(c, f)
@@ -158,8 +159,23 @@ func (l *closer) freeIdle(c *conn) {
 func (l *closer) free(c *conn) {
 	l.sides.put(c)
 	l.server.gate.Leave()
+	l.leave(c)
 	l.server.values.forget(l.handle(c).id)
 	l.slots.Put(c)
+}
+
+// leave gives back what is counted of c's address, and its expiry.
+func (l *closer) leave(c *conn) {
+	slot := int(l.slots.Token(c).Slot)
+	if l.server.admission.limiter.Counts() {
+		ticket := l.tickets.At(slot)
+		l.server.admission.leave(*ticket)
+		*ticket = gate.Ticket{}
+	}
+	delete(l.remotes, uint32(slot))
+	if l.server.expiring.Load() {
+		*l.expiry.At(slot) = 0
+	}
 }
 
 // startClose begins the closing handshake from our side (RFC 6455 section

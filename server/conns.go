@@ -3,9 +3,13 @@ package server
 import (
 	"fmt"
 	"log/slog"
+	"math"
+	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 	"github.com/seed-134acfd0/lull/server/internal/outbox"
 )
 
@@ -13,11 +17,13 @@ import (
 // know about them. Its methods change what one connection is, and call nothing
 // above.
 type conns struct {
-	server *Server                     // constant
-	index  int                         // the reactor's; constant
-	slots  *netpoll.Slots[conn, *conn] // the reactor's own, but for Live
-	gauges *netpoll.Table[outbox.Gauge]
-	limits limits // constant
+	server  *Server                     // constant
+	index   int                         // the reactor's; constant
+	slots   *netpoll.Slots[conn, *conn] // the reactor's own, but for Live
+	gauges  *netpoll.Table[outbox.Gauge]
+	tickets *netpoll.Table[gate.Ticket]  // of addresses that are counted; untouched without limits
+	expiry  *netpoll.Table[netpoll.Tick] // zero for never; untouched if nothing expires
+	limits  limits                       // constant
 
 	clock
 	poller *netpoll.Poller
@@ -25,6 +31,8 @@ type conns struct {
 	dying  []death // marked connections, for bury
 	counts Counts
 	buf    []byte // for one read of one connection, or one write
+
+	remotes map[uint32]netip.AddrPort // of clients behind proxies, by slot; nil without any
 
 	pollError error // why a connection could not be registered, for the Acceptor
 }
@@ -66,8 +74,53 @@ func newConns(s *Server, index int) (t conns, err error) {
 	if t.slots, err = netpoll.NewSlots[conn](s.slots); err != nil {
 		return t, err
 	}
-	t.gauges, err = netpoll.NewTable[outbox.Gauge](s.slots)
+	if t.gauges, err = netpoll.NewTable[outbox.Gauge](s.slots); err != nil {
+		return t, err
+	}
+	if t.tickets, err = netpoll.NewTable[gate.Ticket](s.slots); err != nil {
+		return t, err
+	}
+	t.expiry, err = netpoll.NewTable[netpoll.Tick](s.slots)
 	return t, err
+}
+
+// expire sets when c expires: at the request's time, or by Options.MaxAge.
+func (t *conns) expire(c *conn, at time.Time) {
+	left := time.Duration(math.MaxInt64)
+	if most := t.server.options.MaxAge; most > 0 {
+		left = most - rand.N(most/10+1)
+	}
+	if !at.IsZero() {
+		t.server.expiring.Store(true)
+		left = min(left, max(0, time.Until(at)))
+	}
+	if left < math.MaxInt64 {
+		*t.expiry.At(int(t.slots.Token(c).Slot)) = t.tick + max(1, netpoll.Ticks(min(left, expiryMax)))
+	}
+}
+
+// remote is the address of c's client, the zero value if it has left already.
+func (t *conns) remote(c *conn) netip.AddrPort {
+	if a, ok := t.remotes[t.slots.Token(c).Slot]; ok {
+		return a
+	}
+	return netpoll.RemoteAddr(int(c.FD))
+}
+
+// setRemote takes note of the address that a proxy has told.
+func (t *conns) setRemote(c *conn, a netip.AddrPort) {
+	if t.remotes == nil {
+		t.remotes = map[uint32]netip.AddrPort{}
+	}
+	t.remotes[t.slots.Token(c).Slot] = a
+}
+
+// expiryMax is about the longest that a Tick can tell.
+const expiryMax = 10 * 365 * 24 * time.Hour
+
+func (t *conns) expired(c *conn) bool {
+	at := *t.expiry.At(int(t.slots.Token(c).Slot))
+	return at != 0 && t.tick >= at
 }
 
 // handle is what the handler gets for a slot.
@@ -131,5 +184,5 @@ func (t *conns) want(c *conn, flag flags, on bool) {
 // warn logs something about c and its peer.
 func (t *conns) warn(c *conn, msg string, args ...any) {
 	t.server.journal.add(slog.LevelWarn, msg, append(args,
-		"conn", fmt.Sprintf("%#x", t.handle(c).id), "remote", netpoll.RemoteAddr(int(c.FD)).String())...)
+		"conn", fmt.Sprintf("%#x", t.handle(c).id), "remote", t.remote(c).String())...)
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 )
 
 // Handler says what a server does with its connections. A nil function is the
@@ -61,6 +63,10 @@ type Request struct {
 	// their own; by default Options.OutboxPolicy.
 	Policy OutboxPolicy
 
+	// Expires is when the connection is closed with 1008, because a token ends for
+	// instance; never if it is zero. It is kept to a second or so.
+	Expires time.Time
+
 	origin origin
 }
 
@@ -104,8 +110,16 @@ func (s *Server) foreign(head *frame.Request) bool {
 func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
 	a = answer{terms: termsOf(s.options.OutboxPolicy, head.Deflate)}
 	if s.foreign(head) {
-		a.reject = rejectOrigin
+		a.reject = s.admission.refuse(gate.Verdict{Reason: gate.ForeignOrigin})
 		return a
+	}
+	if client, ok := s.admission.client(from.remote.Addr(), head); ok {
+		var refused *Reject
+		if a.ticket, refused = s.admission.enter(client, s.clock.Now()); refused != nil {
+			a.reject = refused
+			return a
+		}
+		a.client, from.remote = client, netip.AddrPortFrom(client, 0)
 	}
 	if s.handler.Upgrade == nil {
 		return a
@@ -119,6 +133,7 @@ func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
 	}()
 	a.reject = s.handler.Upgrade(request)
 	a.tag, a.terms = request.Tag, termsOf(Kind{Policy: request.Policy}.over(a.terms.policy()), head.Deflate)
+	a.expires = request.Expires
 	if a.reject == nil && request.Value != nil {
 		s.values.set(c.id, request.Value)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 )
 
 // ServeHTTP makes a Server an http.Handler beside others: it upgrades the request
@@ -64,6 +65,14 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 		return rejectFull
 	}
 	remote, _ := netip.ParseAddrPort(r.RemoteAddr) // zero for a unix socket
+	var ticket gate.Ticket
+	if !s.admission.proxied(remote.Addr()) {
+		var refused *Reject
+		if ticket, refused = s.admission.enter(remote.Addr(), s.clock.Now()); refused != nil {
+			s.gate.Leave()
+			return refused
+		}
+	}
 	a := &adoption{conn: s.stray()}
 	u := frame.NewUpgrader(func(head *frame.Request) error {
 		a.answer = s.decide(a.conn, head, origin{remote: remote, fd: -1, ctx: r.Context()})
@@ -73,7 +82,12 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 	response, err := u.Upgrade(requestHead(r))
 	if err != nil {
 		s.gate.Leave()
+		s.admission.leave(ticket)
+		s.admission.leave(a.ticket)
 		return err
+	}
+	if !a.client.IsValid() {
+		a.ticket = ticket
 	}
 	a.response = slices.Clone(response)
 	conn, rw, err := http.NewResponseController(w).Hijack()
@@ -150,6 +164,7 @@ func (s *Server) adopt(socket syscall.Conn, a *adoption, unread []byte) error {
 // has.
 func (s *Server) abandon(a *adoption, cause error) {
 	s.gate.Leave()
+	s.admission.leave(a.ticket)
 	if h := s.handler.Close; h != nil {
 		a.conn.tag = a.tag
 		h(a.conn, frame.Abnormal, cause)
@@ -166,19 +181,21 @@ func (r *reactor) adopt(a *adoption, unread []byte) {
 	}
 	if err != nil {
 		r.server.gate.Leave()
+		r.server.admission.leave(a.ticket)
 		r.calls.closeStray(a, err)
 		return
 	}
 	netpoll.NoKeepAlive(fd)
 	c := r.slots.Take(fd)
 	r.gauge(c).Open()
+	*r.tickets.At(int(r.slots.Token(c).Slot)) = a.ticket
 	r.counts.Accepted++
 	c.state, c.seen = stateAsking, r.tick // it has entered already
 	if !r.poll(c) {
 		r.calls.closeStray(a, r.pollError)
 		return
 	}
-	c.tag, c.terms = a.tag, a.terms
+	r.settled(c, &a.answer)
 	r.server.values.move(a.conn.id, r.handle(c).id)
 	if a.tls != nil {
 		r.in.adoptTLS(c, a)

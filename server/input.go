@@ -4,10 +4,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/deflate"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
+	"github.com/seed-134acfd0/lull/server/internal/proxy"
 )
 
 // input receives. It goes this way: read → parse → handshake or frames → the
@@ -79,6 +82,8 @@ func (in *input) read(c *conn) {
 	in.counts.BytesIn += uint64(n)
 	data := in.buf[:kept+n]
 	switch {
+	case c.state == stateProxy:
+		in.proxyHead(c, data)
 	case !encrypted:
 		in.parse(c, data)
 	case n == 0:
@@ -121,6 +126,51 @@ func (in *input) keep(c *conn, rest []byte) {
 	}
 	x.input.Keep(rest)
 	in.settleInput(c, x)
+}
+
+// admit asks whether c's address may come in, before its request is read.
+func (in *input) admit(c *conn) {
+	ticket, refused := in.server.admission.enter(in.remote(c).Addr(), in.began)
+	switch {
+	case refused == nil:
+		*in.tickets.At(int(in.slots.Token(c).Slot)) = ticket
+	case c.state == stateTLS:
+		in.mark(c, gone(refused)) // it could not read an answer
+	default:
+		in.mark(c, fate{kind: fateReject, cause: refused})
+	}
+}
+
+// proxyHead takes the address of c's client from its proxy's head, and goes on
+// behind it.
+func (in *input) proxyHead(c *conn, data []byte) {
+	head, n, err := proxy.ParseHead(data)
+	switch {
+	case err != nil:
+		in.server.admission.refuse(gate.Verdict{Reason: gate.ProxyHead})
+		in.warn(c, "connection refused", "reason", err.Error())
+		in.mark(c, gone(err))
+		return
+	case n == 0:
+		in.keep(c, data)
+		return
+	}
+	if head.Source.IsValid() {
+		in.setRemote(c, head.Source)
+	}
+	seen := c.seen
+	in.begin(c)
+	c.seen = seen // HandshakeTimeout is for all of it
+	if in.server.admission.asked() {
+		in.admit(c)
+	}
+	switch rest := data[n:]; {
+	case c.is(flagDying):
+	case c.state == stateTLS && len(rest) > 0:
+		in.feed(c, rest)
+	case c.state != stateTLS:
+		in.parse(c, rest)
+	}
 }
 
 // settleInput counts what is held of c's input. Where that exceeds its bounds, the
@@ -325,7 +375,6 @@ var (
 	rejectFull    = unavailable("the server is full")
 	rejectLeaving = unavailable("the server is shutting down")
 	rejectSlow    = unavailable("the server did not decide in time")
-	rejectOrigin  = &Reject{Status: http.StatusForbidden, Reason: "pages of this origin may not connect"}
 	rejectTimeout = &Reject{Status: http.StatusRequestTimeout, Reason: "the request head did not arrive in time"}
 )
 
@@ -388,7 +437,11 @@ func (in *input) open(c *conn, response []byte) {
 // has accepted a connection that has gone meanwhile, it is told of the end.
 func (in *input) answered(c *conn, a *answer, response []byte) {
 	in.server.gate.Asked(a.head)
-	c.tag, c.terms = a.tag, a.terms
+	if c.state != stateAsking {
+		in.server.admission.leave(a.ticket)
+		a.client = netip.Addr{}
+	}
+	in.settled(c, a)
 	switch {
 	case c.state != stateAsking || c.is(flagDying):
 		if a.reject == nil {

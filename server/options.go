@@ -110,6 +110,39 @@ type Options struct {
 	Compress     bool
 	CompressFrom int
 
+	// Limits of each address, and of each network, which is all addresses that have
+	// their first PrefixBits4 (24 by default) or PrefixBits6 (64) bits in common: open
+	// connections, and handshakes a second, of which as many may come at once after a
+	// rest. HandshakeRate is for all together. Zero is no limit. Who is beyond is
+	// refused with 429, or 503 for HandshakeRate, and a Retry-After; with TLS the
+	// socket is closed. Behind a proxy that is not in Trust the address is the proxy's.
+	MaxConnsPerAddress, MaxConnsPerPrefix                          int
+	HandshakeRate, HandshakeRatePerAddress, HandshakeRatePerPrefix float64
+	PrefixBits4, PrefixBits6                                       int
+
+	// Trust are the proxies in front, as addresses or prefixes, whose word about the
+	// client counts: with ProxyProtocol their connections begin with a PROXY head
+	// (version 1 or 2, before TLS), and end if it is missing or malformed; with
+	// ClientHeader, "X-Forwarded-For" or "Forwarded" (RFC 7239), their requests name
+	// the client, of whom the last that no trusted proxy has named counts. Limits,
+	// Request.RemoteAddr, logs and the Census then speak of the client.
+	Trust         []string
+	ProxyProtocol bool
+	ClientHeader  string
+
+	// MemoryGuard refuses new connections with 503 while memory is short: less than
+	// a twentieth of what the machine or the control group allows is left, or tasks
+	// stall for lack of it (pressure stall information).
+	MemoryGuard bool
+
+	// MaxAge is how long a connection may be open, at random up to a tenth less. Then
+	// it is closed with 1008. Zero is for ever; Request.Expires may be sooner.
+	MaxAge time.Duration
+
+	// PingAfter is how long a peer is silent before it is pinged; by default half of
+	// IdleTimeout.
+	PingAfter time.Duration
+
 	// Origins are the sites whose pages may connect, beside the server's own (an
 	// Origin header that names the Host): "https://chat.example.com", "*.example.com"
 	// for all its subdomains, or "any". Others are rejected with 403 before
@@ -238,6 +271,7 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	set(&o.MessageTimeout, time.Minute)
 	set(&o.WriteTimeout, time.Minute)
 	set(&o.IdleTimeout, 10*time.Minute)
+	set(&o.PingAfter, o.IdleTimeout/2)
 	set(&o.CloseTimeout, 5*time.Second)
 	set(&o.Grace, 10*time.Second)
 	set(&o.StallAfter, 200*time.Millisecond)
@@ -268,7 +302,7 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 // limits are the numbers that must not be negative.
 func (o *Options) limits() map[string]int64 {
 	return map[string]int64{
-		"Reactors": int64(o.Reactors), "Workers": int64(o.Workers), "MaxConns": int64(o.MaxConns), "MaxHTTP": int64(o.MaxHTTP), "CompressFrom": int64(o.CompressFrom), "Backlog": int64(o.Backlog),
+		"Reactors": int64(o.Reactors), "Workers": int64(o.Workers), "MaxConns": int64(o.MaxConns), "MaxHTTP": int64(o.MaxHTTP), "CompressFrom": int64(o.CompressFrom), "MaxAge": int64(o.MaxAge), "Backlog": int64(o.Backlog),
 		"MaxMessage": o.MaxMessage, "MaxPartial": int64(o.MaxPartial),
 		"MaxInbox": int64(o.MaxInbox), "MaxInboxMessages": int64(o.MaxInboxMessages), "MaxInboxTotal": int64(o.MaxInboxTotal),
 		"MaxOutbox": int64(o.MaxOutbox), "MaxOutboxMessages": int64(o.MaxOutboxMessages), "MaxOutboxTotal": int64(o.MaxOutboxTotal),

@@ -775,7 +775,7 @@ func (w *world) end() {
 			w.fail("connection %d, accepted: %v, was closed %d times", l.tag, l.accepted, l.closed)
 		}
 	}
-	ended := n.ClosedTLS + n.ClosedClean + n.ClosedGone + n.ClosedProtocol + n.ClosedUTF8 + n.ClosedTooBig + n.ClosedOutbox + n.ClosedWriteTimeout + n.ClosedPartial +
+	ended := n.ClosedTLS + n.ClosedExpired + n.ClosedClean + n.ClosedGone + n.ClosedProtocol + n.ClosedUTF8 + n.ClosedTooBig + n.ClosedOutbox + n.ClosedWriteTimeout + n.ClosedPartial +
 		n.ClosedMessageTimeout + n.ClosedIdle + n.ClosedInbox + n.ClosedCloseTimeout + n.ClosedPanic + n.ClosedShutdown
 	if ended != n.Opened {
 		w.fail("%d connections were opened, %d have ended", n.Opened, ended)

@@ -361,13 +361,17 @@ func (r *reactor) accept(g netpoll.Grant) {
 func (r *reactor) take(fd int) *conn {
 	c := r.slots.Take(fd)
 	r.gauge(c).Open()
-	if r.out.tls != nil {
-		r.enter(c, stateTLS)
+	proxied := r.server.admission.trust != nil && r.server.admission.proxied(netpoll.RemoteAddr(fd).Addr())
+	if proxied && r.server.admission.heads {
+		r.enter(c, stateProxy)
 	} else {
-		r.enter(c, stateRequest)
+		r.in.begin(c)
 	}
 	r.fresh = append(r.fresh, r.slots.Token(c))
 	r.counts.Accepted++
+	if r.server.admission.asked() && !proxied {
+		r.in.admit(c)
+	}
 	return c
 }
 
@@ -474,7 +478,7 @@ func (r *reactor) drain() {
 		case stateOpen:
 			r.closer.startClose(c, frame.GoingAway, "the server is shutting down")
 			n++
-		case stateTLS:
+		case stateProxy, stateTLS:
 			r.mark(c, gone(ErrShutdown))
 			n++
 		case stateRequest, stateAsking:
@@ -518,6 +522,7 @@ func (r *reactor) close() {
 			}
 		case opAdopt:
 			r.server.gate.Leave()
+			r.server.admission.leave(o.adopted.ticket)
 			r.calls.closeStray(o.adopted, ErrShutdown)
 		}
 	}

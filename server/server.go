@@ -37,12 +37,14 @@ type Server struct {
 	high, low outbox.Size // its watermarks
 
 	// for any goroutine
-	gate     *gate.Gate
-	pool     *inbox.Pool[*caller] // nil if handlers run on the reactors
-	throttle *fanout.Throttle
-	journal  *journal
-	endings  endings
-	values   values
+	gate      *gate.Gate
+	admission admission
+	expiring  atomic.Bool          // connections may have an expiry
+	pool      *inbox.Pool[*caller] // nil if handlers run on the reactors
+	throttle  *fanout.Throttle
+	journal   *journal
+	endings   endings
+	values    values
 
 	tls      *record.Config // nil without Options.TLS
 	origins  *gate.Origins
@@ -86,6 +88,10 @@ func newServer(h Handler, o Options) (*Server, error) {
 		s.tls = record.ServerConfig(o.TLS)
 	}
 	s.gate = gate.New(o.MaxConns, o.MaxInboxTotal/4)
+	if s.admission, err = newAdmission(s.gate, &o); err != nil {
+		return nil, err
+	}
+	s.expiring.Store(o.MaxAge > 0)
 	s.throttle = fanout.NewThrottle(int64(o.MaxBroadcast), int64(o.MaxOutbox)/4, func() { s.tell(opRoom) })
 	if o.Mode != Inline {
 		limits := inbox.Limits{Messages: o.MaxInboxMessages, Bytes: o.MaxInbox, Total: int64(o.MaxInboxTotal)}
@@ -180,6 +186,7 @@ func (s *Server) Run(ctx context.Context) error {
 	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx))
 	defer unwatch()
 	go s.watch(watched)
+	go s.admission.watch(watched, s.journal)
 	if err := s.acceptor.Start(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}

@@ -99,7 +99,7 @@ func (s *sides) put(c *conn) {
 func (s *sides) weigh(x *side) {
 	s.held[x.account] -= x.held
 	switch {
-	case x.conn.state == stateTLS, x.conn.state == stateRequest:
+	case x.conn.state == stateProxy, x.conn.state == stateTLS, x.conn.state == stateRequest:
 		x.account = accountRequest
 	case x.conn.is(flagUnread), !x.input.Open():
 		x.account = accountBacklog

@@ -23,17 +23,20 @@ type conn struct {
 
 // state is where a connection is in its life. Only conns.enter changes it.
 //
-//	accept ─▶ tls ─▶ request ───────┐ without Options.TLS there is no tls
-//	             │  └──▶ asking ──┐ │ rejected: an HTTP error is the last word
-//	             │ 101     │ 101  ▼ ▼
-//	             ▼         ▼    rejected ──┐
-//	           open ◀──────┘               │
-//	            │ └─ Conn.Close ─▶ closing │ the peer's Close frame, EOF,
-//	            │                     │    │ an error, a timeout
-//	            ▼ a last word         │    │
-//	          linger ─────────────────┼────┤
-//	                                  ▼    ▼
-//	                                 ended ─▶ free, when the handler's last call has returned
+//	accept ─▶ proxy ─▶ tls ─▶ request     proxy only behind proxies, tls only with TLS
+//	                             │
+//	   ┌──────────────┬──────────┴────┐
+//	   │ 101          ▼               ▼ an HTTP error
+//	   │           asking ────────▶ rejected ──┐
+//	   │              │ 101                    │
+//	   ▼              ▼                        │
+//	 open ◀───────────┘                        │
+//	   │ └─ Conn.Close ─▶ closing              │ the peer's Close frame, EOF,
+//	   │                     │                 │ an error, a timeout
+//	   ▼ a last word         │                 │
+//	 linger ─────────────────┼─────────────────┤
+//	                         ▼                 ▼
+//	                       ended ─▶ free, when the handler's last call has returned
 //
 // Every state but free may go straight to ended: when the socket has an error
 // for instance.
@@ -46,7 +49,8 @@ type conn struct {
 type state uint8
 
 const (
-	stateTLS      state = iota // the TLS handshake is under way
+	stateProxy    state = iota // the proxy's head has not arrived whole
+	stateTLS                   // the TLS handshake is under way
 	stateRequest               // the request head has not arrived whole
 	stateAsking                // the handler decides about the request
 	stateRejected              // the request was answered with an HTTP error

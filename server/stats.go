@@ -40,6 +40,7 @@ type Counts struct {
 	ClosedIdle           uint64 `name:"closed_idle"`            // peers silent for IdleTimeout
 	ClosedInbox          uint64 `name:"closed_inbox"`           // peers that sent more than was handled, closed with 1013
 	ClosedCloseTimeout   uint64 `name:"closed_close_timeout"`   // peers that did not answer our Close frame
+	ClosedExpired        uint64 `name:"closed_expired"`         // connections whose time was over, closed with 1008
 	ClosedPanic          uint64 `name:"closed_panic"`           // handlers that panicked, closed with 1011
 	ClosedShutdown       uint64 `name:"closed_shutdown"`        // connections cut off at the server's end
 
@@ -121,6 +122,8 @@ func (c *Counts) closed(cause error) *uint64 {
 		return &c.ClosedMessageTimeout
 	case ErrCloseTimeout:
 		return &c.ClosedCloseTimeout
+	case ErrExpired:
+		return &c.ClosedExpired
 	case ErrPanic:
 		return &c.ClosedPanic
 	case ErrShutdown:
@@ -163,7 +166,8 @@ type Stats struct {
 	Stuck   int   // of these, handlers that have run for longer than Options.CallTimeout
 	Waiting int   // connections that wait for a worker
 
-	RejectedBy map[int]uint64 // handshakes rejected, by HTTP status
+	RejectedBy map[int]uint64    // handshakes rejected, by HTTP status
+	RefusedBy  map[string]uint64 // of these, or closed before TLS, by reason: origin, address_connections, address_rate, prefix_connections, prefix_rate, total_rate, memory
 
 	// In microseconds.
 	TurnTime Histogram // what reactors took for a turn of their loop
@@ -203,7 +207,7 @@ func (h *Histogram) merge(other *Histogram) {
 func (s *Server) Stats() Stats {
 	stats := Stats{
 		Open: s.gate.Open(), SocketsMax: s.slots * len(s.reactors),
-		Broadcast: s.throttle.InFlight(), RejectedBy: s.gate.Rejected(),
+		Broadcast: s.throttle.InFlight(), RejectedBy: s.gate.Rejected(), RefusedBy: s.gate.Refused(),
 	}
 	for _, r := range s.reactors {
 		stats.Sockets += int(r.public.used.Load())

@@ -26,7 +26,7 @@ func newLimits(o *Options) limits {
 		message:   ticks(o.MessageTimeout),
 		write:     ticks(o.WriteTimeout),
 		idle:      ticks(o.IdleTimeout),
-		ping:      ticks(o.IdleTimeout / 2),
+		ping:      ticks(o.PingAfter),
 		close:     ticks(o.CloseTimeout),
 		partial:   o.MaxPartial / o.Reactors,
 		requests:  o.MaxPartial / 8 / o.Reactors,
@@ -96,7 +96,7 @@ func (s *sweep) next() (c *conn, lap bool) {
 func (s *sweep) check(c *conn) (busy bool) {
 	l := &s.limits
 	switch c.state {
-	case stateTLS:
+	case stateProxy, stateTLS:
 		if s.after(l.handshake, c.seen) {
 			s.mark(c, gone(errTLSTimeout))
 			return true
@@ -132,6 +132,9 @@ func (s *sweep) checkOpen(c *conn) (busy bool) {
 	}
 	x := s.sides.of(c)
 	switch {
+	case s.server.expiring.Load() && s.expired(c):
+		s.mark(c, fate{kind: fateClose, code: frame.PolicyViolation, cause: ErrExpired})
+		return true
 	case x != nil && x.owed() > 0 && s.after(l.write, x.moved):
 		s.mark(c, gone(ErrWriteTimeout))
 		return true

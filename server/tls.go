@@ -139,6 +139,15 @@ func (t *transport) forget(slot uint32) {
 	t.states.At(int(slot)).Erase()
 }
 
+// begin is the first state of a connection behind its proxy's head.
+func (in *input) begin(c *conn) {
+	if in.out.tls != nil {
+		in.enter(c, stateTLS)
+	} else {
+		in.enter(c, stateRequest)
+	}
+}
+
 // feedEOF tells c's handshake, if there is one, that its peer sends no more.
 func (in *input) feedEOF(c *conn) bool {
 	x := in.sides.of(c)

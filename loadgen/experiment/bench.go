@@ -3,6 +3,7 @@ package experiment
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -36,13 +37,16 @@ type scenario struct {
 	serve []string // more arguments of lull serve, or of slowhandler
 	floor string   // the floor's mode, empty for none
 	peer  bool     // compared with the peer program
+	tls   bool     // over TLS, by clients on crypto/tls in place of the generator
 
 	delay    time.Duration // of slowhandler's handler; if it is not 0, slowhandler runs in place of lull serve
 	delayFor time.Duration // how long the handler has a delay; 0 is for ever
 
-	watched bool // the server's metrics are read during the load
-	scraped bool // the cost of reading the metrics is measured during the hold
-	lossy   bool // the scenario may lose connections and messages
+	watched bool        // the server's metrics are read during the load
+	scraped bool        // the cost of reading the metrics is measured during the hold
+	lossy   bool        // the scenario may lose connections and messages
+	trust   *tls.Config // of a round of a scenario that is tls
+	say     func(format string, args ...any)
 	load    loadgen.Config
 	instead *loadgen.Config // another load, on another server of the same kind, to compare with
 	times   int             // how often the same server gets the load; 0 is once
@@ -72,6 +76,7 @@ type outcome struct {
 
 	samples []Sample // of the last load
 	watcher *watcher // of the last load, if the scenario is watched
+	tls     tlsCosts // if the scenario is tls
 	scrapes scrapes
 }
 
@@ -184,6 +189,7 @@ var scenarios = []scenario{
 			}},
 		},
 	},
+	overTLS(),
 	clicking("clicking", clickingFigures(), "--inbox-policy", "pause"),
 	clicking("clicking-close", []figure{
 		{"connections closed", "", atLeast(1, 1), func(o outcome) float64 { return float64(o.load.Counts["closed"]) }},
@@ -303,6 +309,17 @@ func (s scenario) command(lull, slowHandler, reactors string) (name string, args
 func (s scenario) round(ctx context.Context, lull string, config BenchConfig, rows []Row) error {
 	reactors := strconv.Itoa(tuning.Reactors(s.load.Conns))
 	name, args := s.command(lull, config.SlowHandler, reactors)
+	peerArgs := []string{"-listen", "127.0.0.1:0"}
+	if s.tls {
+		files, err := newCertificate()
+		if err != nil {
+			return err
+		}
+		defer files.remove()
+		s.trust, s.say = files.trust, config.Say
+		args = append(args, "--tls-cert", files.cert, "--tls-key", files.key)
+		peerArgs = append(peerArgs, "-tls-cert", files.cert, "-tls-key", files.key)
+	}
 	ours, err := s.run(ctx, s.load, name, args...)
 	if err != nil {
 		return err
@@ -312,7 +329,7 @@ func (s scenario) round(ctx context.Context, lull string, config BenchConfig, ro
 	case s.instead != nil:
 		theirs, err = s.run(ctx, *s.instead, name, args...)
 	case s.peer:
-		theirs, err = s.run(ctx, s.load, config.Peer, "-listen", "127.0.0.1:0")
+		theirs, err = s.run(ctx, s.load, config.Peer, peerArgs...)
 	case s.floor != "":
 		theirs, err = s.run(ctx, s.load, config.Floor, "-listen", "127.0.0.1:0", "-mode", s.floor, "-tables", "private", "-threads", reactors)
 	}
@@ -339,6 +356,10 @@ func (s scenario) run(ctx context.Context, load loadgen.Config, name string, arg
 		return o, err
 	}
 	defer server.kill()
+	if s.tls {
+		o.tls, err = s.measureTLS(ctx, server)
+		return o, err
+	}
 	for range max(1, s.times) {
 		watch := observe(server.cmd.Process.Pid, load.Progress)
 		load.URLs = []string{"ws://" + server.addr + "/"}

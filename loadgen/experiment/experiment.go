@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"runtime"
@@ -19,6 +20,7 @@ type Config struct {
 	Broadcasts int
 	Size       int
 	Rate       float64
+	TLS        bool // over TLS, with a certificate made for the run
 
 	Say      func(format string, args ...any) // prints what the user should know during the run
 	Progress func(loadgen.Progress)
@@ -125,8 +127,18 @@ func (report *Report) run(ctx context.Context, config Config, conns int) (err er
 	if err != nil {
 		return err
 	}
-	server, err := start(ctx, lull, "serve", "--listen", "127.0.0.1:0", "--mode", "chat",
-		"--max-conns", strconv.Itoa(conns), "--admin=", "--status", "0s")
+	args := []string{"serve", "--listen", "127.0.0.1:0", "--mode", "chat", "--max-conns", strconv.Itoa(conns), "--admin=", "--status", "0s"}
+	scheme, trust := "ws", (*tls.Config)(nil)
+	if config.TLS {
+		files, err := newCertificate()
+		if err != nil {
+			return err
+		}
+		defer files.remove()
+		args = append(args, "--tls-cert", files.cert, "--tls-key", files.key)
+		scheme, trust = "wss", files.trust
+	}
+	server, err := start(ctx, lull, args...)
 	if err != nil {
 		return err
 	}
@@ -135,7 +147,7 @@ func (report *Report) run(ctx context.Context, config Config, conns int) (err er
 	config.Say("%d connections to %s", conns, server.addr)
 	o := observe(server.cmd.Process.Pid, config.Progress)
 	report.Load, err = loadgen.Run(ctx, loadgen.Config{
-		URLs: []string{"ws://" + server.addr + "/"}, Conns: conns, Rate: config.Rate,
+		URLs: []string{scheme + "://" + server.addr + "/"}, TLS: trust, Conns: conns, Rate: config.Rate,
 		Hold: config.Hold, Broadcasts: config.Broadcasts, Size: config.Size,
 		Phase: o.phase, Progress: o.progress,
 	})

@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"os"
@@ -43,6 +44,8 @@ func serve(args []string) {
 	conns := flags.Int("max-conns", 0, "")
 	reactors := flags.Int("reactors", 0, "")
 	threads := flags.Int("threads", 0, "")
+	cert := flags.String("tls-cert", "", "")
+	key := flags.String("tls-key", "", "")
 	flags.String("admin", "", "")
 	flags.String("status", "", "")
 	flags.String("fd-tables", "", "")
@@ -64,15 +67,24 @@ func serve(args []string) {
 			}
 		},
 		Message: func(c server.Conn, op frame.Op, data []byte) {
-			if *mode == "echo" {
+			if *mode == "echo" || *mode == "" && *cert != "" { // peer has no mode
 				_ = c.Send(op, data)
 			} else {
 				_ = c.Server().Broadcast(op, data)
 			}
 		},
 	}
+	var secure *tls.Config
+	if *cert != "" {
+		pair, err := tls.LoadX509KeyPair(*cert, *key)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		secure = &tls.Config{Certificates: []tls.Certificate{pair}}
+	}
 	s, err := server.Listen([]string{*listen}, h, server.Options{
-		MaxConns: *conns, Reactors: max(*reactors, *threads), Tables: netpoll.Private,
+		TLS: secure, MaxConns: *conns, Reactors: max(*reactors, *threads), Tables: netpoll.Private,
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

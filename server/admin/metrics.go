@@ -53,6 +53,7 @@ var counted = []struct {
 	{"tls_failed", metric{"tls_handshakes_failed_total", "", "", "TLS handshakes that failed."}},
 	{"visits", metric{"http_connections_total", "", "", "Connections passed to the HTTP handler on the server's own port."}},
 	{"closed_tls", metric{"connections_closed_total", "reason", "tls", closedHelp}},
+	{"closed_expired", metric{"connections_closed_total", "reason", "expired", closedHelp}},
 	{"closed_protocol", metric{"connections_closed_total", "reason", "protocol", closedHelp}},
 	{"closed_utf8", metric{"connections_closed_total", "reason", "utf8", closedHelp}},
 	{"closed_too_big", metric{"connections_closed_total", "reason", "too_big", closedHelp}},

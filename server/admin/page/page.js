@@ -52,7 +52,7 @@ const p99 = (i, name) => {
 };
 const time = t => t === undefined ? "–" : `≤ ${seconds(t)}`;
 
-const closed = ["closed_clean", "closed_gone", "closed_protocol", "closed_tls", "closed_utf8", "closed_too_big", "closed_outbox",
+const closed = ["closed_clean", "closed_gone", "closed_protocol", "closed_tls", "closed_expired", "closed_utf8", "closed_too_big", "closed_outbox",
   "closed_write_timeout", "closed_partial", "closed_message_timeout", "closed_idle", "closed_inbox", "closed_close_timeout",
   "closed_panic", "closed_shutdown"];
 const lost = ["messages_dropped", "messages_discarded", "dropped_new", "dropped_old", "conflated", "undelivered"];

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// certificates are what the files of --tls-cert, --tls-key and --tls-client-ca
+// have. They are read again on SIGHUP, and when the files change.
+type certificates struct {
+	certs, keys []string // the paths; certs[i] belongs to keys[i]
+	clientCA    string   // its path, empty for none
+	log         *slog.Logger
+	hangups     chan os.Signal
+
+	config atomic.Pointer[tls.Config] // for the next handshake
+	stamp  string                     // of the files, before they were last read
+}
+
+// certificatesEvery is how often the files' times are looked at.
+const certificatesEvery = time.Second
+
+// readCertificates reads the files, and from then on takes SIGHUP.
+func readCertificates(certs, keys []string, clientCA string, log *slog.Logger) (*certificates, error) {
+	c := &certificates{certs: certs, keys: keys, clientCA: clientCA, log: log, hangups: make(chan os.Signal, 1)}
+	if err := c.read(); err != nil {
+		return nil, err
+	}
+	signal.Notify(c.hangups, syscall.SIGHUP)
+	return c, nil
+}
+
+// server is the server's configuration. Each handshake asks it for what was read
+// last; open connections keep theirs.
+func (c *certificates) server() *tls.Config {
+	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.config.Load(), nil }}
+}
+
+// read reads all files. On an error what was read before stays.
+func (c *certificates) read() error {
+	c.stamp = c.stampNow()
+	config := &tls.Config{}
+	for i, cert := range c.certs {
+		pair, err := tls.LoadX509KeyPair(cert, c.keys[i])
+		if err != nil {
+			return fmt.Errorf("--tls-cert=%s and --tls-key=%s: %w", cert, c.keys[i], err)
+		}
+		switch now := time.Now(); {
+		case now.After(pair.Leaf.NotAfter):
+			c.log.Warn("a certificate has expired, and clients will refuse it", "file", cert, "expired", pair.Leaf.NotAfter)
+		case now.Before(pair.Leaf.NotBefore):
+			c.log.Warn("a certificate is not valid yet, and clients will refuse it", "file", cert, "valid_from", pair.Leaf.NotBefore)
+		}
+		config.Certificates = append(config.Certificates, pair)
+	}
+	if c.clientCA != "" {
+		pool, err := authorities("--tls-client-ca", c.clientCA)
+		if err != nil {
+			return err
+		}
+		config.ClientCAs, config.ClientAuth = pool, tls.RequireAndVerifyClientCert
+	}
+	c.config.Store(config)
+	return nil
+}
+
+// authorities reads the certificates of a flag's file.
+func authorities(flag, path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s: %w", flag, path, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s=%s: it has no certificate in PEM", flag, path)
+	}
+	return pool, nil
+}
+
+// watch reads the files again until ctx is done.
+func (c *certificates) watch(ctx context.Context) {
+	tick := time.NewTicker(certificatesEvery)
+	defer tick.Stop()
+	last := c.stamp
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.hangups:
+			c.reload()
+		case <-tick.C:
+			// A certificate and its key are two files. Whoever replaces them has done
+			// so when nothing has changed since the last look.
+			now := c.stampNow()
+			if now == last && now != c.stamp {
+				c.reload()
+			}
+			last = now
+		}
+	}
+}
+
+func (c *certificates) reload() {
+	if err := c.read(); err != nil {
+		c.log.Warn("certificates were not read again, and those from before stay", "error", err)
+		return
+	}
+	c.log.Info("certificates were read again")
+}
+
+// stampNow changes when a file does.
+func (c *certificates) stampNow() string {
+	var b strings.Builder
+	for _, paths := range [][]string{c.certs, c.keys, {c.clientCA}} {
+		for _, path := range paths {
+			if info, err := os.Stat(path); err == nil {
+				fmt.Fprintln(&b, info.ModTime().UnixNano(), info.Size())
+			} else {
+				fmt.Fprintln(&b, "none")
+			}
+		}
+	}
+	return b.String()
+}
+
+// checkCertificates checks the flags, before any file is read.
+func checkCertificates(certs, keys []string, clientCA string) error {
+	switch {
+	case len(certs) != len(keys):
+		return fmt.Errorf("--tls-cert and --tls-key: there must be a key for each certificate, in the same order, not %d and %d", len(certs), len(keys))
+	case clientCA != "" && len(certs) == 0:
+		return errors.New("--tls-client-ca: needs --tls-cert and --tls-key")
+	}
+	return nil
+}
