@@ -17,6 +17,7 @@ type experimentCommand struct {
 	Broadcasts int           `help:"Number of messages that every connection should receive." default:"5" range:"0..1000000"`
 	Size       int           `help:"Size of a message, in bytes." default:"32" range:"16..65536"`
 	TLS        bool          `name:"tls" help:"Connect with wss://, over TLS 1.3, with a certificate made for the run."`
+	Compress   bool          `help:"Compress messages (permessage-deflate), from 64 bytes on."`
 	Report     string        `help:"Directory for report.md, report.json and report.html." default:"report" type:"path" placeholder:"DIR" predictor:"file"`
 }
 
@@ -38,7 +39,7 @@ func (c *experimentCommand) Run(ctx context.Context) error {
 	}
 	show := newProgress(max(c.Conns, experiment.ConnsAuto))
 	report, err := experiment.Run(ctx, experiment.Config{
-		Conns: c.Conns, Hold: c.Hold, Broadcasts: c.Broadcasts, Size: c.Size, Rate: c.Rate, TLS: c.TLS,
+		Conns: c.Conns, Hold: c.Hold, Broadcasts: c.Broadcasts, Size: c.Size, Rate: c.Rate, TLS: c.TLS, Compress: c.Compress,
 		Say:      say,
 		Progress: show.progress,
 	})

@@ -33,7 +33,7 @@ var arrows = map[string][]string{
 	"server/internal/pressure":  {"tuning/cgroup"}, // what the control groups leave
 	"server/internal/histogram": nil,
 	"server/admin":              {"server", "frame", "tuning", "internal/build"},
-	"loadgen":                   {"frame", "netpoll", "internal/record"},
+	"loadgen":                   {"frame", "netpoll", "internal/record", "internal/deflate"},
 	"loadgen/floor":             {"netpoll"},
 	// slowhandler is a program, a server with a slow handler, which experiment starts.
 	// Package experiment itself imports no server.

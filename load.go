@@ -25,6 +25,7 @@ type loadCommand struct {
 	Rate       float64        `help:"Connections per second. 0, the default, means as fast as the server accepts them." placeholder:"N" range:"0..10000000" example:"10000"`
 	Sources    []string       `help:"Source addresses and address ranges. auto finds as many as are needed." default:"auto"`
 	Segment    int            `help:"Maximum TCP segment size, in bytes. 1460 is usual on a network; loopback has 65,483. 0, the default, means what the route has." placeholder:"N" range:"0..65483" example:"1460"`
+	Compress   bool           `help:"Offer to compress messages (permessage-deflate). The server has to agree."`
 	Timeout    time.Duration  `help:"Timeout of a connection's TCP, TLS and WebSocket handshakes." default:"30s" range:"1ms..24h"`
 	Hold       time.Duration  `help:"How long the connections then stay idle." default:"0s" range:"0s..8760h" example:"30s"`
 	Broadcasts int            `help:"Then send this many messages, which every connection should receive." placeholder:"N" range:"0..1000000000" example:"5"`
@@ -80,6 +81,8 @@ func (c *loadCommand) Validate() error {
 		return errors.New("--ca and --insecure: cannot be used together")
 	case c.Floor && slices.ContainsFunc(c.URL, isSecure):
 		return errors.New("--url: cannot be wss:// with --floor")
+	case c.Floor && c.Compress:
+		return errors.New("--compress: cannot be used with --floor")
 	case c.Floor && c.Deaf+c.Flood > 0:
 		return errors.New("--deaf and --flood: cannot be used with --floor")
 	}
@@ -123,7 +126,7 @@ func (c *loadCommand) Run(ctx context.Context) error {
 	}
 	show := newProgress(c.Conns)
 	result, err := loadgen.Run(ctx, loadgen.Config{
-		URLs: c.URL, TLS: secure, Resume: c.Resume, Conns: c.Conns, Rate: c.Rate, Sources: sources, Segment: c.Segment, ConnectTimeout: c.Timeout,
+		URLs: c.URL, TLS: secure, Resume: c.Resume, Conns: c.Conns, Rate: c.Rate, Sources: sources, Segment: c.Segment, Compress: c.Compress, ConnectTimeout: c.Timeout,
 		Hold: c.Hold, Broadcasts: c.Broadcasts, Burst: c.Burst, Size: c.Size, Patience: c.Patience, Probe: c.Probe,
 		Deaf: c.Deaf, Active: c.Active, Pace: c.Pace, Flood: c.Flood, FloodRate: c.FloodRate, Echo: c.Echo, Workers: c.Workers, Tables: c.FDTables, Floor: c.Floor,
 		Phase: show.phase, Progress: show.progress,

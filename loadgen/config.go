@@ -38,6 +38,9 @@ type Config struct {
 	// with its handshake. All connections to a URL share the latest.
 	Resume bool
 
+	// Compress offers permessage-deflate (RFC 7692), which the server has to agree to.
+	Compress bool
+
 	Tables         netpoll.Tables // descriptor tables; Auto means Private
 	ConnectTimeout time.Duration  // for TCP's, TLS's and WebSocket's handshakes together; 30 s
 	Hold           time.Duration  // how long the connections stay idle after the last was opened
@@ -114,6 +117,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("loadgen: at least one of the %d connections must not be deaf", c.Conns)
 	case c.Floor && slices.ContainsFunc(c.URLs, func(raw string) bool { return strings.HasPrefix(raw, "wss:") }):
 		return c, errors.New("loadgen: the floor program does not speak TLS")
+	case c.Floor && c.Compress:
+		return c, errors.New("loadgen: the floor program does not compress")
 	case c.Floor && c.Deaf+c.Flood > 0:
 		return c, errors.New("loadgen: the floor program cannot take deaf or flooding connections")
 	}

@@ -104,7 +104,11 @@ func (c *client) age(now time.Duration) time.Duration {
 // becomes writable later, and TLS always waits for that.
 func (w *worker) request(c *client) {
 	target := w.target(c)
-	w.out = frame.AppendRequest(w.out[:0], target.host, target.path, w.run.key(c.index))
+	appendRequest := frame.AppendRequest
+	if w.compression != nil {
+		appendRequest = frame.AppendDeflateRequest
+	}
+	w.out = appendRequest(w.out[:0], target.host, target.path, w.run.key(c.index))
 	wire := w.seal(c, w.out)
 	n, err := netpoll.Write(int(c.FD), wire)
 	switch {
@@ -125,7 +129,7 @@ func (w *worker) response(c *client, in []byte) []byte {
 	case err != nil: // HeadLen's own errors speak of a request
 		err = errResponse
 	case n > 0:
-		err = frame.CheckResponse(in[:n], w.run.key(c.index))
+		err = w.shaken(c, in[:n])
 	}
 	switch {
 	case err != nil:

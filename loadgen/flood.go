@@ -108,7 +108,8 @@ func (w *worker) floodSome() {
 // floodFrame adds a frame to the unsent ones of c's flooder f.
 func (w *worker) floodFrame(c *client, f *flooder) {
 	message{meant: w.run.elapsed(), number: f.sent, kind: kindFlood}.encode(w.payload)
-	w.out = frame.AppendMasked(w.out[:0], frame.Binary, w.mask(), w.payload)
+	op, data := w.body()
+	w.out = frame.AppendMasked(w.out[:0], op, w.mask(), data)
 	f.unsent = append(f.unsent, w.seal(c, w.out)...)
 	f.sent++
 	w.tally.counts[Flooded]++

@@ -24,6 +24,9 @@ func (w *worker) frames(c *client, in []byte) []byte {
 	s := w.stream(c)
 	for c.state != gone {
 		ev, n, err := w.parser.Message(s, in)
+		if err == nil && ev.Deflated {
+			ev.Payload, err = w.inflater.Message(ev.Op, ev.Payload, messageMax)
+		}
 		if err != nil {
 			w.drop(c, Broken, err)
 			return nil

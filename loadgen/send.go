@@ -56,7 +56,8 @@ func (w *worker) ask(c *client, now time.Duration) {
 
 func (w *worker) send(c *client, m message) {
 	m.encode(w.payload)
-	w.writeFrame(c, frame.Binary, w.payload)
+	op, data := w.body()
+	w.writeFrame(c, op, data)
 }
 
 // mask is a frame's masking key.

@@ -139,3 +139,31 @@ func TestTheServersTLS(t *testing.T) {
 		}
 	})
 }
+
+// Messages are compressed both ways, whoever sends them, and all arrive.
+func TestCompressedMessagesArrive(t *testing.T) {
+	for _, size := range []int{16, 1000, 40_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			o := server.Options{Compress: true, CompressFrom: 1, MaxOutbox: 4 << 20}
+			config := loadgen.Config{Conns: 100, Compress: true, Size: size}
+			config.URLs, config.Broadcasts, config.Burst = []string{serveWith(t, chat, o)}, 10, 5
+			res := mustRun(t, config)
+			if got := count(res, loadgen.Received); got != 1000 {
+				t.Errorf("%d of 1000 broadcasts were received", got)
+			}
+			if got := count(res, loadgen.BytesIn); size > 100 && got > 1000*(size/2) {
+				t.Errorf("%d bytes came", got)
+			}
+			config.URLs, config.Broadcasts = []string{serveWith(t, echo, o)}, 0
+			config.Active, config.Flood, config.Echo = 10, 2, 100*time.Millisecond
+			res = mustRun(t, config)
+			if count(res, loadgen.Echoes) == 0 || count(res, loadgen.Answered) == 0 || count(res, loadgen.Foreign) != 0 {
+				t.Errorf("counts %v", res.Counts)
+			}
+		})
+	}
+	res, err := loadgen.Run(t.Context(), loadgen.Config{URLs: []string{serve(t, echo)}, Conns: 3, Compress: true})
+	if err != nil || count(res, loadgen.Rejected) != 3 {
+		t.Errorf("a server that does not compress: %v, counts %v", err, res.Counts)
+	}
+}

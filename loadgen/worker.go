@@ -78,8 +78,10 @@ const (
 	orderEnd
 )
 
-// readSize is the most bytes that one read takes.
-const readSize = 64 << 10
+const (
+	readSize   = 64 << 10 // the most bytes that one read takes
+	messageMax = 1 << 20  // bytes of a message
+)
 
 // worker holds its share of the connections.
 type worker struct {
@@ -90,25 +92,26 @@ type worker struct {
 	mail  *netpoll.Mailbox[order]
 
 	// the worker's own
-	poller   *netpoll.Poller
-	slots    *netpoll.Slots[client, *client]
-	parser   *frame.Parser
-	streams  *netpoll.Pool[frame.Stream] // for the connection that is read, and for incomplete messages and responses
-	tls      *secure                     // nil if all connections are ws://
-	inFlight int                         // the most connections that are opening at a time
-	now      time.Duration
-	ramp     ramp
-	swept    time.Duration
-	echoEnd  time.Duration // when active connections stop sending
-	polite   rotation      // of the active connections
-	floods   rotation      // of the flooding ones
-	flooders []flooder
-	closing  int // the next slot for closeSome, -1 before orderClose
-	ended    bool
-	tally    tally
-	buf      []byte // for what is read
-	payload  []byte // for a message
-	out      []byte // for a frame or request to be written
+	poller       *netpoll.Poller
+	slots        *netpoll.Slots[client, *client]
+	parser       *frame.Parser
+	streams      *netpoll.Pool[frame.Stream] // for the connection that is read, and for incomplete messages and responses
+	tls          *secure                     // nil if all connections are ws://
+	inFlight     int                         // the most connections that are opening at a time
+	*compression                             // nil without Config.Compress
+	now          time.Duration
+	ramp         ramp
+	swept        time.Duration
+	echoEnd      time.Duration // when active connections stop sending
+	polite       rotation      // of the active connections
+	floods       rotation      // of the flooding ones
+	flooders     []flooder
+	closing      int // the next slot for closeSome, -1 before orderClose
+	ended        bool
+	tally        tally
+	buf          []byte // for what is read
+	payload      []byte // for a message
+	out          []byte // for a frame or request to be written
 
 	// read by the coordinator
 	public struct {
@@ -138,14 +141,18 @@ func newWorker(r *run, index int) (*worker, error) {
 	if secure != nil {
 		most = inFlightTLS
 	}
+	parser, compress := frame.NewClientParser(messageMax), (*compression)(nil)
+	if r.config.Compress {
+		parser.Deflate, compress = true, &compression{}
+	}
 	return &worker{
-		tls: secure, inFlight: most,
+		tls: secure, inFlight: most, compression: compress,
 		run:     r,
 		index:   index,
 		waker:   waker,
 		mail:    netpoll.NewMailbox[order](waker, netpoll.Limit{Letters: 1 << 10}),
 		slots:   slots,
-		parser:  frame.NewClientParser(1 << 20),
+		parser:  parser,
 		streams: netpoll.NewPool((*frame.Stream).Reset),
 		closing: -1,
 		tally:   tally{report: newReport()},

@@ -25,6 +25,7 @@ type input struct {
 	parser    *frame.Parser
 	deflated  *frame.Parser // of connections that have agreed to permessage-deflate
 	inflater  deflate.Inflater
+	inflated  int             // bytes that it has made in this turn
 	again     []netpoll.Token // have input that was read and not handled
 	throttled []netpoll.Token // have flagThrottled
 	ping      []byte          // the payload of the last Ping of a read
@@ -192,7 +193,7 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 	if x != nil {
 		s = &x.input
 	}
-	parser, inflated := in.parser, 0
+	parser := in.parser
 	if c.terms.window() != 0 {
 		parser = in.deflated
 	}
@@ -211,7 +212,7 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 			in.counts.BytesToInflate += uint64(len(ev.Payload))
 			ev.Payload, err = in.inflater.Message(ev.Op, ev.Payload, int(in.server.options.MaxMessage))
 			in.counts.BytesInflated += uint64(len(ev.Payload))
-			if inflated += len(ev.Payload); inflated >= inflatedMax {
+			if in.inflated += len(ev.Payload); in.inflated >= inflatedMax {
 				n = framesMax // the rest waits for the next turn
 			}
 		}

@@ -69,6 +69,7 @@ type interopTalk struct {
 	name      string
 	clients   []string      // those that can have it, nil for all
 	protocols []string      // that the client offers
+	window    int           // the largest that it offers to inflate with, as a power of two, 0 for what it likes
 	steps     []interopStep // that the client takes
 	listen    []interopStep // that two further connections take, made before it
 
@@ -91,10 +92,14 @@ const interopIdle = 6 * time.Second
 func interopTalks() []interopTalk {
 	payloads := interopPayloads()
 	crowd := interopCrowd()
+	far := interopFar()
 	longReason := strings.Repeat("é", 61) + "!" // 123 bytes, the most there can be
 	normal := interopClosed{frame.NormalClosure, nil}
 	leave := interopStep{Do: "close", Code: frame.NormalClosure}
 	left := interopOutcome{Opened: true, Code: frame.NormalClosure, Clean: true}
+	compressed := left
+	compressed.Extensions = "permessage-deflate"
+	broadcast := func(c server.Conn, op frame.Op, data []byte) error { return c.Server().Broadcast(op, data) }
 	return []interopTalk{
 		{
 			name:    "echo",
@@ -199,10 +204,52 @@ func interopTalks() []interopTalk {
 			options: server.Options{MaxOutbox: 1 << 20},
 			listen:  []interopStep{{Do: "receive", Count: len(crowd)}, leave},
 			steps:   slices.Concat(interopSend(crowd...), []interopStep{{Do: "receive", Count: len(crowd)}, leave}),
-			message: func(c server.Conn, op frame.Op, data []byte) error { return c.Server().Broadcast(op, data) },
+			message: broadcast,
 			given:   crowd,
 			closed:  normal,
 			saw:     interopSaw{interopOutcome: left, Received: crowd},
+		},
+		{
+			name:    "a compressed echo",
+			options: server.Options{Compress: true, MaxMessage: 65536, MaxOutbox: 1 << 20},
+			steps:   slices.Concat(interopSend(payloads...), []interopStep{{Do: "receive", Count: len(payloads)}, leave}),
+			message: interopEcho,
+			given:   payloads,
+			closed:  normal,
+			saw:     interopSaw{interopOutcome: compressed, Received: payloads},
+		},
+		{
+			name:    "a compressed broadcast",
+			options: server.Options{Compress: true, MaxOutbox: 1 << 20},
+			listen:  []interopStep{{Do: "receive", Count: len(crowd)}, leave},
+			steps:   slices.Concat(interopSend(crowd...), []interopStep{{Do: "receive", Count: len(crowd)}, leave}),
+			message: broadcast,
+			given:   crowd,
+			closed:  normal,
+			saw:     interopSaw{interopOutcome: compressed, Received: crowd},
+		},
+		{
+			// Their zlib fails for a reference behind the window's beginning.
+			name:    "an echo compressed with a small window",
+			clients: []string{interopNode, interopPython}, // pages cannot choose it
+			window:  9,
+			options: server.Options{Compress: true, CompressFrom: 1},
+			steps:   slices.Concat(interopSend(far...), []interopStep{{Do: "receive", Count: len(far)}, leave}),
+			message: interopEcho,
+			given:   far,
+			closed:  normal,
+			saw:     interopSaw{interopOutcome: compressed, Received: far},
+		},
+		{
+			name:    "a broadcast compressed for a small window",
+			clients: []string{interopNode, interopPython},
+			window:  9,
+			options: server.Options{Compress: true, CompressFrom: 1},
+			steps:   slices.Concat(interopSend(far...), []interopStep{{Do: "receive", Count: len(far)}, leave}),
+			message: broadcast,
+			given:   far,
+			closed:  normal,
+			saw:     interopSaw{interopOutcome: compressed, Received: far},
 		},
 		{
 			name:   "the client closes",
@@ -306,6 +353,19 @@ func interopCrowd() (messages []interopMessage) {
 	return messages
 }
 
+// interopFar are messages that repeat themselves further back than a small window
+// reaches, and shorter ones.
+func interopFar() (messages []interopMessage) {
+	var hex strings.Builder
+	for i := range 400 {
+		fmt.Fprintf(&hex, "%x,", i*i*i)
+	}
+	for _, size := range []int{1, 400, 511, 512, 513, 3000, 20_000} {
+		messages = append(messages, interopMessage{"text", interopFill(hex.String(), size)})
+	}
+	return messages
+}
+
 // interopFill repeats a pattern up to a size.
 func interopFill(pattern string, size int) interopBytes {
 	return interopBytes(strings.Repeat(pattern, size/len(pattern)+1)[:size])
@@ -354,7 +414,7 @@ func interopBegin(t *testing.T, client *interopClient, tables netpoll.Tables, ta
 
 func (run *interopRun) ask(steps []interopStep) {
 	url := fmt.Sprintf("ws://%s/interop", run.server.Addrs()[0])
-	run.saws = append(run.saws, run.client.ask(interopAsk{URL: url, Protocols: run.talk.protocols, Steps: steps}))
+	run.saws = append(run.saws, run.client.ask(interopAsk{URL: url, Protocols: run.talk.protocols, Window: run.talk.window, Steps: steps}))
 }
 
 // check waits for the talk's end and compares what both sides saw with the talk.
@@ -368,6 +428,7 @@ func (run *interopRun) check(t *testing.T) {
 		if run.talk.anyClean {
 			got.Clean = want.Clean
 		}
+		got.Extensions, _, _ = strings.Cut(got.Extensions, ";") // pages see the parameters too
 		if got.interopOutcome != want.interopOutcome {
 			t.Errorf("the client saw %+v, not %+v", got.interopOutcome, want.interopOutcome)
 		}
@@ -463,6 +524,9 @@ func interopListen(t *testing.T, client *interopClient, tables netpoll.Tables, t
 	options.Tables = tables
 	options.Reactors = 2 // broadcasts pass from one to the other
 	options.MaxConns = 16
+	if client.origin != "" {
+		options.Origins = []string{client.origin}
+	}
 	options.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -483,7 +547,7 @@ func interopListen(t *testing.T, client *interopClient, tables netpoll.Tables, t
 }
 
 // inspect checks what all requests of a client have in common. All clients
-// offer to compress messages, which the server does not do.
+// offer to compress messages.
 func (s *interopServer) inspect(r *server.Request, origin string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -503,6 +567,7 @@ type interopAsk struct {
 	ID        int           `json:"id"`
 	URL       string        `json:"url"`
 	Protocols []string      `json:"protocols,omitempty"`
+	Window    int           `json:"window,omitempty"`
 	Steps     []interopStep `json:"steps,omitempty"`
 }
 

@@ -85,7 +85,7 @@ type grants struct {
 // What is beyond waits for the next turn, behind everybody else's.
 const (
 	readSize    = 64 << 10  // bytes of one read, where messages do not queue
-	inflatedMax = 256 << 10 // bytes that messages of one connection inflate to, about
+	inflatedMax = 256 << 10 // bytes that messages inflate to; then each connection may have one more inflated
 	readSmall   = 512       // bytes of one read, when too much waits already
 	framesMax   = 64        // frames of one connection
 	writesMax   = 16        // writes of what one connection's box holds
@@ -163,6 +163,7 @@ func (r *reactor) run() (err error) {
 // next part begins.
 func (r *reactor) turn(events []netpoll.Event) {
 	r.beginTurn()
+	r.in.inflated = 0
 	for i := range events {
 		r.event(&events[i])
 		r.settle() // what a handler sent goes out while its socket is in the cache

@@ -20,6 +20,7 @@ type Config struct {
 	Broadcasts int
 	Size       int
 	Rate       float64
+	Compress   bool // with permessage-deflate
 	TLS        bool // over TLS, with a certificate made for the run
 
 	Say      func(format string, args ...any) // prints what the user should know during the run
@@ -138,6 +139,9 @@ func (report *Report) run(ctx context.Context, config Config, conns int) (err er
 		args = append(args, "--tls-cert", files.cert, "--tls-key", files.key)
 		scheme, trust = "wss", files.trust
 	}
+	if config.Compress {
+		args = append(args, "--compress", "--compress-from", "64")
+	}
 	server, err := start(ctx, lull, args...)
 	if err != nil {
 		return err
@@ -147,7 +151,7 @@ func (report *Report) run(ctx context.Context, config Config, conns int) (err er
 	config.Say("%d connections to %s", conns, server.addr)
 	o := observe(server.cmd.Process.Pid, config.Progress)
 	report.Load, err = loadgen.Run(ctx, loadgen.Config{
-		URLs: []string{scheme + "://" + server.addr + "/"}, TLS: trust, Conns: conns, Rate: config.Rate,
+		URLs: []string{scheme + "://" + server.addr + "/"}, TLS: trust, Compress: config.Compress, Conns: conns, Rate: config.Rate,
 		Hold: config.Hold, Broadcasts: config.Broadcasts, Size: config.Size,
 		Phase: o.phase, Progress: o.progress,
 	})

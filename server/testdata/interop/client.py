@@ -9,6 +9,7 @@ import sys
 # Debian 12's package has only this interface. Later ones still have it, beside
 # another with other exceptions.
 from websockets.exceptions import ConnectionClosed, InvalidStatusCode
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.legacy.client import connect
 
 
@@ -72,12 +73,20 @@ class Talk:
         await self.socket.close(code, reason)
 
 
+def offers(ask):
+    """Offers a window, or else leaves it to websockets what to offer."""
+    if "window" not in ask:
+        return None
+    return [ClientPerMessageDeflateFactory(server_max_window_bits=ask["window"])]
+
+
 async def talk(ask):
     saw = {"id": ask["id"], "received": [], "pongs": []}
     try:
         socket = await connect(
             ask["url"],
             subprotocols=ask.get("protocols"),
+            extensions=offers(ask),
             max_size=None,
             ping_interval=None,  # its own pings would answer for its pongs
         )

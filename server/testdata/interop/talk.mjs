@@ -11,7 +11,8 @@ export const toBase64 = (bytes) => btoa(Array.from(bytes, (b) => String.fromChar
 // returns what it saw. more returns the steps that only one client can do.
 export async function talk(WebSocket, ask, more = () => ({})) {
   const saw = { id: ask.id, received: [] };
-  const socket = new WebSocket(ask.url, ask.protocols);
+  const options = ask.window && { perMessageDeflate: { serverMaxWindowBits: ask.window } }; // pages have none
+  const socket = new WebSocket(ask.url, ask.protocols, options);
   socket.binaryType = "arraybuffer";
 
   let ended = false;
