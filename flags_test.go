@@ -33,7 +33,7 @@ func TestWrongValuesSayWhatIsRight(t *testing.T) {
 		"load --hold soon":                       `--hold: must be a time like 500ms, 30s or 1h30m from 0s to 8760h, not "soon"; for example --hold=30s`,
 		"load --rate NaN":                        `--rate: must be a number from 0 to 10,000,000, not "NaN"; for example --rate=10000`,
 		"load --size 5":                          "--size: must be a whole number from 16 to 65,536",
-		"load --url http://127.0.0.1/":           "--url=http://127.0.0.1/: must begin with ws:// and have a host",
+		"load --url http://127.0.0.1/":           "--url=http://127.0.0.1/: must begin with ws:// or wss:// and have a host",
 		"load --sources nowhere":                 "--sources: ",
 		"load --active 900 --flood 101":          "--active=900 and --flood=101: must not be more than --conns=1000 together",
 		"load --deaf 1000":                       "--deaf=1000: must be less than --conns=1000",
