@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"time"
 
@@ -25,7 +26,7 @@ type origin struct {
 	remote netip.AddrPort
 	fd     int // where remote is found when it is asked for, -1 where it is known
 	head   int // bytes of the request head
-	tls    *TLSInfo
+	tls    *tls.ConnectionState
 	ctx    context.Context // of ServeHTTP's request, nil otherwise
 }
 
@@ -76,7 +77,7 @@ func (t *conns) settled(c *conn, a *answer) {
 }
 
 // tlsInfo is what c's TLS handshake has agreed on, nil without one.
-func (k *calls) tlsInfo(c *conn) *TLSInfo {
+func (k *calls) tlsInfo(c *conn) *tls.ConnectionState {
 	if x := k.sides.of(c); x != nil {
 		return x.tls
 	}

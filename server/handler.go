@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/netip"
 	"strings"
@@ -78,8 +79,9 @@ func (r *Request) RemoteAddr() netip.AddrPort {
 	return netpoll.RemoteAddr(r.origin.fd)
 }
 
-// TLS is what the TLS handshake has agreed on, nil without Options.TLS.
-func (r *Request) TLS() *TLSInfo { return r.origin.tls }
+// TLS is what the TLS handshake has agreed on, nil without Options.TLS. Of the
+// client's certificates it has the first, and only if it was verified.
+func (r *Request) TLS() *tls.ConnectionState { return r.origin.tls }
 
 // Context is the request's of net/http where the request came by ServeHTTP, with
 // the values that middleware has put there. Otherwise it is context.Background.

@@ -338,6 +338,8 @@ func (v *visitor) Close() error {
 	return v.TCPConn.Close()
 }
 
+var errHandOver = errors.New("server: the socket is not ready to be handed over")
+
 // door is a reactor's way for sockets from and to net/http.
 type door struct {
 	*netpoll.Passage
@@ -369,6 +371,11 @@ func (in *input) visit(c *conn, read []byte) {
 	if h.visiting.Add(1) > h.most {
 		h.visiting.Add(-1)
 		in.mark(c, fate{kind: fateReject, cause: rejectFull})
+		return
+	}
+	if in.owed(c) > 0 { // a part of a record, which nobody else could finish
+		h.visiting.Add(-1)
+		in.mark(c, gone(errHandOver))
 		return
 	}
 	if c.is(flagPolled) {

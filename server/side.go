@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -25,10 +26,10 @@ type side struct {
 	moved      netpoll.Tick // when the socket last took something of it
 	congesting bool         // is counted as congested
 
-	handshake *record.Handshake // of TLS, while it is under way
-	tls       *TLSInfo          // what it has agreed on, until the request is answered
-	cipher    []byte            // the beginning of a record
-	sealed    []byte            // records that the socket did not take
+	handshake *record.Handshake    // of TLS, while it is under way
+	tls       *tls.ConnectionState // what it has agreed on, until the request is answered
+	cipher    []byte               // the beginning of a record
+	sealed    []byte               // records that the socket did not take
 
 	inbox *inbox.Inbox[*caller] // nil until the handler is called on a worker
 	end   fate                  // what happens when the inbox is empty

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -18,13 +19,6 @@ import (
 // record.State in a table beside the slots. crypto/tls does the handshake on a
 // goroutine that has no descriptor; reactors bring it what sockets receive, and
 // send what it says. After that each read is opened, and each write sealed.
-
-// TLSInfo is what a TLS handshake has agreed on.
-type TLSInfo struct {
-	ServerName string            // that the client asked for (SNI)
-	Resumed    bool              // by a session ticket
-	Peer       *x509.Certificate // the client's, if Options.TLS asks for one and it was verified; nil otherwise
-}
 
 // Bounds of TLS, for all reactors together.
 const (
@@ -212,7 +206,7 @@ func (in *input) progress(c *conn) {
 	}
 	*in.out.tlsState(c) = result.State
 	c.flags |= flagTLS
-	x.tls = &TLSInfo{ServerName: result.ServerName, Resumed: result.Resumed, Peer: result.Peer}
+	x.tls = connectionState(&result)
 	seen := c.seen
 	in.enter(c, stateRequest)
 	c.seen = seen // HandshakeTimeout is for both
@@ -221,6 +215,18 @@ func (in *input) progress(c *conn) {
 	} else {
 		in.settleInput(c, x)
 	}
+}
+
+// connectionState is what Request.TLS tells of a handshake.
+func connectionState(r *record.Result) *tls.ConnectionState {
+	s := &tls.ConnectionState{
+		Version: tls.VersionTLS13, HandshakeComplete: true, DidResume: r.Resumed, CipherSuite: r.State.Suite(),
+		NegotiatedProtocol: r.Protocol, ServerName: r.ServerName,
+	}
+	if r.Peer != nil {
+		s.PeerCertificates = []*x509.Certificate{r.Peer}
+	}
+	return s
 }
 
 // endHandshake takes note that a handshake has ended, or stops it, and lets the
