@@ -209,12 +209,7 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 		}
 		ev, used, err := parser.Message(s, data)
 		if err == nil && ev.Deflated && c.state == stateOpen {
-			in.counts.BytesToInflate += uint64(len(ev.Payload))
-			ev.Payload, err = in.inflater.Message(ev.Op, ev.Payload, int(in.server.options.MaxMessage))
-			in.counts.BytesInflated += uint64(len(ev.Payload))
-			if in.inflated += len(ev.Payload); in.inflated >= inflatedMax {
-				n = framesMax // the rest waits for the next turn
-			}
+			ev.Payload, err = in.inflate(ev)
 		}
 		if err != nil {
 			var breach *frame.Error
@@ -242,8 +237,9 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 			in.finish(c, fate{kind: fateAnswer, code: code})
 			data = nil
 		default:
-			if in.calls.message(c, ev.Op, ev.Payload); in.mustSettle(c) {
-				n = framesMax
+			in.calls.message(c, ev.Op, ev.Payload)
+			if in.mustSettle(c) || ev.Deflated && in.inflated >= inflatedMax {
+				n = framesMax // the rest waits for the next turn
 			}
 		}
 	}
@@ -260,6 +256,15 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 		in.out.sayControl(c, frame.Pong, in.ping)
 	}
 	return data
+}
+
+// inflate returns what a compressed message holds, until the next call.
+func (in *input) inflate(ev frame.Event) (data []byte, err error) {
+	data, err = in.inflater.Message(ev.Op, ev.Payload, int(in.server.options.MaxMessage))
+	in.inflated += len(data)
+	in.counts.BytesToInflate += uint64(len(ev.Payload))
+	in.counts.BytesInflated += uint64(len(data))
+	return data, err
 }
 
 // full reports whether no more messages may be taken from anybody.

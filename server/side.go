@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"

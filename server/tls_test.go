@@ -227,7 +227,7 @@ func TestClientCertificates(t *testing.T) {
 		o.TLS.ClientAuth, o.TLS.ClientCAs = tls.RequireAndVerifyClientCert, config.RootCAs
 		h := echo
 		h.Upgrade = func(r *server.Request) error {
-			if p := r.TLS().PeerCertificates; len(p) != 1 || p[0].Subject.CommonName != "lull test" {
+			if p := r.TLS().PeerCertificates; len(p) != 1 || p[0].DNSNames[0] != "localhost" {
 				t.Errorf("the peer is %v", p)
 			}
 			return nil
