@@ -271,7 +271,6 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	set(&o.MessageTimeout, time.Minute)
 	set(&o.WriteTimeout, time.Minute)
 	set(&o.IdleTimeout, 10*time.Minute)
-	set(&o.PingAfter, o.IdleTimeout/2)
 	set(&o.CloseTimeout, 5*time.Second)
 	set(&o.Grace, 10*time.Second)
 	set(&o.StallAfter, 200*time.Millisecond)

@@ -26,7 +26,7 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 		Mode: Workers, Workers: 16 * procs, MaxInboxMessages: 64, MaxInbox: 16 << 10, MaxInboxTotal: 64 << 20, InboxPolicy: InboxPause,
 		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxOutboxMessages: 1024, MaxOutboxTotal: memory() / 8, OutboxPolicy: OutboxClose, MaxPartial: 256 << 20, MaxBroadcast: 8 << 20,
 		HandshakeTimeout: 10 * time.Second, MessageTimeout: time.Minute, WriteTimeout: time.Minute, CallTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second, StallAfter: 200 * time.Millisecond,
-		PingAfter: 5 * time.Minute, MaxHTTP: 1000, CompressFrom: 256, Log: slog.Default(),
+		MaxHTTP: 1000, CompressFrom: 256, Log: slog.Default(),
 	}
 	if !reflect.DeepEqual(o, want) {
 		t.Errorf("defaults are\n%+v, want\n%+v", o, want)

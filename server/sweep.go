@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -26,7 +27,7 @@ func newLimits(o *Options) limits {
 		message:   ticks(o.MessageTimeout),
 		write:     ticks(o.WriteTimeout),
 		idle:      ticks(o.IdleTimeout),
-		ping:      ticks(o.PingAfter),
+		ping:      ticks(cmp.Or(o.PingAfter, o.IdleTimeout/2)),
 		close:     ticks(o.CloseTimeout),
 		partial:   o.MaxPartial / o.Reactors,
 		requests:  o.MaxPartial / 8 / o.Reactors,
