@@ -155,7 +155,7 @@ func TestCompressedMessagesArrive(t *testing.T) {
 				t.Errorf("%d bytes came", got)
 			}
 			config.URLs, config.Broadcasts = []string{serveWith(t, echo, o)}, 0
-			config.Active, config.Flood, config.Echo = 10, 2, 100*time.Millisecond
+			config.Active, config.Pace, config.Flood, config.FloodRate, config.Echo = 10, 100, 2, 100, time.Second
 			res = mustRun(t, config)
 			if count(res, loadgen.Echoes) == 0 || count(res, loadgen.Answered) == 0 || count(res, loadgen.Foreign) != 0 {
 				t.Errorf("counts %v", res.Counts)
