@@ -36,3 +36,6 @@ func TestACompressedAnswerDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations for a message and its answer", n)
 	}
 }
+
+// underRace says that the race detector watches, which takes ten times as long.
+const underRace = false

@@ -809,7 +809,7 @@ func live(t testing.TB, seed uint64, steps int) *world {
 
 func TestAReactorAgainstAModel(t *testing.T) {
 	steps, each := 1_000_000, 5_000
-	if testing.Short() {
+	if testing.Short() || underRace {
 		steps = 100_000
 	}
 	var sum Counts
