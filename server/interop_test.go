@@ -87,7 +87,7 @@ type interopTalk struct {
 
 // interopIdle is long enough for a busy machine's client to answer a ping in
 // half of it.
-const interopIdle = 6 * time.Second
+const interopIdle = 15 * time.Second
 
 func interopTalks() []interopTalk {
 	payloads := interopPayloads()
@@ -423,7 +423,7 @@ func (run *interopRun) check(t *testing.T) {
 	for _, saw := range run.saws {
 		got, err := run.client.answer(saw)
 		if err != nil {
-			t.Fatalf("no report: %v", err)
+			t.Fatalf("no report: %v\nthe server %s", err, run.server.sofar())
 		}
 		if run.talk.anyClean {
 			got.Clean = want.Clean
@@ -482,6 +482,20 @@ type interopServer struct {
 	faults []string // what else went wrong, such as a request without Origin
 	given  []interopMessage
 	closed []interopClosed
+}
+
+// sofar tells what the server has seen and counted.
+func (s *interopServer) sofar() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var counted []string
+	for name, n := range s.Stats().All() {
+		if n != 0 {
+			counted = append(counted, fmt.Sprintf("%s %d", name, n))
+		}
+	}
+	return fmt.Sprintf("was given %d messages, ended %v, faults %v, counted %s",
+		len(s.given), s.closed, s.faults, strings.Join(counted, ", "))
 }
 
 type interopClosed struct {
