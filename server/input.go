@@ -286,16 +286,14 @@ func (in *input) mustSettle(c *conn) bool {
 	return in.gauge(c).Load().Exceeds(in.server.high) || in.mail.Called() && in.server.throttle.Crowded()
 }
 
-// changed goes on with a connection whose inbox has room, or is empty.
+// changed goes on with a connection whose inbox has room, or is empty. The sweep
+// may have taken its side meanwhile.
 func (in *input) changed(c *conn) {
-	x := in.sides.of(c)
-	switch {
-	case x == nil:
-	case x.end.kind != fateNone:
+	if x := in.sides.of(c); x != nil && x.end.kind != fateNone {
 		in.finish(c, x.end)
-	default:
-		in.unpause(c, flagPaused)
+		return
 	}
+	in.unpause(c, flagPaused)
 }
 
 // unpause ends a reason not to read from c. What was read already is handled

@@ -320,12 +320,15 @@ func newWorld(t testing.TB, seed uint64) *world {
 }
 
 // fault decides whether a system call fails. It also checks that only the last word is
-// written to a marked connection.
+// written to a marked connection, and lets a worker make calls meanwhile.
 func (w *world) fault(c netpoll.Call, fd, size int) (limit int, errno unix.Errno) {
 	for i := 0; c == netpoll.CallWrite && i < w.r.slots.High(); i++ {
 		if c := w.r.slots.At(i); c != nil && int(c.FD) == fd && c.is(flagMute) {
 			w.fail("%d bytes are written to a connection that is marked", size)
 		}
+	}
+	if w.s.pool != nil && w.rng.IntN(2) == 0 {
+		w.s.pool.Step() // workers do not wait for a turn's end
 	}
 	if w.faults == 0 || w.rng.Float64() > w.faults {
 		return size, 0
@@ -720,6 +723,9 @@ func (w *world) step() {
 		if w.s.pool != nil {
 			w.s.pool.Step()
 		}
+		if w.rng.IntN(50) == 0 {
+			w.rest()
+		}
 	default:
 		w.turn()
 	}
@@ -728,6 +734,7 @@ func (w *world) step() {
 // end ends all connections and checks that nothing is left.
 func (w *world) end() {
 	netpoll.Fault = nil
+	w.rest()
 	for len(w.clients) > 0 {
 		w.hangUp(0)
 	}
@@ -782,6 +789,28 @@ func (w *world) end() {
 	}
 	r.close()
 	w.s.close()
+}
+
+// rest lets handlers return and mail be read, and checks that nobody is paused
+// without a reason that is going to end.
+func (w *world) rest() {
+	if w.s.pool == nil {
+		return
+	}
+	for range 3 { // calls cause mail, and mail calls
+		for w.s.pool.Step() {
+		}
+		w.r.settle()
+		w.r.calls.handOver()
+	}
+	if w.s.pool.Stats().Calls > 0 {
+		return // handlers wait for their peers
+	}
+	for i := range w.r.slots.High() {
+		if c := w.r.slots.At(i); c != nil && c.is(flagPaused) {
+			w.fail("connection %d is paused in state %d, and no call is left", c.tag, c.state)
+		}
+	}
 }
 
 func boolInt(b bool) int {

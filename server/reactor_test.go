@@ -374,3 +374,27 @@ func TestCompressedMessagesDoNotMakeATurnLong(t *testing.T) {
 		t.Errorf("an idle connection has a side and holds %d bytes", r.sides.held)
 	}
 }
+
+// The sweep lets go of an inbox that has no calls. It may come between the return of
+// the last call and the news of it.
+func TestAPauseEndsThoughTheInboxHasGone(t *testing.T) {
+	released := make(chan struct{})
+	r := bare(t, Handler{Message: func(Conn, frame.Op, []byte) { <-released }}, Options{Mode: Workers, Workers: 1, MaxInboxMessages: 1})
+	c, peer := r.join(t, stateOpen)
+	if _, err := unix.Write(peer, frame.AppendMasked(nil, frame.Text, [4]byte{1, 2, 3, 4}, []byte("hello"))); err != nil {
+		t.Fatal(err)
+	}
+	r.round(t)
+	if !c.is(flagPaused) {
+		t.Fatal("a connection with a full inbox is read")
+	}
+	close(released)
+	for !r.mail.Called() || r.sides.of(c).inbox.Calls() > 0 {
+		runtime.Gosched()
+	}
+	r.sweep.check(c)
+	r.round(t)
+	if c.is(flagPaused) {
+		t.Error("a connection without calls is paused for ever")
+	}
+}
