@@ -53,7 +53,6 @@ func TestProxiesTellTheClient(t *testing.T) {
 				client := fmt.Sprintf("203.0.113.%d:4711", i)
 				conn, err := net.Dial("tcp", s.address())
 				must(err)
-				defer conn.Close()
 				must(conn.SetDeadline(time.Now().Add(patience)))
 				head := proxyHead(version, client)
 				switch i {
@@ -83,6 +82,7 @@ func TestProxiesTellTheClient(t *testing.T) {
 				if got := (<-seen).String(); got != client {
 					t.Errorf("version %d: the client is %s, want %s", version, got, client)
 				}
+				conn.Close()
 			}
 			must(s.stop())
 		}
