@@ -111,6 +111,7 @@ func (l *closer) linger(c *conn, f fate) {
 	for _, reason := range []flags{flagPaused, flagThrottled, flagBlocked} {
 		l.want(c, reason, false)
 	}
+	_ = l.register(c) // if the poller has no room, CloseTimeout ends it
 	if x := l.sides.of(c); x != nil {
 		l.sides.forget(x)
 		l.sides.drop(c)

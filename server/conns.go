@@ -154,16 +154,23 @@ func (t *conns) enter(c *conn, s state) {
 // poll registers a connection with the poller, unless it is registered. If that
 // fails the connection is rejected.
 func (t *conns) poll(c *conn) (ok bool) {
-	if c.is(flagPolled) {
-		return true
-	}
-	if err := t.poller.Add(int(c.FD), t.slots.Token(c), c.interest()); err != nil {
+	err := t.register(c)
+	if err != nil {
 		t.pollError = err // accepting pauses: it is a limit of the machine
 		t.mark(c, fate{kind: fateReject, cause: rejectFull})
-		return false
 	}
-	c.flags |= flagPolled
-	return true
+	return err == nil
+}
+
+func (t *conns) register(c *conn) error {
+	if c.is(flagPolled) {
+		return nil
+	}
+	err := t.poller.Add(int(c.FD), t.slots.Token(c), c.interest())
+	if err == nil {
+		c.flags |= flagPolled
+	}
+	return err
 }
 
 // want sets or clears a flag that says what c's socket is polled for.
