@@ -129,21 +129,3 @@ func TestConnectionsExpire(t *testing.T) {
 		s.counted("closed_expired", 1)
 	})
 }
-
-// Where a connection's first read decides that it is refused, it is seen to leave
-// nevertheless.
-func TestARefusedConnectionIsFreeWhenItsPeerLeaves(t *testing.T) {
-	everywhere(t, func(t *testing.T, o server.Options) {
-		o.CloseTimeout = time.Hour
-		s := start(t, echo, o)
-		for range 20 { // of some the request is there when they are accepted
-			c := s.dial()
-			c.write("GET / HTTP/1.1\r\n\r\n")
-			if r, _ := c.response(); r.StatusCode != http.StatusUpgradeRequired {
-				t.Errorf("answered %s", r.Status)
-			}
-			c.Close()
-		}
-		eventually(t, "all slots are free", func() bool { return s.Stats().Sockets == 0 })
-	})
-}

@@ -222,6 +222,7 @@ func TestHTTPIsBoundedAndEndsWithTheServer(t *testing.T) {
 		if r, _ := c.response(); r.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("the third was answered %s", r.Status)
 		}
+		c.Close()
 		stopped := make(chan error, 1)
 		go func() { stopped <- s.stop() }()
 		eventually(t, "the server takes connections", func() bool {

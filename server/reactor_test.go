@@ -1,11 +1,13 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"runtime"
 	"testing"
 	"unsafe"
@@ -396,5 +398,30 @@ func TestAPauseEndsThoughTheInboxHasGone(t *testing.T) {
 	r.round(t)
 	if c.is(flagPaused) {
 		t.Error("a connection without calls is paused for ever")
+	}
+}
+
+// Where a connection's first read decides that it is refused, the reactor sees it
+// leave nevertheless.
+func TestARefusedConnectionIsPolledUntilItsPeerLeaves(t *testing.T) {
+	r := bare(t, Handler{}, Options{})
+	c, err := net.Dial("tcp", r.server.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(bytes.Repeat([]byte("x"), frame.MaxHead+1)); err != nil {
+		t.Fatal(err)
+	}
+	r.accept(netpoll.Grant{Budget: 1})
+	r.grants.granted = false // the Acceptor has not asked
+	r.round(t)
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("answered %v, %v", answer, err)
+	}
+	c.Close()
+	r.round(t)
+	if n := r.slots.Used(); n != 0 {
+		t.Errorf("%d slots are used when the peer has left", n)
 	}
 }
