@@ -694,6 +694,7 @@ func TestAHandlerThatExitsLosesNoWorker(t *testing.T) {
 // 101.
 func TestConnectionsThatCannotBePolledAreRefused(t *testing.T) {
 	inModes(t, func(t *testing.T, o server.Options) {
+		o.CloseTimeout = time.Second // nobody sees who cannot be polled leave
 		var full atomic.Bool
 		netpoll.Fault = func(c netpoll.Call, _, size int) (int, unix.Errno) {
 			if c == netpoll.CallPollAdd && full.Load() {
