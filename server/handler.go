@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -77,6 +79,30 @@ func (r *Request) RemoteAddr() netip.AddrPort {
 		return r.origin.remote
 	}
 	return netpoll.RemoteAddr(r.origin.fd)
+}
+
+// Cookie returns the value of a cookie, as http.Request.Cookie does: that of the
+// first one of the name, empty if there is none.
+func (r *Request) Cookie(name string) string {
+	var lines []string
+	for header, line := range r.Headers() {
+		if strings.EqualFold(header, "Cookie") {
+			lines = append(lines, line)
+		}
+	}
+	as := http.Request{Header: http.Header{"Cookie": lines}}
+	cookie, err := as.Cookie(name)
+	if err != nil {
+		return "" // http.ErrNoCookie
+	}
+	return cookie.Value
+}
+
+// Query returns the parameters of the target's query. Malformed ones are left out.
+func (r *Request) Query() url.Values {
+	_, query, _ := strings.Cut(r.Target(), "?")
+	values, _ := url.ParseQuery(query)
+	return values
 }
 
 // TLS is what the TLS handshake has agreed on, nil without Options.TLS. Of the

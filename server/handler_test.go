@@ -43,6 +43,26 @@ func TestUpgradeSeesTheRequestAndChangesTheAnswer(t *testing.T) {
 	})
 }
 
+func TestARequestHasCookiesAndAQuery(t *testing.T) {
+	saw := make(chan string, 1)
+	s := start(t, server.Handler{Upgrade: func(r *server.Request) error {
+		saw <- fmt.Sprint(r.Cookie("session"), r.Cookie("none"), r.Query()["room"], r.Query().Get("none"))
+		return nil
+	}}, server.Options{})
+	for head, want := range map[string]string{
+		with("Cookie: a=b; session=s1", "Cookie: session=s2"):                        "s1[]",
+		with(`Cookie: bad={"a": "b"}; ; session="s 1"`):                              "s 1[]",
+		with("cookie: session=") + "":                                                "[]",
+		strings.Replace(request, "GET /", "GET /chat?room=a%20b&bad=%zz&room=7&", 1): "[a b 7]",
+		strings.Replace(request, "GET /", "GET /chat?", 1):                           "[]",
+	} {
+		s.dial().write(head)
+		if got := <-saw; got != want {
+			t.Errorf("%q: %q, not %q", head, got, want)
+		}
+	}
+}
+
 func TestWithoutFunctionsMessagesAreIgnored(t *testing.T) {
 	everywhere(t, func(t *testing.T, o server.Options) {
 		s := start(t, server.Handler{}, o)

@@ -13,15 +13,16 @@ import (
 
 // op is what others want from a reactor.
 type op struct {
-	kind    opKind
-	policy  OutboxPolicy        // opSend, opRefused
-	code    frame.Code          // opClose
-	id      uint32              // opSend: Kind.ID
-	token   netpoll.Token       // of the connection, if it is about one
-	grant   netpoll.Grant       // opAccept
-	message *fanout.Publication // opBroadcast
-	answer  *answer             // opAnswer
-	adopted *adoption           // opAdopt
+	kind       opKind
+	policy     OutboxPolicy        // opSend, opRefused
+	code       frame.Code          // opClose
+	id         uint32              // opSend: Kind.ID
+	token      netpoll.Token       // of the connection, if it is about one
+	grant      netpoll.Grant       // opAccept
+	message    *fanout.Publication // opBroadcast
+	answer     *answer             // opAnswer
+	adopted    *adoption           // opAdopt
+	inspection *inspection         // opInspect
 }
 
 type opKind uint8
@@ -38,6 +39,7 @@ const (
 	opChanged                 // what the reactor wants of an inbox is true
 	opEased                   // the peer has taken enough
 	opRoom                    // throttled connections may go on
+	opInspect                 // another goroutine waits to read something
 	opPanic                   // the handler has panicked
 	opDrain                   // close all connections, then end
 	opEnd                     // end now
@@ -144,10 +146,10 @@ func newReactor(s *Server, index int) (*reactor, error) {
 // run is the reactor: the one loop that everything else hangs on. It returns
 // when the reactor was told to end and has no connection left.
 func (r *reactor) run() (err error) {
-	r.public.goroutine.Store(stack.Self())
 	if r.poller, err = netpoll.NewPoller(r.waker); err != nil {
 		return err
 	}
+	r.public.goroutine.Store(stack.Self())
 	defer r.close()
 	for !r.ended {
 		events, err := r.wait()
@@ -296,6 +298,9 @@ func (r *reactor) do(o *op, data []byte) {
 		}
 	case opRoom:
 		r.in.unthrottle()
+	case opInspect:
+		o.inspection.of(&r.conns)
+		o.inspection.over <- true
 	case opDrain:
 		r.drained = 0
 	case opEnd:
@@ -520,6 +525,8 @@ func (r *reactor) close() {
 			if c := r.slots.Get(o.token); c != nil {
 				r.in.answered(c, o.answer, nil)
 			}
+		case opInspect:
+			o.inspection.over <- false
 		case opAdopt:
 			r.server.gate.Leave()
 			r.server.admission.leave(o.adopted.ticket)
