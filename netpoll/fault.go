@@ -1,3 +1,5 @@
+//go:build linux
+
 package netpoll
 
 import "golang.org/x/sys/unix"

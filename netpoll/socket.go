@@ -1,3 +1,5 @@
+//go:build linux
+
 package netpoll
 
 import (
@@ -222,6 +224,10 @@ func Write(fd int, p []byte) (int, error) {
 // be read.
 func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
 
+// StopListening makes a listening socket refuse connections, in all descriptor
+// tables that have it.
+func StopListening(fd int) { _ = unix.Shutdown(fd, unix.SHUT_RD) }
+
 // SetSendBuffer limits the bytes that a socket holds until its peer acknowledges
 // them, to about twice n. Without it the kernel lets them grow to megabytes
 // (tcp(7), socket(7): SO_SNDBUF).
@@ -238,6 +244,13 @@ func Close(fd int) { _ = unix.Close(fd) }
 func Reset(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	_ = unix.Close(fd)
+}
+
+// Unacknowledged is how many bytes a socket holds that its peer has not
+// acknowledged, 0 if that cannot be found out.
+func Unacknowledged(fd int) int {
+	n, _ := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	return n
 }
 
 // SocketError returns and clears a socket's pending error, nil if there is none.

@@ -2,10 +2,7 @@ package netpoll
 
 import (
 	"fmt"
-	"math"
 	"sort"
-
-	"golang.org/x/sys/unix"
 )
 
 // Tables says which descriptor table a reactor's thread uses.
@@ -48,16 +45,6 @@ func (t *Tables) UnmarshalText(text []byte) error {
 // files, an admin port's connections.
 const descriptorsKept = 64
 
-// DescriptorLimit returns how many descriptors one table may hold: the soft
-// RLIMIT_NOFILE.
-func DescriptorLimit() (int, error) {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, fmt.Errorf("netpoll: read RLIMIT_NOFILE: %w", err)
-	}
-	return int(min(limit.Cur, math.MaxInt32)), nil
-}
-
 // Room returns how many connections so many reactors can have together, if each
 // table may hold table descriptors.
 //
@@ -84,17 +71,4 @@ func ReactorsFor(t Tables, table, conns, listeners, processors int) int {
 	return processors + sort.Search(most-processors, func(more int) bool {
 		return Room(t, table, processors+more, listeners) >= conns
 	})
-}
-
-// Reserve makes the calling thread's table large enough for n descriptors, or
-// for as many as the soft RLIMIT_NOFILE allows. When a table that several
-// threads share has to grow, the thread that needs the room waits for all the
-// others, 6–19 ms for each doubling.
-func Reserve(n int) {
-	if limit, err := DescriptorLimit(); err == nil {
-		n = min(n, limit-1)
-	}
-	if fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, n); err == nil {
-		_ = unix.Close(fd)
-	}
 }

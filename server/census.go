@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/outbox"
 )
@@ -128,7 +126,7 @@ func (r *reactor) publishCensus() {
 			continue // it has left since
 		}
 		p.Remote = r.remote(c)
-		p.Kernel, _ = unix.IoctlGetInt(int(c.FD), unix.SIOCOUTQ)
+		p.Kernel = netpoll.Unacknowledged(int(c.FD))
 	}
 	r.public.census.Store(&n)
 }

@@ -9,9 +9,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -59,8 +58,12 @@ type Server struct {
 }
 
 // Listen opens the listening sockets and checks what the server needs. An address
-// is "host:port"; port 0 is a free port, an empty host all addresses.
+// is "host:port"; port 0 is a free port, an empty host all addresses. The package
+// compiles on all systems; where they are not Linux, Listen returns an error.
 func Listen(addresses []string, h Handler, o Options) (*Server, error) {
+	if err := netpoll.Available(); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
 	o, err := o.withDefaults(len(addresses))
 	if err != nil {
 		return nil, err
@@ -198,7 +201,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	_ = s.acceptor.Close()
 	for _, l := range s.listeners {
-		_ = unix.Shutdown(l.FD, unix.SHUT_RD) // in all descriptor tables at once
+		netpoll.StopListening(l.FD)
 	}
 	s.tell(opDrain)
 	grace := time.After(s.options.Grace)
@@ -252,11 +255,11 @@ func (s *Server) pausing(reactor int, err error) {
 	s.pauses.Add(1)
 	advice := "free memory, or accept fewer connections"
 	switch {
-	case errors.Is(err, unix.EMFILE):
+	case errors.Is(err, syscall.EMFILE):
 		advice = "raise RLIMIT_NOFILE, or use private tables and more reactors"
-	case errors.Is(err, unix.ENFILE):
+	case errors.Is(err, syscall.ENFILE):
 		advice = "raise fs.file-max"
-	case errors.Is(err, unix.ENOSPC):
+	case errors.Is(err, syscall.ENOSPC):
 		advice = "raise fs.epoll.max_user_watches"
 	}
 	s.journal.add(slog.LevelError, "cannot accept, trying again", "reactor", reactor, "error", err, "do", advice)
