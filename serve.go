@@ -50,6 +50,7 @@ type serveCommand struct {
 	IdleTimeout             time.Duration       `help:"Close a connection that has been silent for this long. It is pinged after half of it. 0 means never; then nobody is pinged either." default:"10m" range:"0s..8760h"`
 	MaxMessage              int64               `help:"Maximum size of a message, in bytes." default:"65536" range:"1..268435456"`
 	Grace                   time.Duration       `help:"How long the server waits for connections to close when it shuts down. 0 means not at all." default:"10s" range:"0s..24h"`
+	WWW                     string              `name:"www" help:"Serve the files of this directory to requests that are no WebSocket handshake." type:"existingdir" placeholder:"DIR" predictor:"file" example:"docs/chat"`
 	TLSCert                 []string            `name:"tls-cert" help:"Certificates, in PEM, each with its chain. They make all connections wss://, over TLS 1.3; a client gets the first that is for the name that it asks for. They are read again on SIGHUP, and when the files change." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSKey                  []string            `name:"tls-key" help:"The private keys of the certificates, in PEM, in the same order." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSClientCA             string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." placeholder:"FILE" predictor:"file"`
@@ -65,6 +66,7 @@ most --grace, and exits with 0.
 
 Examples:
   lull serve
+  lull serve --www docs/chat
   lull serve --listen 0.0.0.0:443 --tls-cert chat.pem --tls-key chat.key
   lull serve --listen 0.0.0.0:8080,0.0.0.0:8081 --max-conns 1000000
   lull serve --mode echo --listen '[::1]:0' --reactors 1`
@@ -80,8 +82,12 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	pages, err := c.pages()
+	if err != nil {
+		return err
+	}
 	s, err := server.Listen(c.Listen, c.handler(), server.Options{
-		TLS: secure, Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
+		TLS: secure, HTTP: pages, Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
 		Trust: c.Trust, ProxyProtocol: c.ProxyProtocol, ClientHeader: c.ClientHeader,
 		MaxConnsPerAddress: c.MaxConnsPerAddress, MaxConnsPerPrefix: c.MaxConnsPerPrefix,
 		HandshakeRate: c.HandshakeRate, HandshakeRatePerAddress: c.HandshakeRatePerAddress,
@@ -127,6 +133,19 @@ func (c *serveCommand) secure(ctx context.Context, log *slog.Logger) (*tls.Confi
 	expectHandshakes()
 	go certificates.watch(ctx)
 	return certificates.server(), nil
+}
+
+// pages serves the files of --www. It is nil without them. A link in the directory
+// leads nowhere outside it.
+func (c *serveCommand) pages() (http.Handler, error) {
+	if c.WWW == "" {
+		return nil, nil
+	}
+	root, err := os.OpenRoot(c.WWW)
+	if err != nil {
+		return nil, fmt.Errorf("--www: %w", err)
+	}
+	return http.FileServerFS(root.FS()), nil
 }
 
 // orOff is a timeout as server.Options have it: there, 0 is the default, and a
