@@ -166,6 +166,10 @@ func orNaN(n int64) float64 {
 	return float64(n)
 }
 
+var refused = prometheus.NewDesc("lull_handshakes_refused_total",
+	"Connections and handshakes that a limit has refused, by reason. Those that were answered are among lull_handshakes_rejected_total.",
+	[]string{"reason"}, nil)
+
 var setup = prometheus.NewDesc("lull_setup_info",
 	"The server's options. The value is always 1.", []string{"mode", "tables", "inbox_policy", "outbox_policy"}, nil)
 
@@ -226,6 +230,7 @@ type collector struct{ source }
 
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	out <- rejected
+	out <- refused
 	out <- setup
 	out <- built
 	for i := range counted {
@@ -248,6 +253,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for status, n := range r.rejectedBy() {
 		out <- prometheus.MustNewConstMetric(rejected, prometheus.CounterValue, float64(n), strconv.Itoa(status))
+	}
+	for reason, n := range r.stats.RefusedBy {
+		out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), reason)
 	}
 	for i := range measured {
 		row := &measured[i]

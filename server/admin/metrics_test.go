@@ -79,6 +79,10 @@ func TestMetricsHaveTheRightValues(t *testing.T) {
 	if _, err := s.dial(&net.Dialer{}, "/secret"); !errors.As(err, &rejected) || int(rejected) != http.StatusForbidden {
 		t.Fatal(err)
 	}
+	foreign := ws.Dialer{Header: ws.HandshakeHeaderHTTP{"Origin": {"https://elsewhere.example"}}}
+	if _, _, _, err := foreign.Dial(t.Context(), "ws://"+s.Addrs()[0].String()); !errors.As(err, &rejected) || int(rejected) != http.StatusForbidden {
+		t.Fatal(err)
+	}
 	aborted, err := net.Dial("tcp", s.Addrs()[0].String())
 	if err != nil {
 		t.Fatal(err)
@@ -102,9 +106,11 @@ func TestMetricsHaveTheRightValues(t *testing.T) {
 		`lull_connections_limit`:                         50,
 		`lull_sockets`:                                   conns + 1,
 		`lull_sockets_limit`:                             float64(s.Stats().SocketsMax),
-		`lull_accepted_total`:                            conns + 4,
+		`lull_accepted_total`:                            conns + 5,
 		`lull_connections_opened_total`:                  conns + 1,
-		`lull_handshakes_rejected_total{status="403"}`:   1,
+		`lull_handshakes_rejected_total{status="403"}`:   2,
+		`lull_handshakes_refused_total{reason="origin"}`: 1,
+		`lull_handshakes_refused_total{reason="memory"}`: 0,
 		`lull_handshakes_rejected_total{status="503"}`:   0,
 		`lull_handshakes_aborted_total`:                  1,
 		`lull_connections_closed_total{reason="clean"}`:  1,
