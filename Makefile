@@ -52,6 +52,7 @@ lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
 	$(GO) vet -tags "interop reality" ./...
 	$(GO) tool staticcheck -tags "interop reality" ./...
+	for os in darwin windows; do GOOS=$$os $(GO) build ./server || exit 1; done # where it does not run, it compiles
 
 lint-shell:
 	shellcheck .ci/run server/testdata/interop/install

@@ -50,7 +50,7 @@ type serveCommand struct {
 	IdleTimeout             time.Duration       `help:"Close a connection that has been silent for this long. It is pinged after half of it. 0 means never; then nobody is pinged either." default:"10m" range:"0s..8760h"`
 	MaxMessage              int64               `help:"Maximum size of a message, in bytes." default:"65536" range:"1..268435456"`
 	Grace                   time.Duration       `help:"How long the server waits for connections to close when it shuts down. 0 means not at all." default:"10s" range:"0s..24h"`
-	WWW                     string              `name:"www" help:"Serve the files of this directory to requests that are no WebSocket handshake." type:"existingdir" placeholder:"DIR" predictor:"file" example:"docs/chat"`
+	WWW                     string              `name:"www" help:"Serve the files of this directory to requests that are no WebSocket handshake." placeholder:"DIR" predictor:"file" example:"docs/chat"`
 	TLSCert                 []string            `name:"tls-cert" help:"Certificates, in PEM, each with its chain. They make all connections wss://, over TLS 1.3; a client gets the first that is for the name that it asks for. They are read again on SIGHUP, and when the files change." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSKey                  []string            `name:"tls-key" help:"The private keys of the certificates, in PEM, in the same order." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSClientCA             string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." placeholder:"FILE" predictor:"file"`
@@ -167,6 +167,9 @@ func (c *serveCommand) Validate() error {
 		if err := checkAddress("--listen", address, "0.0.0.0:8080"); err != nil {
 			return err
 		}
+	}
+	if info, err := os.Stat(c.WWW); c.WWW != "" && (err != nil || !info.IsDir()) {
+		return fmt.Errorf("--www=%s: must be a directory", c.WWW)
 	}
 	if err := checkCertificates(c.TLSCert, c.TLSKey, c.TLSClientCA); err != nil {
 		return err
