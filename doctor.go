@@ -22,6 +22,7 @@ type doctorCommand struct {
 	Target      int            `help:"Number of connections that the machine should hold." default:"1000000" range:"1..1073741824"`
 	ListenPorts int            `help:"Number of ports that the server listens on." default:"1" range:"1..65535"`
 	Sources     []string       `help:"The generator's source addresses and address ranges. auto means all addresses of this machine, or, with --role both, as many as are needed." default:"auto"`
+	TLS         bool           `name:"tls" help:"Connections are wss://, which lull serves and loads itself."`
 	Fanout      int            `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32" range:"0..1073741824"`
 	FDTables    netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
 	IdleTimeout time.Duration  `help:"The server's --idle-timeout. A silent connection is pinged after half of it. 0 means never." default:"10m" range:"0s..8760h"`
@@ -101,6 +102,7 @@ func connect() (closed func()) {
 
 func (c *doctorCommand) demand(m *tuning.Machine) tuning.Demand {
 	d := demand(c.Role, c.Target, c.Fanout, c.FDTables)
+	d.TLS = c.TLS
 	d.Targets, d.Ping = c.ListenPorts, silence(c.IdleTimeout)
 	sources, _ := loadgen.ParseSources(c.Sources) // Validate has accepted them
 	d.Sources = len(sources)

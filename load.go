@@ -119,7 +119,7 @@ func (c *loadCommand) Run(ctx context.Context) error {
 	log := newLog()
 	c.FDTables = chooseTables(c.FDTables, log)
 	err := preflight(log, c.Anyway, tuning.Demand{
-		Conns: c.Conns, Server: c.here(), Generator: true, Sources: len(sources), Targets: len(c.URL), Private: c.FDTables == netpoll.Private,
+		Conns: c.Conns, Server: c.here(), Generator: true, Sources: len(sources), Targets: len(c.URL), TLS: slices.ContainsFunc(c.URL, isSecure), Private: c.FDTables == netpoll.Private,
 	})
 	if err != nil {
 		return err

@@ -213,7 +213,7 @@ func (c *serveCommand) preflight(log *slog.Logger) error {
 		return nil // the server computes how many it can hold
 	}
 	return preflight(log, c.Anyway, tuning.Demand{
-		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), Ping: silence(c.IdleTimeout),
+		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), TLS: len(c.TLSCert) > 0, Ping: silence(c.IdleTimeout),
 	})
 }
 

@@ -7,6 +7,7 @@ type Demand struct {
 	Conns     int           // connections
 	Server    bool          // the server is on this machine
 	Generator bool          // the generator is on this machine
+	TLS       bool          // lull does TLS at its ends: wss://
 	Private   bool          // reactors have descriptor tables of their own
 	Sources   int           // the generator's source addresses; 0 if there are as many as it takes
 	Targets   int           // the server's addresses × ports

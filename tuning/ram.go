@@ -38,6 +38,8 @@ const (
 	// userBytes is lull's own memory for its end of a connection: the server's is
 	// 42, the generator's 31.
 	userBytes = 45
+	// tlsBytes is what TLS adds to it: a table's cell.
+	tlsBytes = 108
 	// processBytes is the memory of a process without connections.
 	processBytes = 12 << 20
 	// unreadBytes is the overhead of a message that waits to be read. A small
@@ -55,8 +57,11 @@ func (m *Machine) RAM(d Demand) (kernel, user int64) {
 	if m.tracks() {
 		each += trackedBytes
 	}
-	n := float64(d.Conns)
-	return whole(each * n), whole(d.ends() * (processBytes + userBytes*n))
+	n, own := float64(d.Conns), float64(userBytes)
+	if d.TLS {
+		own += tlsBytes
+	}
+	return whole(each * n), whole(d.ends() * (processBytes + own*n))
 }
 
 // ramEach is the memory of one more connection, with an unread message.

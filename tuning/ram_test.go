@@ -47,6 +47,11 @@ func TestRAMGrowsWithConnections(t *testing.T) {
 	if kernel != 823_380_000 || user != 2*processBytes+9_000_000 {
 		t.Errorf("%d and %d", kernel, user)
 	}
+	d.TLS = true
+	if k, u := m.RAM(d); k != kernel || u != user+2*108*100_000 {
+		t.Errorf("%d and %d with TLS", k, u)
+	}
+	d.TLS = false
 	d.Fanout = 1 << 20 // messages are not what is idle
 	if k, u := m.RAM(d); k != kernel || u != user {
 		t.Errorf("%d and %d with messages", k, u)

@@ -94,7 +94,7 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 			Kernel: machine.Kernel, Go: runtime.Version(), Processors: machine.Processors, Memory: machine.Memory,
 		},
 	}
-	demand := tuning.Demand{Conns: config.Conns, Server: true, Generator: true, Private: true, Targets: 1, Fanout: max(1, config.Size)}
+	demand := tuning.Demand{Conns: config.Conns, Server: true, Generator: true, TLS: config.TLS, Private: true, Targets: 1, Fanout: max(1, config.Size)}
 	if demand.Conns == 0 {
 		demand.Conns = ConnsAuto
 	}
