@@ -1,0 +1,150 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// docs/embedding.md shows parts of this file.
+
+type userKey struct{}
+
+func userOf(session *http.Cookie) string {
+	if session == nil {
+		return ""
+	}
+	return map[string]string{"a1": "alice", "b2": "bob"}[session.Value]
+}
+
+func page(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the page") }
+
+func loggedIn(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cookie, err := r.Cookie("session")
+		user := userOf(cookie)
+		if err != nil || user == "" {
+			http.Error(w, "log in first", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, user)))
+	})
+}
+
+func logout(sockets *server.Server, user string) {
+	for c := range sockets.Conns() {
+		if c.Value() == user {
+			c.Close(frame.PolicyViolation, "logged out")
+		}
+	}
+}
+
+// application is a site with a chat.
+type application struct {
+	http.Handler
+	sockets *server.Server
+}
+
+func newApplication(ctx context.Context) (*application, error) {
+	chat := server.Handler{
+		Upgrade: func(r *server.Request) error {
+			r.Value, _ = r.Context().Value(userKey{}).(string)
+			return nil
+		},
+		Message: func(c server.Conn, op frame.Op, data []byte) {
+			c.Broadcast(op, fmt.Appendf(nil, "%s: %s", c.Value(), data))
+		},
+	}
+	sockets, err := server.Listen([]string{"127.0.0.1:0"}, chat, server.Options{})
+	if err != nil {
+		return nil, err
+	}
+	go sockets.Run(ctx)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /", page)
+	mux.Handle("GET /chat", loggedIn(sockets))
+	return &application{mux, sockets}, nil
+}
+
+func TestAnApplicationEmbedsAChat(t *testing.T) {
+	app, err := newApplication(t.Context())
+	must(err)
+	site := httptest.NewServer(app)
+	defer site.Close()
+	enter := func(session string) (*websocket.Conn, *http.Response, error) {
+		return websocket.DefaultDialer.Dial("ws"+site.URL[len("http"):]+"/chat", http.Header{"Cookie": {"session=" + session}, "Origin": {site.URL}})
+	}
+	if _, r, err := enter("c3"); err == nil || r.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a stranger gets in: %v", err)
+	}
+	alice, _, err := enter("a1")
+	must(err)
+	defer alice.Close()
+	bob, _, err := enter("b2")
+	must(err)
+	defer bob.Close()
+	must(alice.WriteMessage(websocket.TextMessage, []byte("hello")))
+	if text := hear(bob); text != "alice: hello" {
+		t.Errorf("bob hears %q", text)
+	}
+	logout(app.sockets, "bob")
+	if end := hear(bob); !strings.Contains(end, "logged out") {
+		t.Errorf("bob hears %q", end)
+	}
+	if text := hear(alice); text != "alice: hello" {
+		t.Errorf("alice hears %q", text)
+	}
+}
+
+func TestAnApplicationBehindABalancerKnowsItsClients(t *testing.T) {
+	options := server.Options{
+		Trust:        []string{"10.0.0.0/8"}, // where the balancer's addresses are
+		ClientHeader: "X-Forwarded-For",
+		PingAfter:    25 * time.Second,
+		IdleTimeout:  time.Minute,
+	}
+	options.Trust = append(options.Trust, "127.0.0.1") // the test's
+	opened := make(chan netip.Addr, 1)
+	s := start(t, server.Handler{Open: func(c server.Conn) { opened <- c.RemoteAddr().Addr() }}, options)
+	c := s.dial()
+	c.write(with("X-Forwarded-For: 203.0.113.7"))
+	c.accepted()
+	if client := <-opened; client.String() != "203.0.113.7" {
+		t.Errorf("the client is %v", client)
+	}
+}
+
+// Every piece of Go on the page is in this file.
+func TestThePageAboutEmbeddingShowsThisFile(t *testing.T) {
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		must(err)
+		var lines []string
+		for line := range strings.Lines(string(text)) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+		return strings.Join(lines, "\n")
+	}
+	code, doc := read("embedding_test.go"), read("../docs/embedding.md")
+	pieces := strings.Split(doc, "\n```go\n")[1:]
+	for _, piece := range pieces {
+		piece, _, _ = strings.Cut(piece, "\n```\n")
+		if !strings.Contains(code, "\n"+piece+"\n") {
+			t.Errorf("this is not here:\n%s", piece)
+		}
+	}
+	if len(pieces) < 5 {
+		t.Errorf("there are %d pieces", len(pieces))
+	}
+}
