@@ -72,7 +72,7 @@ func (t *conns) settled(c *conn, a *answer) {
 	t.expire(c, a.expires)
 	if a.client.IsValid() {
 		t.setRemote(c, netip.AddrPortFrom(a.client, 0))
-		*t.tickets.At(int(t.slots.Token(c).Slot)) = a.ticket
+		t.hold(c, a.ticket)
 	}
 }
 

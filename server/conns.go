@@ -107,6 +107,14 @@ func (t *conns) remote(c *conn) netip.AddrPort {
 	return netpoll.RemoteAddr(int(c.FD))
 }
 
+// hold takes note of where c is counted. One that is counted nowhere makes no page of
+// the table resident.
+func (t *conns) hold(c *conn, ticket gate.Ticket) {
+	if ticket != (gate.Ticket{}) {
+		*t.tickets.At(int(t.slots.Token(c).Slot)) = ticket
+	}
+}
+
 // setRemote takes note of the address that a proxy has told.
 func (t *conns) setRemote(c *conn, a netip.AddrPort) {
 	if t.remotes == nil {

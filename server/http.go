@@ -188,7 +188,7 @@ func (r *reactor) adopt(a *adoption, unread []byte) {
 	netpoll.NoKeepAlive(fd)
 	c := r.slots.Take(fd)
 	r.gauge(c).Open()
-	*r.tickets.At(int(r.slots.Token(c).Slot)) = a.ticket
+	r.hold(c, a.ticket)
 	r.counts.Accepted++
 	c.state, c.seen = stateAsking, r.tick // it has entered already
 	if !r.poll(c) {

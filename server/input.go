@@ -133,7 +133,7 @@ func (in *input) admit(c *conn) {
 	ticket, refused := in.server.admission.enter(in.remote(c).Addr(), in.began)
 	switch {
 	case refused == nil:
-		*in.tickets.At(int(in.slots.Token(c).Slot)) = ticket
+		in.hold(c, ticket)
 	case c.state == stateTLS:
 		in.mark(c, gone(refused)) // it could not read an answer
 	default:
