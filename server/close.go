@@ -52,8 +52,9 @@ func (l *closer) bury() {
 		// RFC 6455 section 7.1.1: the server closes the TCP connection first,
 		// once both Close frames have been sent.
 		failed := c.is(flagDying) && l.death(c).fate.kind == fateGone
-		if failed || f.kind == fateGone || f.kind == fateVisit || f.kind == fateAnswer && (closing || l.owed(c) == 0) {
-			if f.kind == fateAnswer && !failed {
+		over := f.kind == fateAnswer && (closing || l.owed(c) == 0) && !failed && !l.chats(c, f)
+		if failed || over || f.kind == fateGone || f.kind == fateVisit {
+			if over {
 				l.out.closeNotify(c)
 			}
 			l.release(c)
@@ -63,6 +64,17 @@ func (l *closer) bury() {
 	}
 	clear(l.dying)
 	l.dying = l.dying[:0]
+}
+
+// chats reports whether the peer sends on behind its Close frame. Then the socket
+// may not be closed at once: closing a socket with unread input sends a reset, and
+// so does input that comes later. Either may overtake our Close frame.
+func (l *closer) chats(c *conn, f fate) bool {
+	if x := l.sides.of(c); f.chatty || x != nil && len(x.cipher) > 0 {
+		return true
+	}
+	n, _ := netpoll.Read(int(c.FD), l.buf)
+	return n > 0
 }
 
 // reject sends an HTTP error.

@@ -17,6 +17,7 @@ type fate struct {
 	cause error // nil after a closing handshake; for fateReject, the *Reject
 
 	orderly bool // what it was sent before still goes out
+	chatty  bool // the peer has sent more behind its Close frame
 }
 
 // gone is the fate of a connection that is closed without a last word.

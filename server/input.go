@@ -52,7 +52,7 @@ func (in *input) read(c *conn) {
 		return
 	}
 	x := in.sides.of(c)
-	if x != nil && c.speaks() && x.input.Rest() > frame.MaxPending {
+	if x != nil && (x.whole || c.speaks() && (x.ended || x.input.Rest() > frame.MaxPending)) {
 		return // more is left of an earlier read than one turn may handle: resume goes on
 	}
 	kept, size, encrypted := 0, len(in.buf), c.state == stateTLS || c.is(flagTLS)
@@ -60,6 +60,11 @@ func (in *input) read(c *conn) {
 		size = readSmall
 	}
 	switch {
+	case x != nil && x.handshake != nil:
+		if size = min(size, x.handshake.Room()); size == 0 {
+			in.want(c, flagPaused, true) // until it has taken some of what it has
+			return
+		}
 	case x != nil && encrypted:
 		kept = copy(in.buf, x.cipher)
 	case x != nil:
@@ -68,6 +73,9 @@ func (in *input) read(c *conn) {
 	n, err := netpoll.Read(int(c.FD), in.buf[kept:min(kept+size, len(in.buf))])
 	switch {
 	case err == io.EOF && c.state == stateTLS && in.feedEOF(c):
+		return
+	case err == io.EOF && (c.state == stateLinger || c.state == stateRejected) && in.owed(c) > 0:
+		in.want(c, flagPaused, true) // it may still take the rest
 		return
 	case err == io.EOF && (c.state == stateOpen || c.state == stateClosing):
 		in.finish(c, gone(io.EOF))
@@ -234,7 +242,7 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 			in.ping, pinged = append(in.ping[:0], ev.Payload...), true
 		case frame.Close:
 			code, _ := frame.ParseClose(ev.Payload)
-			in.finish(c, fate{kind: fateAnswer, code: code})
+			in.finish(c, fate{kind: fateAnswer, code: code, chatty: len(data) > 0})
 			data = nil
 		default:
 			in.calls.message(c, ev.Op, ev.Payload)
@@ -245,7 +253,7 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 	}
 	left := more && len(data) > 0 && c.speaks() && !c.is(flagUnread)
 	if left {
-		in.again = append(in.again, in.slots.Token(c))
+		in.later(c)
 	}
 	switch {
 	case !pinged || c.state != stateOpen: // after our Close frame no Pong may be sent (section 5.5.1)
@@ -304,7 +312,15 @@ func (in *input) unpause(c *conn, reason flags) {
 	}
 	in.want(c, reason, false)
 	if !c.is(flagUnread) {
-		in.again = append(in.again, in.slots.Token(c))
+		in.later(c)
+	}
+}
+
+// later has resume go on with c, in this turn or the next.
+func (in *input) later(c *conn) {
+	token := in.slots.Token(c)
+	if n := len(in.again); n == 0 || in.again[n-1] != token {
+		in.again = append(in.again, token)
 	}
 }
 
@@ -361,14 +377,27 @@ func (in *input) eased(c *conn) {
 // resume handles input of c that was read in an earlier turn, or in this one
 // beyond its budget.
 func (in *input) resume(c *conn) {
+	x := in.sides.of(c)
 	switch {
-	case c.is(flagUnread) || c.side == 0 || !c.speaks():
+	case x == nil || c.is(flagDying):
+	case x.whole:
+		records := x.cipher
+		x.cipher, x.whole = nil, false
+		in.openRecords(c, records)
+	case c.is(flagUnread) || !c.speaks():
 	case c.state == stateOpen && in.gauge(c).Load().Exceeds(in.server.high):
 		in.block(c)
 	default:
-		x := in.sides.of(c)
 		data := x.input.Pending()
-		x.input.Skip(len(data) - len(in.frames(c, data)))
+		used := len(data) - len(in.frames(c, data))
+		x.input.Skip(used)
+		switch {
+		case !x.ended || c.is(flagUnread):
+		case used == 0:
+			in.finish(c, gone(io.EOF))
+		default:
+			in.later(c)
+		}
 		in.settleInput(c, x)
 	}
 }

@@ -16,6 +16,7 @@ type side struct {
 	conn *conn // whose it is
 
 	input   frame.Stream
+	ended   bool         // the peer has said, within TLS, that input is all there is
 	began   netpoll.Tick // when the incomplete message, or the request head, began
 	ping    []byte       // the payload of a Ping that is answered when the rest of its read was handled
 	pinged  bool         // there is one
@@ -30,6 +31,7 @@ type side struct {
 	handshake *record.Handshake    // of TLS, while it is under way
 	tls       *tls.ConnectionState // what it has agreed on, until the request is answered
 	cipher    []byte               // the beginning of a record
+	whole     bool                 // there are whole records in cipher, for resume
 	sealed    []byte               // records that the socket did not take
 
 	inbox *inbox.Inbox[*caller] // nil until the handler is called on a worker
@@ -55,7 +57,7 @@ func (x *side) reset() {
 
 // idle reports whether nothing of x is needed.
 func (x *side) idle() bool {
-	return x.input.Idle() && x.owed() == 0 && x.inbox == nil && len(x.cipher) == 0 && x.handshake == nil && x.tls == nil
+	return x.input.Idle() && x.owed() == 0 && x.inbox == nil && len(x.cipher) == 0 && x.handshake == nil && x.tls == nil && !x.ended
 }
 
 // owed is how many bytes the socket has not taken.
@@ -115,7 +117,7 @@ func (s *sides) weigh(x *side) {
 // forget gives up what x holds of its connection's input.
 func (s *sides) forget(x *side) {
 	x.input.Reset()
-	x.cipher = nil
+	x.cipher, x.whole, x.ended = nil, false, false
 	s.weigh(x)
 }
 

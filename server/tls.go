@@ -3,7 +3,6 @@ package server
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"io"
 	"net"
 	"slices"
@@ -171,13 +170,11 @@ func (in *input) feed(c *conn, data []byte) {
 		x.began = in.tick
 		x.handshake = t.config.Start(func() { _ = in.mail.Force(op{kind: opTLS, token: token}, nil) })
 	}
-	if x.handshake.Feed(data) != nil {
-		in.mark(c, gone(errFlood)) // more than any handshake needs
+	if err := x.handshake.Feed(data); err != nil { // read has asked for its room
+		in.mark(c, gone(err))
 	}
 	in.settleInput(c, x)
 }
-
-var errFlood = errors.New("server: too much input for a TLS handshake")
 
 // progress sends what c's handshake says, and goes on when it has ended.
 func (in *input) progress(c *conn) {
@@ -185,6 +182,7 @@ func (in *input) progress(c *conn) {
 	if c.state != stateTLS || x == nil || x.handshake == nil {
 		return
 	}
+	in.want(c, flagPaused, false) // it may have room again
 	out, ended := x.handshake.Output()
 	if len(out) > 0 {
 		in.out.writeRaw(c, out)
@@ -210,10 +208,10 @@ func (in *input) progress(c *conn) {
 	seen := c.seen
 	in.enter(c, stateRequest)
 	c.seen = seen // HandshakeTimeout is for both
-	if len(result.Rest) > 0 {
-		in.openRecords(c, result.Rest)
-	} else {
-		in.settleInput(c, x)
+	x.cipher, x.whole = result.Rest, len(result.Rest) > 0
+	in.settleInput(c, x)
+	if x.whole {
+		in.later(c) // not now: what handlers answer has to go out before c may end
 	}
 }
 
@@ -283,9 +281,22 @@ func (in *input) openRecords(c *conn, data []byte) {
 	switch {
 	case err == nil:
 	case err == record.ErrClosed:
-		in.finish(c, gone(io.EOF))
+		in.hungUp(c)
 	default:
 		in.mark(c, fate{kind: fateAlert, code: frame.Abnormal, cause: err})
+	}
+}
+
+// hungUp takes note that c's peer sends no more. As with FIN, what it sent before is
+// handled first.
+func (in *input) hungUp(c *conn) {
+	switch {
+	case c.is(flagDying): // it has its last word
+	case c.state == stateRequest:
+		in.mark(c, gone(io.EOF))
+	default:
+		in.sides.need(c).ended = true
+		in.later(c)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // MaxInput is the most bytes that a Handshake holds of what it was fed.
-const MaxInput = 128 << 10
+const MaxInput = 64 << 10
 
 // protocol is the application protocol (RFC 7301) of both roles.
 const protocol = "http/1.1"
@@ -131,7 +131,7 @@ type Result struct {
 // input on.
 //
 // notify is called, from another goroutine, when Output has something new, or
-// after ErrFull when there is room again. It must not block, nor call the
+// when there is room again after there was none. It must not block, nor call the
 // Handshake. One call may still come after Stop.
 func (c *Config) Start(notify func()) *Handshake {
 	h := &Handshake{config: c}
@@ -148,11 +148,14 @@ func (h *Handshake) start() {
 	go h.run()
 }
 
-// Room is how many bytes Feed takes now.
+// Room is how many bytes Feed takes now. If that is none, notify is called when it
+// is more.
 func (h *Handshake) Room() int {
 	h.t.mu.Lock()
 	defer h.t.mu.Unlock()
-	return MaxInput - len(h.t.in)
+	room := MaxInput - len(h.t.in)
+	h.t.full = h.t.full || room == 0
+	return room
 }
 
 // Feed brings what the socket has received; p is copied. It takes all or, with
