@@ -137,13 +137,13 @@ func opening(offer string) string {
 }
 
 // hold holds a talk with a server and returns what it has answered.
-func (t *talk) hold(s *server, d *delivery) (got answers, err error) {
+func (t *talk) hold(s *server, d *delivery, stream *stream) (got answers, err error) {
 	offer, agreed := t.offer, t.agreed
-	if offer == "" {
+	switch {
+	case offer == "" && s.compress:
 		offer, agreed = usual, terms
-	}
-	if offer == none || !s.compress {
-		agreed = ""
+	case offer == "":
+		offer = usual
 	}
 	c, err := s.dial()
 	if err != nil {
@@ -153,7 +153,7 @@ func (t *talk) hold(s *server, d *delivery) (got answers, err error) {
 	c.deflate = agreed != ""
 	sent := make(chan error, 1)
 	if d.early {
-		go func() { sent <- c.sendAll([]byte(opening(offer)), d.pieces(t)) }()
+		go func() { sent <- c.sendAll([]byte(opening(offer)), d.pieces(stream)) }()
 	} else if err := c.write([]byte(opening(offer))); err != nil {
 		return got, err
 	}
@@ -161,7 +161,7 @@ func (t *talk) hold(s *server, d *delivery) (got answers, err error) {
 		return got, err
 	}
 	if !d.early {
-		go func() { sent <- c.sendPieces(d.pieces(t), t.hangs) }()
+		go func() { sent <- c.sendPieces(d.pieces(stream), t.hangs) }()
 	}
 	for {
 		m, err := c.next()

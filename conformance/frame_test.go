@@ -75,8 +75,10 @@ func (f frame) encode(b []byte) []byte {
 	}
 	key := [4]byte{byte(len(b)) ^ 0xa5, byte(len(b)>>3) ^ 0x5a, byte(size) ^ 0x3c, 0xc3}
 	b = append(b, key[:]...)
-	for i, c := range f.payload {
-		b = append(b, c^key[i%4])
+	from := len(b)
+	b = append(b, f.payload...)
+	for i := range f.payload {
+		b[from+i] ^= key[i%4]
 	}
 	return b
 }

@@ -23,6 +23,7 @@ type server struct {
 	address  string
 	tls      *tls.Config // of its clients; nil without TLS
 	compress bool
+	ways     []*delivery // in which it is sent everything
 }
 
 // servers are those that every case meets.
@@ -45,10 +46,10 @@ func TestMain(m *testing.M) {
 		cert, key, err := selfsigned.Write(dir, own)
 		must(err)
 		for _, s := range []*server{
-			{name: "ws"},
-			{name: "ws, compress", compress: true},
-			{name: "wss", tls: &tls.Config{RootCAs: pool, ServerName: "localhost"}},
-			{name: "wss, compress", tls: &tls.Config{RootCAs: pool, ServerName: "localhost"}, compress: true},
+			{name: "ws", ways: []*delivery{whole, early, single, odd}},
+			{name: "ws, compress", ways: []*delivery{single, odd}, compress: true},
+			{name: "wss", ways: []*delivery{early, single, odd}, tls: &tls.Config{RootCAs: pool, ServerName: "localhost"}},
+			{name: "wss, compress", ways: []*delivery{whole, early}, tls: &tls.Config{RootCAs: pool, ServerName: "localhost"}, compress: true},
 		} {
 			var flags []string
 			if s.tls != nil {

@@ -359,7 +359,7 @@ var messageSizes = [][2]int{
 	{8192, 256}, {16384, 256}, {32768, 256}, {65536, 256}, {131072, 256}, {131072, 1024}, {131072, 4096}, {131072, 32768},
 }
 
-// squeezed sends a message compressed twice, and once as it is.
+// squeezed sends a message compressed, and once more as it is.
 func squeezed(what string, op byte, of func(int) string, offer, agreed string) func([2]int) talk {
 	return func(size [2]int) talk {
 		m := frame{op: op, payload: []byte(of(size[0]))}
@@ -370,7 +370,7 @@ func squeezed(what string, op byte, of func(int) string, offer, agreed string) f
 		} else {
 			in = 1 << 20
 		}
-		t.frames = append(append(fragments(deflated(m), in), fragments(deflated(m), in)...), m)
+		t.frames = append(fragments(deflated(m), in), m)
 		return t
 	}
 }

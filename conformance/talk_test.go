@@ -127,70 +127,76 @@ func codeOf(payload []byte) uint16 {
 // ends reports whether a frame is the last that counts.
 func (f frame) ends() bool { return f.bad || f.op == opClose }
 
-// bytes are what the client sends, and where each frame ends that counts.
-func (t *talk) bytes() (b []byte, ends []int) {
+// stream is what the client sends.
+func (t *talk) stream() *stream {
+	s := &stream{chop: t.chop}
 	frames := t.frames
 	if !t.hangs && !slices.ContainsFunc(frames, frame.ends) {
 		frames = append(slices.Clip(frames), closing(1000, ""))
 	}
 	over := false
 	for _, f := range frames {
-		if b = f.encode(b); !over {
-			ends = append(ends, len(b))
+		if s.data = f.encode(s.data); !over {
+			s.ends = append(s.ends, len(s.data))
 		}
 		over = over || f.ends()
 	}
-	b = append(b, strings.Repeat("x", t.tail)...)
-	return b[:len(b)-t.cut], ends
+	s.data = append(s.data, strings.Repeat("x", t.tail)...)
+	s.data = s.data[:len(s.data)-t.cut]
+	return s
 }
 
 // delivery is how the bytes reach the server.
 type delivery struct {
-	name string
-	// early sends everything, the request and the end of the client's side too, at
-	// once. Over TLS it is the flight that has the handshake's last message.
+	name, about string
+	// early sends everything at once, the request and the end of the client's side
+	// too. Over TLS the handshake's last message is in that flight.
 	early bool
-	// most is how many bytes are sent in this way at most.
-	most int
-	// next is the length of the i-th piece; nil for all at once.
-	next func(i int) int
+	most  int             // how many bytes are sent in this way at most; 0 for any number
+	next  func(i int) int // the length of the i-th piece; nil for all in one
 }
 
-var deliveries = []delivery{
-	{name: "whole", most: 1 << 30},
-	{name: "early", most: 1 << 30, early: true},
-	{name: "bytes", most: 700, next: func(int) int { return 1 }},
-	{name: "odd", most: 1 << 30, next: func(i int) int { return odds[i%len(odds)] << (i / len(odds)) }},
-}
+var (
+	whole  = &delivery{name: "whole", about: "when the connection is open, in one piece, or as the case says"}
+	early  = &delivery{name: "early", about: "at once, together with the request and the end of the client's side, and with the last message of the TLS handshake", early: true}
+	single = &delivery{name: "single", about: "byte by byte, if there are 700 at most; over TLS each byte is a record", most: 700, next: func(int) int { return 1 }}
+	odd    = &delivery{name: "odd", about: "in pieces of odd lengths, which get longer", next: func(i int) int { return odds[i%len(odds)] << (i / len(odds)) }}
+)
 
 var odds = []int{3, 1, 7, 2, 13, 5, 31, 17}
 
-// pieces cuts a talk's bytes. What follows the frame that ends it goes out together
-// with that frame's last byte: when it has that, a server may close.
-func (d *delivery) pieces(t *talk) (cut [][]byte) {
-	b, ends := t.bytes()
-	size := func(int) int { return len(b) }
+// stream is what a client sends, and where each frame ends that counts.
+type stream struct {
+	data []byte
+	ends []int
+	chop int
+}
+
+// pieces cuts a stream. What follows the frame that ends it goes out together with
+// that frame's last byte: when it has that, a server may close.
+func (d *delivery) pieces(s *stream) (cut [][]byte) {
+	size := func(int) int { return len(s.data) }
 	switch {
 	case d.next != nil:
 		size = d.next
-	case !d.early && t.chop > 0:
-		size = func(int) int { return t.chop }
-	case !d.early && t.chop == perFrame:
+	case !d.early && s.chop > 0:
+		size = func(int) int { return s.chop }
+	case !d.early && s.chop == perFrame:
 		size = func(i int) int {
 			if i == 0 {
-				return ends[0]
+				return s.ends[0]
 			}
-			return ends[i] - ends[i-1]
+			return s.ends[i] - s.ends[i-1]
 		}
 	}
-	last := ends[len(ends)-1]
+	last := s.ends[len(s.ends)-1]
 	sent := 0
-	for i := 0; sent < len(b); i++ {
-		end := min(sent+size(i), len(b))
+	for i := 0; sent < len(s.data); i++ {
+		end := min(sent+size(i), len(s.data))
 		if end >= last {
-			end = len(b)
+			end = len(s.data)
 		}
-		cut = append(cut, b[sent:end])
+		cut = append(cut, s.data[sent:end])
 		sent = end
 	}
 	return cut
@@ -215,17 +221,13 @@ func TestTalks(t *testing.T) {
 const raceShare = 8
 
 func (c *talk) run(t *testing.T) {
-	want := c.expected()
+	want, stream := c.expected(), c.stream()
 	for _, s := range servers {
-		if c.only && !s.compress {
-			continue
-		}
-		for i := range deliveries {
-			d := &deliveries[i]
-			if b, _ := c.bytes(); len(b) > d.most {
+		for _, d := range s.ways {
+			if c.only && !s.compress || d.most > 0 && len(stream.data) > d.most {
 				continue
 			}
-			got, err := c.hold(s, d)
+			got, err := c.hold(s, d, stream)
 			if err == nil {
 				err = got.differ(want)
 			}

@@ -33,7 +33,11 @@ func HeadLen(b []byte) (int, error) {
 	if i := bytes.Index(head[start:], headEnd); i >= 0 {
 		return start + i + len(headEnd), nil
 	}
-	if len(head) == MaxHead {
+	switch {
+	case len(head) < MaxHead:
+	case !bytes.Contains(head[start:], crlf): // RFC 9112 section 3
+		return 0, rejectLineSize
+	default:
 		return 0, rejectHeadSize
 	}
 	// RFC 9112 section 2.2 lets a server accept a bare LF; this one does not,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -40,12 +41,13 @@ func badRequest(reason string) *Reject {
 // What Upgrade refuses by itself, one value for each cause so that callers can
 // count them.
 var (
+	rejectLineSize   = &Reject{Status: http.StatusRequestURITooLong, Reason: fmt.Sprintf("request line exceeds %d bytes", MaxHead)}
 	rejectHeadSize   = &Reject{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: fmt.Sprintf("request head exceeds %d bytes", MaxHead)}
 	rejectLineEnd    = badRequest("a line of the request head does not end in CRLF")
 	rejectEmptyLines = badRequest(fmt.Sprintf("more than %d empty lines before the request line", maxEmptyLines))
 	rejectLine       = badRequest("request line is not «GET target HTTP/1.1»")
 	rejectField      = badRequest("malformed header line")
-	rejectHost       = badRequest("exactly one Host header is needed")
+	rejectHost       = badRequest("exactly one Host header is needed, with a host and perhaps a port")
 	rejectUpgrade    = badRequest("the Upgrade header needs the token websocket")
 	rejectConnection = badRequest("a Connection header with the token Upgrade is needed")
 	rejectKey        = badRequest("exactly one Sec-WebSocket-Key header is needed, 16 bytes in base64")
@@ -200,6 +202,9 @@ func (u *Upgrader) Upgrade(head []byte) (response []byte, err error) {
 	u.request = Request{}
 	if err != nil {
 		reject := asReject(err)
+		if IsHEAD(head) {
+			return reject.Head(), reject
+		}
 		return reject.Response(), reject
 	}
 	return u.exchange.response, nil
@@ -225,12 +230,13 @@ func (u *Upgrader) upgrade(head []byte) error {
 // the response gets beside the mandatory headers.
 func (u *Upgrader) decide() (ws.HandshakeHeader, error) {
 	r := &u.request
-	var offer deflateOffer
+	// RFC 6455 section 9.1: a malformed offer fails the handshake, whether or not
+	// there is anything to choose.
+	offer, ok := r.chooseOffer()
+	if !ok {
+		return nil, rejectExtensions
+	}
 	if u.Deflate {
-		var ok bool
-		if offer, ok = r.chooseOffer(); !ok {
-			return nil, rejectExtensions
-		}
 		r.Deflate = offer.window
 	}
 	if u.accept != nil {
@@ -263,14 +269,15 @@ const (
 	sawKey
 	sawVersion
 	sawConnection
+	sawToken // Upgrade, in a Connection line
 	sawUpgrade
 	sawWebSocket // the token, in an Upgrade line
 )
 
 // checkHead refuses what the library would let pass. It also tells whether the
 // Connection or Upgrade lines have to go through joinLists, because the library
-// refuses a Connection line without the token even if another line has it, and
-// an Upgrade line that says more than websocket.
+// refuses a Connection line without the token even if another line has it, or
+// with a tab, and an Upgrade line that says more than websocket.
 func checkHead(head []byte) (lists bool, err error) {
 	var saw int
 	once := func(flag int, reject *Reject) error {
@@ -293,7 +300,9 @@ func checkHead(head []byte) (lists bool, err error) {
 		// and key may not appear twice, the key is base64 for 16 bytes.
 		switch {
 		case is(name, "Host"):
-			err = once(sawHost, rejectHost)
+			if err = once(sawHost, rejectHost); err == nil && !validHost(value) {
+				err = rejectHost
+			}
 		case is(name, "Sec-WebSocket-Version"):
 			err = once(sawVersion, rejectVersion)
 		case is(name, "Sec-WebSocket-Key"):
@@ -309,8 +318,11 @@ func checkHead(head []byte) (lists bool, err error) {
 				saw |= sawWebSocket
 			}
 		case is(name, "Connection"):
-			lists = lists || saw&sawConnection != 0
+			lists = lists || saw&sawConnection != 0 || bytes.IndexByte(value, '\t') >= 0
 			saw |= sawConnection
+			if hasToken(value, "upgrade") {
+				saw |= sawToken
+			}
 		case is(name, "Content-Length") && string(value) != "0", is(name, "Transfer-Encoding"):
 			err = rejectBody
 		}
@@ -319,10 +331,14 @@ func checkHead(head []byte) (lists bool, err error) {
 		}
 	}
 	switch {
+	case saw&sawHost == 0:
+		return false, rejectHost
 	case saw&sawUpgrade == 0:
 		return false, rejectNoUpgrade
 	case saw&sawWebSocket == 0:
 		return false, rejectUpgrade
+	case saw&sawToken == 0:
+		return false, rejectConnection
 	}
 	return lists, nil
 }
@@ -350,17 +366,79 @@ func requestLine(line []byte) bool {
 	}
 	method, rest, _ := bytes.Cut(line, []byte{' '})
 	target, version, _ := bytes.Cut(rest, []byte{' '})
-	return len(method) > 0 && requestTarget(target) && httpVersion(version)
+	for _, c := range method {
+		if !token[c] {
+			return false
+		}
+	}
+	// Other methods have other targets. They are refused for the method.
+	return len(method) > 0 && (string(method) != http.MethodGet || requestTarget(target)) && httpVersion(version)
 }
 
 // requestTarget reports whether t is a path, or an absolute http or https URI
-// (RFC 6455 section 4.2.1, item 1).
+// (RFC 6455 section 4.2.1, item 1). Neither has a fragment (RFC 9112 section 3.2).
 func requestTarget(t []byte) bool {
+	if bytes.IndexByte(t, '#') >= 0 {
+		return false
+	}
 	if len(t) > 0 && t[0] == '/' {
 		return true
 	}
-	scheme, _, ok := bytes.Cut(t, []byte("://"))
-	return ok && (is(scheme, "http") || is(scheme, "https"))
+	scheme, rest, ok := bytes.Cut(t, []byte("://"))
+	if i := bytes.IndexAny(rest, "/?"); i >= 0 {
+		rest = rest[:i]
+	}
+	return ok && (is(scheme, "http") || is(scheme, "https")) && validHost(rest)
+}
+
+// validHost reports whether v is a host and perhaps a port, without anything else
+// (RFC 9110 section 7.2). A host is a name, an IPv4 address, or an IPv6 address in
+// brackets (RFC 3986 section 3.2.2), and not empty (RFC 9110 section 4.2.1).
+func validHost(v []byte) bool {
+	host, port, _ := bytes.Cut(v, []byte{':'})
+	if len(v) > 0 && v[0] == '[' {
+		end := bytes.IndexByte(v, ']')
+		if end < 0 || end+1 < len(v) && v[end+1] != ':' {
+			return false
+		}
+		address, err := netip.ParseAddr(string(v[1:end]))
+		if err != nil || !address.Is6() || address.Zone() != "" {
+			return false
+		}
+		host, port = nil, v[min(end+2, len(v)):]
+	} else if len(host) == 0 {
+		return false
+	}
+	for len(host) > 0 {
+		switch c := host[0]; {
+		case hostChar[c]:
+			host = host[1:]
+		case c == '%' && len(host) > 2 && hexDigit(host[1]) && hexDigit(host[2]):
+			host = host[3:]
+		default:
+			return false
+		}
+	}
+	for _, c := range port {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// hostChar marks the characters of a name, but for those that are escaped (RFC
+// 3986 section 3.2.2: unreserved and sub-delims).
+var hostChar = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' ||
+			bytes.IndexByte([]byte("-._~!$&'()*+,;="), byte(c)) >= 0
+	}
+	return t
+}()
+
+func hexDigit(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'F' || c >= 'a' && c <= 'f'
 }
 
 // httpVersion reports whether v is "HTTP/", a digit, a dot and a digit (RFC
@@ -377,26 +455,17 @@ func is(name []byte, want string) bool {
 	return len(name) == len(want) && strings.EqualFold(string(name), want)
 }
 
-// joinLists rewrites a head for the library: its Connection lines become one,
-// which means the same (RFC 9110 section 5.3), and its Upgrade lines, one of
-// which has the token websocket, say nothing else.
+// joinLists rewrites a head for the library: its Connection and Upgrade lines,
+// which have the tokens that are needed, say nothing else.
 func joinLists(head []byte) []byte {
-	var connection [][]byte
 	line, headers := firstLine(head)
 	joined := append(append(make([]byte, 0, len(head)), line...), crlf...)
 	for line := range lines(headers) {
-		switch name, value, _ := field(line); {
-		case is(name, "Connection"):
-			connection = append(connection, value)
-		case is(name, "Upgrade"):
-			joined = append(joined, "Upgrade: websocket\r\n"...)
-		default:
+		if name, _, _ := field(line); !is(name, "Connection") && !is(name, "Upgrade") {
 			joined = append(append(joined, line...), crlf...)
 		}
 	}
-	joined = append(joined, "Connection: "...)
-	joined = append(joined, bytes.Join(connection, []byte(", "))...)
-	return append(joined, headEnd...)
+	return append(joined, "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"...)
 }
 
 // asReject gives every refusal this package's form, the library's too.
@@ -432,22 +501,31 @@ func asReject(err error) *Reject {
 // ownHeaders are those that Response writes itself.
 var ownHeaders = map[string]bool{"Connection": true, "Content-Type": true, "Content-Length": true, "Transfer-Encoding": true}
 
+// IsHEAD reports whether a request, which may be incomplete, has the method HEAD:
+// the response to it has no content (RFC 9110 section 9.3.2).
+func IsHEAD(request []byte) bool {
+	return bytes.HasPrefix(request[emptyLines(request):], []byte("HEAD "))
+}
+
 // Response encodes r as a whole HTTP response.
-func (r *Reject) Response() []byte {
+func (r *Reject) Response() []byte { return append(r.Head(), r.content()...) }
+
+func (r *Reject) content() string { return r.Reason + "\n" }
+
+// Head encodes r's response without its content.
+func (r *Reject) Head() []byte {
 	status := r.Status
 	if status < 300 || status > 599 {
 		status = http.StatusInternalServerError
 	}
-	body := r.Reason + "\n"
 	var b bytes.Buffer // takes everything, so no write can fail
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
 	connection := "close"
 	if r.Header.Get("Upgrade") != "" { // RFC 9110 section 7.8
 		connection += ", Upgrade"
 	}
-	fmt.Fprintf(&b, "Connection: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n", connection, len(body))
+	fmt.Fprintf(&b, "Connection: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n", connection, len(r.content()))
 	_ = r.Header.WriteSubset(&b, ownHeaders)
 	b.WriteString("\r\n")
-	b.WriteString(body)
 	return b.Bytes()
 }

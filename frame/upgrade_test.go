@@ -105,13 +105,17 @@ func TestUpgradeFollowsTheRFC(t *testing.T) {
 		{"9112 5 no space or many around a value", swap("Upgrade: websocket", "Upgrade:\t websocket \t"), 101},
 
 		{"4.2.1 item 1: POST", swap("GET", "POST"), 405},
-		{"4.2.1 item 1: HEAD", swap("GET", "HEAD"), 405},
 		{"4.2.1 item 1: get", swap("GET", "get"), 405},
 		{"4.2.1 item 1: HTTP/1.0", swap("HTTP/1.1", "HTTP/1.0"), 505},
 		{"4.2.1 item 1: HTTP/1.2", swap("HTTP/1.1", "HTTP/1.2"), 101},
 		{"4.2.1 item 1: HTTP/2.0", swap("HTTP/1.1", "HTTP/2.0"), 505},
 		{"4.2.1 item 1: HTTP/0.9", swap("HTTP/1.1", "HTTP/0.9"), 505},
-		{"9113 3.4 preface", swap("GET /chat HTTP/1.1", "PRI * HTTP/2.0"), 400},
+		{"9113 3.4 preface", swap("GET /chat HTTP/1.1", "PRI * HTTP/2.0"), 505},
+		{"9112 3.2.4 another method with its own target", swap("GET /chat", "OPTIONS *"), 405},
+		{"9110 9.1 a method that is no token", swap("GET", "G@T"), 400},
+		{"9112 3.2 fragment", swap("/chat", "/chat#top"), 400},
+		{"9110 4.2.1 absolute URI without host", swap("/chat", "http:///chat"), 400},
+		{"9110 4.2.4 absolute URI with userinfo", swap("/chat", "http://me@server.example.com/chat"), 400},
 		{"4.2.1 item 1: absolute URI", swap("/chat", "https://server.example.com/chat"), 101},
 		{"4.2.1 item 1: another scheme", swap("/chat", "ftp://server.example.com/chat"), 400},
 		{"4.2.1 item 1: neither path nor URI", swap("/chat", "chat"), 400},
@@ -142,7 +146,20 @@ func TestUpgradeFollowsTheRFC(t *testing.T) {
 
 		{"4.2.1 item 2: no Host", swap("Host: server.example.com\r\n", ""), 400},
 		{"4.2.1 item 2: two Hosts", with("Host: server.example.com"), 400},
-		{"9110 7.2 empty Host", swap("server.example.com", ""), 101},
+		{"9110 4.2.1 empty Host", swap("server.example.com", ""), 400},
+		{"9110 7.2 Host with a space", swap("server.example.com", "server example"), 400},
+		{"9110 7.2 Host with userinfo", swap("server.example.com", "me@server.example.com"), 400},
+		{"9110 7.2 Host with a path", swap("server.example.com", "server.example.com/"), 400},
+		{"9110 7.2 Host with a port", swap("server.example.com", "server.example.com:8080"), 101},
+		{"9110 7.2 Host with another port", swap("server.example.com", "server.example.com:http"), 400},
+		{"3986 3.2.2 Host of IPv6", swap("server.example.com", "[2001:db8::1]:80"), 101},
+		{"3986 3.2.2 Host of IPv6 without brackets", swap("server.example.com", "2001:db8::1"), 400},
+		{"3986 3.2.2 Host of IPv6, not closed", swap("server.example.com", "[2001:db8::1"), 400},
+		{"3986 3.2.2 Host with an escape", swap("server.example.com", "%73erver"), 101},
+		{"3986 3.2.2 Host with a broken escape", swap("server.example.com", "server%7"), 400},
+		{"9110 5.6.1 Connection with a tab", swap("Connection: Upgrade", "Connection: keep-alive,\tUpgrade"), 101},
+		{"9110 7.6.1 Connection without commas", swap("Connection: Upgrade", "Connection: keep-alive Upgrade"), 400},
+		{"9.1 a malformed extension", with("Sec-WebSocket-Extensions: ;"), 400},
 		{"4.2.1 item 3: Upgrade in any case", swap("websocket", "WebSocket"), 101},
 		{"4.2.1 item 3: no Upgrade", swap("Upgrade: websocket\r\n", ""), 426},
 		{"4.2.1 item 3: another Upgrade", swap("websocket", "h2c"), 400},
@@ -240,6 +257,18 @@ func TestUpgradeFollowsTheRFC(t *testing.T) {
 				t.Errorf("error %v, want a *frame.Reject with status %d", err, r.status)
 			}
 		})
+	}
+}
+
+// RFC 9110 section 9.3.2: the answer to HEAD has no content.
+func TestHEADIsRefusedWithoutContent(t *testing.T) {
+	for status, head := range map[int]string{405: swap("GET", "HEAD"), 400: swap("GET /chat HTTP/1.1\r\nHost", "HEAD /chat HTTP/1.1\r\nHosts")} {
+		wire, err := frame.NewUpgrader(nil).Upgrade([]byte(head))
+		_, content, _ := strings.Cut(string(wire), "\r\n\r\n")
+		reject, ok := errors.AsType[*frame.Reject](err)
+		if !ok || reject.Status != status || content != "" || !frame.IsHEAD([]byte("\r\n"+head)) {
+			t.Errorf("%q, %v, want status %d and no content", wire, err, status)
+		}
 	}
 }
 

@@ -84,7 +84,11 @@ func (l *closer) reject(c *conn, f fate) {
 	l.counts.Rejected++
 	l.server.gate.Reject(reject.Status)
 	l.warn(c, "handshake rejected", "status", reject.Status, "reason", reasonOf(reject))
-	l.out.say(c, 0, reject.Response())
+	if f.bare {
+		l.out.say(c, 0, reject.Head())
+	} else {
+		l.out.say(c, 0, reject.Response())
+	}
 }
 
 // reasonOf is what the log says about a rejection.

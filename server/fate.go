@@ -18,6 +18,7 @@ type fate struct {
 
 	orderly bool // what it was sent before still goes out
 	chatty  bool // the peer has sent more behind its Close frame
+	bare    bool // the HTTP error answers HEAD, and has no content
 }
 
 // gone is the fate of a connection that is closed without a last word.

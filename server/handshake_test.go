@@ -133,7 +133,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"a chunked body", with("Transfer-Encoding: chunked") + "0\r\n\r\n", 400, ""},
 		{"an oversized head", with("Cookie: " + xs(frame.MaxHead)), 431, ""},
 		{"an endless head", "GET / HTTP/1.1\r\n" + strings.Repeat("X-More: and more\r\n", 10_000), 431, ""},
-		{"an endless line", "GET /" + xs(200_000), 431, ""},
+		{"an endless line", "GET /" + xs(200_000), 414, ""},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {

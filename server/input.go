@@ -418,10 +418,13 @@ func unavailable(reason string) *Reject {
 // handler. It returns the bytes that are left: the incomplete head, or the frames
 // behind it.
 func (in *input) handshake(c *conn, data []byte) (rest []byte) {
+	refuse := func(cause error) {
+		in.mark(c, fate{kind: fateReject, cause: cause, bare: frame.IsHEAD(data)})
+	}
 	n, err := frame.HeadLen(data)
 	switch {
 	case err != nil:
-		in.mark(c, fate{kind: fateReject, cause: err})
+		refuse(err)
 		return nil
 	case n == 0:
 		return data
@@ -432,7 +435,7 @@ func (in *input) handshake(c *conn, data []byte) (rest []byte) {
 	case !in.poll(c):
 		return nil
 	case !in.server.gate.Enter():
-		in.mark(c, fate{kind: fateReject, cause: rejectFull})
+		refuse(rejectFull)
 		return nil
 	}
 	in.enter(c, stateAsking)
@@ -440,7 +443,7 @@ func (in *input) handshake(c *conn, data []byte) (rest []byte) {
 	switch {
 	case asked:
 	case err != nil:
-		in.mark(c, fate{kind: fateReject, cause: err})
+		refuse(err)
 		return nil
 	default:
 		in.open(c, response)
