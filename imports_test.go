@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"loadgen/slowhandler": {"frame", "netpoll", "server", "server/admin"},
 	"loadgen/peer":        nil, // a program on another library, to compare with
 	"loadgen/experiment":  {"frame", "loadgen", "tuning", "internal/selfsigned"},
+	"conformance":         nil, // tests of the program from outside
 	"":                    {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning", "internal/build"},
 }
 
