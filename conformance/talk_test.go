@@ -159,11 +159,11 @@ type delivery struct {
 var (
 	whole  = &delivery{name: "whole", about: "when the connection is open, in one piece, or as the case says"}
 	early  = &delivery{name: "early", about: "at once, together with the request and the end of the client's side, and with the last message of the TLS handshake", early: true}
-	single = &delivery{name: "single", about: "byte by byte, if there are 700 at most; over TLS each byte is a record", most: 700, next: func(int) int { return 1 }}
+	single = &delivery{name: "single", about: "byte by byte, if it is no request and there are 700 at most", most: 700, next: func(int) int { return 1 }}
 	odd    = &delivery{name: "odd", about: "in pieces of odd lengths, which get longer", next: func(i int) int { return odds[i%len(odds)] << (i / len(odds)) }}
 )
 
-var odds = []int{3, 1, 7, 2, 13, 5, 31, 17}
+var odds = []int{1, 3, 1, 7, 2, 13, 5, 31}
 
 // stream is what a client sends, and where each frame ends that counts.
 type stream struct {
