@@ -5,6 +5,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/selfsigned"
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
 )
@@ -48,25 +51,50 @@ func TestInterop(t *testing.T) {
 			t.Parallel()
 			client := start(t)
 			// All talks begin before the first is checked, because the slowest ones
-			// are silent for seconds.
-			var runs []*interopRun
-			for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
-				for _, talk := range interopTalks() {
-					if talk.clients == nil || slices.Contains(talk.clients, name) {
-						runs = append(runs, interopBegin(t, client, tables, talk))
+			// are silent for seconds. Those over TLS come later, lest a client is
+			// too busy to answer a ping.
+			for _, ways := range interopWays() {
+				var runs []*interopRun
+				for _, way := range ways {
+					for _, talk := range interopTalks() {
+						if talk.of(name, way) {
+							runs = append(runs, interopBegin(t, client, way, talk))
+						}
 					}
 				}
-			}
-			for _, run := range runs {
-				t.Run(fmt.Sprintf("%s/%s", run.server.Options().Tables, run.talk.name), run.check)
+				for _, run := range runs {
+					t.Run(run.way.name+"/"+run.talk.name, run.check)
+				}
 			}
 		})
 	}
 }
 
+// interopWay is a way to a server.
+type interopWay struct {
+	name   string
+	scheme string
+	tables netpoll.Tables
+	tls    *tls.Config
+}
+
+func interopWays() [][]interopWay {
+	certificate, _ := testkit.Certificate()
+	return [][]interopWay{
+		{{name: "shared", scheme: "ws", tables: netpoll.Shared}, {name: "private", scheme: "ws", tables: netpoll.Private}},
+		{{name: "TLS", scheme: "wss", tables: netpoll.Private, tls: &tls.Config{Certificates: []tls.Certificate{certificate}}}},
+	}
+}
+
+// of reports whether a client has the talk this way.
+func (talk *interopTalk) of(client string, way interopWay) bool {
+	return (talk.clients == nil || slices.Contains(talk.clients, client)) && (client != interopBrowser || way.tls == nil || talk.secure)
+}
+
 // interopTalk is a talk between a client and a server.
 type interopTalk struct {
 	name      string
+	secure    bool          // a browser has it over TLS too
 	clients   []string      // those that can have it, nil for all
 	protocols []string      // that the client offers
 	window    int           // the largest that it offers to inflate with, as a power of two, 0 for what it likes
@@ -103,6 +131,7 @@ func interopTalks() []interopTalk {
 	return []interopTalk{
 		{
 			name:    "echo",
+			secure:  true,
 			options: server.Options{MaxMessage: 65536, MaxOutbox: 1 << 20},
 			steps:   slices.Concat(interopSend(payloads...), []interopStep{{Do: "receive", Count: len(payloads)}, leave}),
 			message: interopEcho,
@@ -188,7 +217,8 @@ func interopTalks() []interopTalk {
 		},
 		{
 			// It may leave in one packet with the handshake's response.
-			name: "a greeting",
+			name:   "a greeting",
+			secure: true,
 			open: func(_ *interopServer, c server.Conn) {
 				_ = c.Send(frame.Text, []byte("hello"))
 				_ = c.Close(frame.NormalClosure, "and good-bye")
@@ -220,6 +250,7 @@ func interopTalks() []interopTalk {
 		},
 		{
 			name:    "a compressed broadcast",
+			secure:  true,
 			options: server.Options{Compress: true, MaxOutbox: 1 << 20},
 			listen:  []interopStep{{Do: "receive", Count: len(crowd)}, leave},
 			steps:   slices.Concat(interopSend(crowd...), []interopStep{{Do: "receive", Count: len(crowd)}, leave}),
@@ -253,6 +284,7 @@ func interopTalks() []interopTalk {
 		},
 		{
 			name:   "the client closes",
+			secure: true,
 			steps:  []interopStep{{Do: "close", Code: 3001, Reason: "enough, " + longReason[len("enough, "):]}},
 			closed: interopClosed{3001, nil},
 			saw:    interopSaw{interopOutcome: interopOutcome{Opened: true, Code: 3001, Clean: true}},
@@ -301,6 +333,7 @@ func interopTalks() []interopTalk {
 		},
 		{
 			name:    "one byte too much",
+			secure:  true,
 			options: server.Options{MaxMessage: 1000},
 			steps:   interopSend(interopMessage{"text", interopFill("x", 1001)}),
 			closed:  interopClosed{frame.MessageTooBig, frame.ErrTooBig},
@@ -321,6 +354,7 @@ func interopTalks() []interopTalk {
 		},
 		{
 			name:   "the server ends",
+			secure: true,
 			open:   func(s *interopServer, _ server.Conn) { s.stop() },
 			closed: interopClosed{frame.GoingAway, nil},
 			saw: interopSaw{interopOutcome: interopOutcome{
@@ -387,14 +421,15 @@ func interopRefuse(*server.Request) error {
 // interopRun is a talk that has begun.
 type interopRun struct {
 	talk   interopTalk
+	way    interopWay
 	client *interopClient
 	server *interopServer
 	saws   []<-chan interopSaw // one for each connection
 }
 
-func interopBegin(t *testing.T, client *interopClient, tables netpoll.Tables, talk interopTalk) *interopRun {
+func interopBegin(t *testing.T, client *interopClient, way interopWay, talk interopTalk) *interopRun {
 	t.Helper()
-	run := &interopRun{talk: talk, client: client, server: interopListen(t, client, tables, talk)}
+	run := &interopRun{talk: talk, way: way, client: client, server: interopListen(t, client, way, talk)}
 	if talk.listen != nil {
 		const listeners = 2
 		for range listeners {
@@ -413,7 +448,7 @@ func interopBegin(t *testing.T, client *interopClient, tables netpoll.Tables, ta
 }
 
 func (run *interopRun) ask(steps []interopStep) {
-	url := fmt.Sprintf("ws://%s/interop", run.server.Addrs()[0])
+	url := fmt.Sprintf("%s://%s/interop", run.way.scheme, run.server.Addrs()[0])
 	run.saws = append(run.saws, run.client.ask(interopAsk{URL: url, Protocols: run.talk.protocols, Window: run.talk.window, Steps: steps}))
 }
 
@@ -503,7 +538,7 @@ type interopClosed struct {
 	cause error
 }
 
-func interopListen(t *testing.T, client *interopClient, tables netpoll.Tables, talk interopTalk) *interopServer {
+func interopListen(t *testing.T, client *interopClient, way interopWay, talk interopTalk) *interopServer {
 	t.Helper()
 	s := &interopServer{opened: make(chan struct{}, 3), ended: make(chan error, 1)}
 	handler := server.Handler{
@@ -535,7 +570,7 @@ func interopListen(t *testing.T, client *interopClient, tables netpoll.Tables, t
 		},
 	}
 	options := talk.options
-	options.Tables = tables
+	options.Tables, options.TLS = way.tables, way.tls
 	options.Reactors = 2 // broadcasts pass from one to the other
 	options.MaxConns = 16
 	if client.origin != "" {
@@ -762,7 +797,7 @@ func interopStartNode(t *testing.T) *interopClient {
 	}
 	c := interopNewClient(t, interopNode)
 	cmd := c.command("node", interopFile("client.mjs"))
-	cmd.Env = append(os.Environ(), "LULL_INTEROP_DIR="+dir)
+	cmd.Env = append(os.Environ(), "LULL_INTEROP_DIR="+dir, "NODE_EXTRA_CA_CERTS="+interopAuthority(t))
 	c.startOnPipes(t, cmd)
 	return c
 }
@@ -774,8 +809,21 @@ func interopStartPython(t *testing.T) *interopClient {
 		interopMissing(t, fmt.Errorf("%w: %s", err, output))
 	}
 	c := interopNewClient(t, interopPython)
-	c.startOnPipes(t, c.command(python, interopFile("client.py")))
+	cmd := c.command(python, interopFile("client.py"))
+	cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+interopAuthority(t))
+	c.startOnPipes(t, cmd)
 	return c
+}
+
+// interopAuthority is a file with the certificate of the servers that speak TLS.
+func interopAuthority(t *testing.T) string {
+	t.Helper()
+	certificate, _ := testkit.Certificate()
+	path, _, err := selfsigned.Write(t.TempDir(), certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // startOnPipes starts a program that is asked on its standard input and
@@ -832,6 +880,7 @@ func interopStartBrowser(t *testing.T) *interopClient {
 	cmd := c.command("chromium",
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync",
+		"--ignore-certificate-errors", // it takes authorities from a database of its own alone
 		"--enable-logging=stderr", "--remote-debugging-pipe",
 		"--user-data-dir="+profile, site.URL+"/page.html")
 	cmd.Env = append(os.Environ(), "HOME="+profile)
