@@ -236,6 +236,27 @@ func sameCause(got, want error) bool {
 	return errors.Is(got, want)
 }
 
+// A peer that has closed, and sends no more, may still be reading what it is owed.
+func TestAPeerThatHasEndedItsSideIsSentTheRest(t *testing.T) {
+	const size = 1 << 20
+	h := echo
+	tell, told := endings()
+	h.Close = tell
+	s := start(t, h, server.Options{Mode: server.Inline, Reactors: 1, MaxMessage: size, MaxOutbox: 4 * size})
+	bystander := s.open()
+	c := s.dialDeaf().handshake()
+	c.send(frame.Text, xs(size))
+	c.write(closing(frame.NormalClosure, ""))
+	must(c.CloseWrite())
+	expectEnding(t, told, frame.NormalClosure, nil)
+	for range 10 {
+		bystander.echoed("hello") // meanwhile the reactor meets the stream's end
+	}
+	c.expect(frame.Text, xs(size))
+	c.expectClose(frame.NormalClosure)
+	c.expectEnd()
+}
+
 func TestTheClientCloses(t *testing.T) {
 	rows := []struct {
 		name   string

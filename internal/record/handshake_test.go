@@ -344,31 +344,35 @@ func TestInputBehindTheHandshakeIsGivenBack(t *testing.T) {
 }
 
 func TestInputIsBounded(t *testing.T) {
-	server, _ := configs(t)
-	block := make(chan struct{})
+	server, client := configs(t)
+	var block chan struct{}
 	server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { <-block; return nil, nil }
-	_, client := configs(t)
-	synctest.Test(t, func(t *testing.T) {
-		block = make(chan struct{})
-		notified := 0
-		s := ServerConfig(server).Start(func() { notified++ })
-		c := ClientConfig(client).Start(func() {})
-		synctest.Wait()
-		hello, _ := c.Output()
-		must(t, s.Feed(hello))
-		synctest.Wait() // in the callback
-		must(t, s.Feed(make([]byte, MaxInput)))
-		if err := s.Feed([]byte{0}); err != ErrFull || s.Room() != 0 {
-			t.Errorf("more than the most: %v", err)
-		}
-		close(block)
-		synctest.Wait()
-		if notified == 0 {
-			t.Error("nobody was told that there is room")
-		}
-		s.Stop()
-		c.Stop()
-	})
+	for name, full := range map[string]func(*Handshake) bool{
+		"who feeds more": func(h *Handshake) bool { return h.Feed([]byte{0}) == ErrFull },
+		"who asks":       func(h *Handshake) bool { return h.Room() == 0 },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			block = make(chan struct{})
+			notified := 0
+			s := ServerConfig(server).Start(func() { notified++ })
+			c := ClientConfig(client).Start(func() {})
+			synctest.Wait()
+			hello, _ := c.Output()
+			must(t, s.Feed(hello))
+			synctest.Wait() // in the callback
+			must(t, s.Feed(make([]byte, MaxInput)))
+			if !full(s) {
+				t.Errorf("%s: there is room for more than the most", name)
+			}
+			close(block)
+			synctest.Wait()
+			if notified == 0 {
+				t.Errorf("%s is not told that there is room", name)
+			}
+			s.Stop()
+			c.Stop()
+		})
+	}
 }
 
 func FuzzFeed(f *testing.F) {
