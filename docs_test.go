@@ -1,13 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/seed-134acfd0/lull/server"
 )
 
 // pages are the documents for people.
@@ -17,7 +23,7 @@ func pages(t *testing.T) []string {
 	if err != nil || len(docs) == 0 {
 		t.Fatal(docs, err)
 	}
-	return append(docs, "README.md", "ARCHITECTURE.md", "tuning/deploy/README.md")
+	return append(docs, "README.md", "ARCHITECTURE.md", "SECURITY.md", "tuning/deploy/README.md")
 }
 
 func text(t *testing.T, path string) string {
@@ -74,6 +80,44 @@ func TestTheDoctorsPageShowsADiagnosis(t *testing.T) {
 	}
 	if text(t, page) != want {
 		t.Errorf("%s is not what go test . -run Page -update makes of it", page)
+	}
+}
+
+// SECURITY.md names options that exist, with their defaults.
+func TestTheSecurityPageHasTheDefaults(t *testing.T) {
+	s, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{}, server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	defer s.Run(ctx)
+	options := reflect.ValueOf(s.Options())
+	rows := regexp.MustCompile("(?m)\\| `(\\w+)` \\| (.+) \\|$").FindAllStringSubmatch(text(t, "SECURITY.md"), -1)
+	for _, row := range rows {
+		name, says := row[1], row[2]
+		option := options.FieldByName(name)
+		if !option.IsValid() {
+			t.Errorf("there is no option %s", name)
+			continue
+		}
+		if name == "MaxConns" || name == "MaxOutboxTotal" {
+			continue // they depend on the machine
+		}
+		is := fmt.Sprint(option.Interface())
+		switch n, isBytes := humanize.ParseBytes(says); {
+		case option.IsZero():
+			is = "off"
+			says, _, _ = strings.Cut(says, ";")
+		case isBytes == nil:
+			says = fmt.Sprint(n)
+		}
+		if is != says {
+			t.Errorf("%s is %s, not %s", name, is, says)
+		}
+	}
+	if len(rows) < 20 {
+		t.Errorf("only %d options are named", len(rows))
 	}
 }
 
