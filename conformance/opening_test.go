@@ -306,16 +306,12 @@ func TestOpenings(t *testing.T) {
 			t.Run(a.id, func(t *testing.T) {
 				t.Parallel()
 				stream := a.stream()
-				for _, s := range servers {
-					for _, d := range s.ways {
-						if a.only && !s.compress || d == single {
-							continue
-						}
-						if err := a.try(s, d, stream); err != nil {
-							t.Errorf("%s, %s, %s: %v", a.what, s.name, d.name, err)
-						}
+				everywhere(t, func(s *server, d *delivery) error {
+					if a.only && !s.compress || d == single {
+						return nil
 					}
-				}
+					return a.try(s, d, stream)
+				})
 			})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 )
@@ -222,18 +223,29 @@ const raceShare = 8
 
 func (c *talk) run(t *testing.T) {
 	want, stream := c.expected(), c.stream()
+	everywhere(t, func(s *server, d *delivery) error {
+		if c.only && !s.compress || d.most > 0 && len(stream.data) > d.most {
+			return nil
+		}
+		got, err := c.hold(s, d, stream)
+		if err != nil {
+			return err
+		}
+		return got.differ(want)
+	})
+}
+
+// everywhere runs a case against each server, in each of its ways.
+func everywhere(t *testing.T, try func(*server, *delivery) error) {
+	var tries sync.WaitGroup
+	defer tries.Wait()
 	for _, s := range servers {
 		for _, d := range s.ways {
-			if c.only && !s.compress || d.most > 0 && len(stream.data) > d.most {
-				continue
-			}
-			got, err := c.hold(s, d, stream)
-			if err == nil {
-				err = got.differ(want)
-			}
-			if err != nil {
-				t.Errorf("%s, %s, %s: %v", c.what, s.name, d.name, err)
-			}
+			tries.Go(func() {
+				if err := try(s, d); err != nil {
+					t.Errorf("%s, %s: %v", s.name, d.name, err)
+				}
+			})
 		}
 	}
 }
