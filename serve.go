@@ -36,6 +36,11 @@ type serveCommand struct {
 	MaxConnsPerPrefix       int                 `help:"Maximum number of connections of a network: a /24 of IPv4, a /64 of IPv6. 0 means no limit." placeholder:"N" range:"0..1073741824" default:"0"`
 	HandshakeRate           float64             `help:"Maximum number of handshakes per second. 0 means no limit." default:"0" placeholder:"N" range:"0..1000000" example:"1000"`
 	HandshakeRatePerAddress float64             `help:"Maximum number of handshakes per second of an address. 0 means no limit." default:"0" placeholder:"N" range:"0..1000000" example:"1000"`
+	MessageRate             float64             `help:"Maximum number of messages per second of a connection; each fragment, ping and pong counts as one. A connection that sends faster is read more slowly. 0 means no limit." default:"0" placeholder:"N" range:"0..1000000" example:"100"`
+	MessageBurst            int                 `help:"How many messages a connection may send at once after a rest. 0, the default, means as many as in a second." placeholder:"N" range:"0..1000000" example:"200"`
+	ByteRate                float64             `help:"Maximum number of bytes per second of a connection. 0 means no limit." default:"0" placeholder:"N" range:"0..1000000000" example:"65536"`
+	ByteBurst               int                 `help:"How many bytes a connection may send at once after a rest. 0, the default, means as many as in a second." placeholder:"N" range:"0..1073741824" example:"262144"`
+	CloseOverRate           bool                `help:"Close a connection that is over --message-rate or --byte-rate (1008), in place of reading it more slowly."`
 	MaxAge                  time.Duration       `help:"Close a connection that has been open for this long, or up to a tenth less. 0 means never." default:"0s" range:"0s..87600h"`
 	Ping                    time.Duration       `help:"Ping a connection that has been silent for this long. 0, the default, means half of --idle-timeout." default:"0s" range:"0s..8760h"`
 	MemoryGuard             bool                `help:"Refuse new connections while memory is short." default:"true" negatable:""`
@@ -91,6 +96,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		Trust: c.Trust, ProxyProtocol: c.ProxyProtocol, ClientHeader: c.ClientHeader,
 		MaxConnsPerAddress: c.MaxConnsPerAddress, MaxConnsPerPrefix: c.MaxConnsPerPrefix,
 		HandshakeRate: c.HandshakeRate, HandshakeRatePerAddress: c.HandshakeRatePerAddress,
+		MessageRate: c.MessageRate, MessageBurst: c.MessageBurst, ByteRate: c.ByteRate, ByteBurst: c.ByteBurst, CloseOverRate: c.CloseOverRate,
 		MaxAge: c.MaxAge, PingAfter: c.Ping, MemoryGuard: c.MemoryGuard,
 		Compress: c.Compress, CompressFrom: c.CompressFrom, InboxPolicy: c.InboxPolicy, MaxInboxMessages: c.MaxInbox,
 		OutboxPolicy: c.OutboxPolicy, MaxOutbox: c.MaxOutbox,

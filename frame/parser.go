@@ -41,6 +41,9 @@ type Event struct {
 	Last bool
 	// Whole marks a piece that is an entire message.
 	Whole bool
+	// Head marks what begins with a frame's header: a message or control frame, or
+	// a fragment's first piece.
+	Head bool
 	// Deflated marks a piece of a message that permessage-deflate compressed.
 	// Whether it is text in UTF-8 shows when it has been inflated.
 	Deflated bool
@@ -172,7 +175,7 @@ func control(h ws.Header, in []byte, head int) (Event, int, error) {
 			return Event{}, 0, err
 		}
 	}
-	return Event{Op: Op(h.OpCode), Payload: payload, Last: true, Whole: true}, end, nil
+	return Event{Op: Op(h.OpCode), Payload: payload, Last: true, Whole: true, Head: true}, end, nil
 }
 
 // piece hands out what has arrived of the open data frame, whose payload
@@ -196,7 +199,7 @@ func (p *Parser) piece(s *State, in []byte, head int, first bool) (Event, int, e
 			return Event{}, 0, ErrUTF8
 		}
 	}
-	ev := Event{Op: s.op, Payload: payload, Last: last, Whole: last && first, Deflated: s.rsv1}
+	ev := Event{Op: s.op, Payload: payload, Last: last, Whole: last && first, Head: head > 0, Deflated: s.rsv1}
 	if last {
 		*s = State{}
 	}

@@ -43,7 +43,7 @@ func (p *Parser) Message(s *Stream, in []byte) (ev Event, consumed int, err erro
 	}
 	s.message = append(s.message, ev.Payload...)
 	if !ev.Last {
-		return Event{}, consumed, nil
+		return Event{Head: ev.Head}, consumed, nil
 	}
 	s.given = true
 	ev.Payload = s.message

@@ -21,6 +21,7 @@ type Census struct {
 
 	Paused    int // of the open, not read until their handlers or their peers have got on
 	Throttled int // of the open, not read until broadcasts have been sent
+	Curbed    int // of the open, not read until their rate allows it
 	Slow      int // of the open, above the high watermark (Handler.Backpressure)
 
 	Outbox Histogram // bytes in each outbox that is not empty
@@ -57,6 +58,7 @@ func (s *Server) Census() Census {
 		sum.Closing += c.Closing
 		sum.Paused += c.Paused
 		sum.Throttled += c.Throttled
+		sum.Curbed += c.Curbed
 		sum.Slow += c.Slow
 		sum.Outbox.merge(&c.Outbox)
 		sum.Inbox.merge(&c.Inbox)
@@ -78,6 +80,8 @@ func (n *Census) note(t *conns, c *conn) {
 		switch {
 		case c.is(flagThrottled):
 			n.Throttled++
+		case c.is(flagCurbed):
+			n.Curbed++
 		case c.is(flagPaused | flagBlocked):
 			n.Paused++
 		}

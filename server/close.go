@@ -124,7 +124,7 @@ func (l *closer) linger(c *conn, f fate) {
 	if c.state != s {
 		l.enter(c, s)
 	}
-	for _, reason := range []flags{flagPaused, flagThrottled, flagBlocked} {
+	for _, reason := range []flags{flagPaused, flagThrottled, flagBlocked, flagCurbed} {
 		l.want(c, reason, false)
 	}
 	_ = l.register(c) // if the poller has no room, CloseTimeout ends it
@@ -205,7 +205,7 @@ func (l *closer) startClose(c *conn, code frame.Code, reason string) {
 	l.enter(c, stateClosing)
 	l.gauge(c).Close()
 	l.out.sayClose(c, code, reason)
-	for _, reason := range []flags{flagPaused, flagThrottled, flagBlocked} {
+	for _, reason := range []flags{flagPaused, flagThrottled, flagBlocked, flagCurbed} {
 		l.in.unpause(c, reason) // the peer's answer has to be read
 	}
 }

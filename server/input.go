@@ -21,6 +21,7 @@ type input struct {
 	calls *calls
 	mail  *netpoll.Mailbox[op] // of the reactor; looked at, not opened
 	door  *door
+	rate  gate.RateLimit // constant
 
 	parser    *frame.Parser
 	deflated  *frame.Parser // of connections that have agreed to permessage-deflate
@@ -28,6 +29,7 @@ type input struct {
 	inflated  int             // bytes that it has made in this turn
 	again     []netpoll.Token // have input that was read and not handled
 	throttled []netpoll.Token // have flagThrottled
+	curbs     curbs           // have flagCurbed
 	ping      []byte          // the payload of the last Ping of a read
 	stream    frame.Stream    // of connections that have no side
 }
@@ -54,6 +56,9 @@ func (in *input) read(c *conn) {
 	x := in.sides.of(c)
 	if x != nil && (x.whole || c.speaks() && (x.ended || x.input.Rest() > frame.MaxPending)) {
 		return // more is left of an earlier read than one turn may handle: resume goes on
+	}
+	if x != nil && x.input.Idle() && len(x.cipher) == 0 {
+		x.began = in.tick // of whatever comes now
 	}
 	kept, size, encrypted := 0, len(in.buf), c.state == stateTLS || c.is(flagTLS)
 	if in.sides.held[accountBacklog] > in.limits.backlog {
@@ -88,7 +93,7 @@ func (in *input) read(c *conn) {
 		c.flags &^= flagPinged
 	}
 	in.counts.BytesIn += uint64(n)
-	data := in.buf[:kept+n]
+	data, open := in.buf[:kept+n], c.state == stateOpen
 	switch {
 	case c.state == stateProxy:
 		in.proxyHead(c, data)
@@ -99,6 +104,9 @@ func (in *input) read(c *conn) {
 		in.feed(c, data)
 	default:
 		in.openRecords(c, data)
+	}
+	if open {
+		in.charge(c, 0, n)
 	}
 }
 
@@ -231,6 +239,10 @@ func (in *input) frames(c *conn, data []byte) (rest []byte) {
 			break
 		}
 		data = data[used:]
+		if ev.Head && !in.charge(c, 1, 0) {
+			data = nil
+			break
+		}
 		if x != nil && ev.Op != 0 && !s.Open() {
 			x.began = in.tick // of whatever comes next
 		}

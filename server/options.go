@@ -76,6 +76,17 @@ type Options struct {
 	// down at a quarter of MaxOutbox.
 	MaxBroadcast int
 
+	// MessageRate and ByteRate are how fast one connection may send: messages a second,
+	// of which each fragment, Ping and Pong is one, and bytes as they come from the
+	// socket. MessageBurst and ByteBurst may come at once after a rest; by default what
+	// comes in a second. Zero is no limit. A connection over its rate is not read until
+	// it is within it again, to a quarter of a second, so that TCP makes its peer wait
+	// and nothing is lost; with CloseOverRate it is closed with 1008. A rate costs
+	// nothing for connections that are silent.
+	MessageRate, ByteRate   float64
+	MessageBurst, ByteBurst int
+	CloseOverRate           bool
+
 	// HandshakeTimeout is the time for a request head to arrive, and for
 	// Handler.Upgrade; 10 s.
 	HandshakeTimeout time.Duration
@@ -288,6 +299,9 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 		if n < 0 {
 			return o, fmt.Errorf("server: Options: %s must not be negative", name)
 		}
+	}
+	if err := o.rateLimit().Check(); err != nil {
+		return o, fmt.Errorf("server: Options: MessageRate and ByteRate: %w", err)
 	}
 	if o.MaxOutbox > outbox.BytesMax/2 || o.MaxOutboxMessages > outbox.MessagesMax/2 {
 		return o, fmt.Errorf("server: Options: MaxOutbox can be at most %d, MaxOutboxMessages %d", outbox.BytesMax/2, outbox.MessagesMax/2)

@@ -290,6 +290,11 @@ func newWorld(t testing.TB, seed uint64) *world {
 		Log: slog.New(slog.DiscardHandler),
 	}
 	if w.rng.IntN(3) == 0 {
+		o.MessageRate, o.MessageBurst = float64(pick(1, 20)), pick(1, 5, 20)
+		o.ByteRate = float64(pick(0, 2000))
+		o.CloseOverRate = w.rng.IntN(3) == 0
+	}
+	if w.rng.IntN(3) == 0 {
 		w.tls = newWorldTLS(t)
 		certificate, _ := testkit.Certificate()
 		o.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
@@ -643,6 +648,12 @@ func (w *world) invariants() {
 		w.fail("%d marked connections are left", len(r.dying))
 	}
 	owing, held, sides := 0, [accounts]int{}, 0
+	curbed := map[netpoll.Token]bool{}
+	for _, place := range append(r.in.curbs.wheel[:], r.in.curbs.due) {
+		for _, t := range place {
+			curbed[t] = true
+		}
+	}
 	for i := range r.slots.High() {
 		c := r.slots.At(i)
 		if c == nil {
@@ -650,6 +661,9 @@ func (w *world) invariants() {
 		}
 		if c.is(flagDying | flagMute) {
 			w.fail("a connection is marked and was not buried")
+		}
+		if c.is(flagCurbed) && !curbed[r.slots.Token(c)] {
+			w.fail("a connection is over its rate and will not be read again")
 		}
 		x := r.sides.of(c)
 		if x == nil {
@@ -783,7 +797,7 @@ func (w *world) end() {
 		}
 	}
 	ended := n.ClosedTLS + n.ClosedExpired + n.ClosedClean + n.ClosedGone + n.ClosedProtocol + n.ClosedUTF8 + n.ClosedTooBig + n.ClosedOutbox + n.ClosedWriteTimeout + n.ClosedPartial +
-		n.ClosedMessageTimeout + n.ClosedIdle + n.ClosedInbox + n.ClosedCloseTimeout + n.ClosedPanic + n.ClosedShutdown
+		n.ClosedMessageTimeout + n.ClosedIdle + n.ClosedInbox + n.ClosedCloseTimeout + n.ClosedPanic + n.ClosedRate + n.ClosedShutdown
 	if ended != n.Opened {
 		w.fail("%d connections were opened, %d have ended", n.Opened, ended)
 	}

@@ -135,7 +135,7 @@ func newReactor(s *Server, index int) (*reactor, error) {
 	r.calls = calls{conns: &r.conns}
 	r.calls.upgrader = frame.NewUpgrader(r.calls.decide)
 	r.calls.upgrader.Deflate = s.options.Compress
-	r.in = input{conns: &r.conns, out: &r.out, calls: &r.calls, mail: r.mail, door: &r.door, parser: frame.NewServerParser(s.options.MaxMessage)}
+	r.in = input{conns: &r.conns, out: &r.out, calls: &r.calls, mail: r.mail, door: &r.door, rate: s.options.rateLimit(), parser: frame.NewServerParser(s.options.MaxMessage)}
 	r.in.deflated = frame.NewServerParser(s.options.MaxMessage)
 	r.in.deflated.Deflate = true
 	r.closer = closer{&r.conns, &r.out, &r.calls, &r.in}
@@ -172,6 +172,7 @@ func (r *reactor) turn(events []netpoll.Event) {
 	}
 	r.settle()
 	r.greet()
+	r.in.uncurb()
 	r.resume()
 	r.calls.handOver()
 	r.pass()
@@ -233,7 +234,7 @@ func (r *reactor) wait() ([]netpoll.Event, error) {
 
 // busy reports whether there is work that needs no event.
 func (r *reactor) busy() bool {
-	return r.grants.granted || len(r.fresh) > 0 || r.out.log.Busy() || len(r.in.again) > 0 || r.sweep.due > 0 ||
+	return r.grants.granted || len(r.fresh) > 0 || r.out.log.Busy() || len(r.in.again) > 0 || len(r.in.curbs.due) > 0 || r.sweep.due > 0 ||
 		r.drained >= 0 && r.drained < r.slots.High()
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 	"github.com/seed-134acfd0/lull/server/internal/inbox"
 	"github.com/seed-134acfd0/lull/server/internal/outbox"
 )
@@ -34,6 +35,7 @@ type side struct {
 	whole     bool                 // there are whole records in cipher, for resume
 	sealed    []byte               // records that the socket did not take
 
+	rate  gate.Rate             // how fast it has sent lately; zero if that matters no more
 	inbox *inbox.Inbox[*caller] // nil until the handler is called on a worker
 	end   fate                  // what happens when the inbox is empty
 }
@@ -57,7 +59,8 @@ func (x *side) reset() {
 
 // idle reports whether nothing of x is needed.
 func (x *side) idle() bool {
-	return x.input.Idle() && x.owed() == 0 && x.inbox == nil && len(x.cipher) == 0 && x.handshake == nil && x.tls == nil && !x.ended
+	return x.input.Idle() && x.owed() == 0 && x.inbox == nil && len(x.cipher) == 0 && x.handshake == nil && x.tls == nil &&
+		!x.ended && x.rate == (gate.Rate{})
 }
 
 // owed is how many bytes the socket has not taken.
@@ -114,10 +117,11 @@ func (s *sides) weigh(x *side) {
 	s.held[x.account] += x.held
 }
 
-// forget gives up what x holds of its connection's input.
+// forget gives up what x holds of its connection's input, and its rate.
 func (s *sides) forget(x *side) {
 	x.input.Reset()
 	x.cipher, x.whole, x.ended = nil, false, false
+	x.rate = gate.Rate{}
 	s.weigh(x)
 }
 

@@ -79,8 +79,9 @@ const (
 	flagDying                       // marked; bury comes next
 	flagMute                        // nothing is written to it any more but a last word
 	flagTLS                         // its bytes are records
+	flagCurbed                      // not read until its rate allows it
 
-	flagUnread = flagPaused | flagThrottled | flagBlocked
+	flagUnread = flagPaused | flagThrottled | flagBlocked | flagCurbed
 )
 
 // interest is what c's socket is polled for.

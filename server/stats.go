@@ -41,6 +41,7 @@ type Counts struct {
 	ClosedInbox          uint64 `name:"closed_inbox"`           // peers that sent more than was handled, closed with 1013
 	ClosedCloseTimeout   uint64 `name:"closed_close_timeout"`   // peers that did not answer our Close frame
 	ClosedExpired        uint64 `name:"closed_expired"`         // connections whose time was over, closed with 1008
+	ClosedRate           uint64 `name:"closed_rate"`            // peers over their rate, closed with 1008
 	ClosedPanic          uint64 `name:"closed_panic"`           // handlers that panicked, closed with 1011
 	ClosedShutdown       uint64 `name:"closed_shutdown"`        // connections cut off at the server's end
 
@@ -51,6 +52,7 @@ type Counts struct {
 	InboxLow          uint64 `name:"inbox_low"`          // times that it was at most an eighth full again
 	ReadPauses        uint64 `name:"read_pauses"`        // times that a connection was not read because its inbox was full
 	ReadBlocks        uint64 `name:"read_blocks"`        // times that it was not read because its peer did not take the answers
+	Curbed            uint64 `name:"curbed"`             // times that it was not read because it was over its rate (MessageRate, ByteRate)
 	Throttled         uint64 `name:"throttled"`          // times that it was not read because too much was broadcast, or queued in all
 
 	MessagesAccepted  uint64 `name:"messages_accepted"`  // messages to be sent, a broadcast once for each connection
@@ -124,6 +126,8 @@ func (c *Counts) closed(cause error) *uint64 {
 		return &c.ClosedCloseTimeout
 	case ErrExpired:
 		return &c.ClosedExpired
+	case ErrRate:
+		return &c.ClosedRate
 	case ErrPanic:
 		return &c.ClosedPanic
 	case ErrShutdown:

@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/gate"
 )
 
 // limits are the timeouts in ticks, zero for none, and a reactor's share of
@@ -132,6 +133,11 @@ func (s *sweep) checkOpen(c *conn) (busy bool) {
 		}
 	}
 	x := s.sides.of(c)
+	if x != nil && x.rate != (gate.Rate{}) && x.rate.Rested(s.time) {
+		x.rate = gate.Rate{}
+		s.sides.drop(c)
+		x = s.sides.of(c)
+	}
 	switch {
 	case s.server.expiring.Load() && s.expired(c):
 		s.mark(c, fate{kind: fateClose, code: frame.PolicyViolation, cause: ErrExpired})

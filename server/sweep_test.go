@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
@@ -292,5 +294,42 @@ func TestPingsThatAreDueAtOnceTakeManyTurns(t *testing.T) {
 	}
 	if turns < conns/pingsMax {
 		t.Errorf("%d pings took %d turns", pings, turns)
+	}
+}
+
+// A connection's rate is forgotten once it has rested, so that a silent connection
+// costs nothing.
+func TestARestedConnectionHasNoRate(t *testing.T) {
+	r := bare(t, Handler{}, Options{MessageRate: 1, MessageBurst: 4})
+	c, _ := r.join(t, stateOpen)
+	r.in.charge(c, 3, 100)
+	for _, row := range []struct {
+		after time.Duration
+		sides int
+	}{{0, 1}, {2900 * time.Millisecond, 1}, {100 * time.Millisecond, 0}} {
+		r.time += row.after
+		r.sweep.check(c)
+		if n := r.sides.pool.Used(); n != row.sides {
+			t.Errorf("after %v more: %d sides, want %d", row.after, n, row.sides)
+		}
+	}
+}
+
+// A message has MessageTimeout from its own first byte, though its connection has had
+// a side for long.
+func TestAMessageBeginsWithItsFirstByte(t *testing.T) {
+	r := bare(t, Handler{}, Options{})
+	c, peer := r.join(t, stateOpen)
+	r.sides.need(c)
+	r.tick += 10 * r.limits.message
+	c.seen = r.tick
+	if _, err := unix.Write(peer, []byte("\x81")); err != nil {
+		t.Fatal(err)
+	}
+	r.in.read(c)
+	r.sweep.check(c)
+	r.settle()
+	if c.state != stateOpen {
+		t.Error("the message took too long, though it has just begun")
 	}
 }

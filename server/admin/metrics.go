@@ -64,6 +64,7 @@ var counted = []struct {
 	{"closed_idle", metric{"connections_closed_total", "reason", "idle", closedHelp}},
 	{"closed_inbox", metric{"connections_closed_total", "reason", "inbox", closedHelp}},
 	{"closed_close_timeout", metric{"connections_closed_total", "reason", "close_timeout", closedHelp}},
+	{"closed_rate", metric{"connections_closed_total", "reason", "rate", closedHelp}},
 	{"closed_panic", metric{"connections_closed_total", "reason", "panic", closedHelp}},
 	{"closed_shutdown", metric{"connections_closed_total", "reason", "shutdown", closedHelp}},
 
@@ -73,6 +74,7 @@ var counted = []struct {
 	{"inbox_low", metric{"inbox_low_total", "", "", "Times that an inbox that had been half full was at most an eighth full again, or its connection ended."}},
 	{"read_pauses", metric{"read_pauses_total", "", "", "Times that a connection was not read because its inbox was full."}},
 	{"read_blocks", metric{"read_blocks_total", "", "", "Times that a connection was not read because its peer did not read the answers."}},
+	{"curbed", metric{"curbed_total", "", "", "Times that a connection was not read because it was over its rate."}},
 	{"throttled", metric{"throttled_total", "", "", "Times that a connection was not read because too much was broadcast, or waited in all inboxes."}},
 
 	{"messages_accepted", metric{"messages_accepted_total", "", "", "Messages accepted for sending, a broadcast once for each connection."}},
@@ -132,6 +134,7 @@ var measured = []struct {
 
 	{metric{"paused_connections", "", "", "Connections that are not read until their inbox has room or their peer has read the answers."}, func(r *reading) float64 { return float64(r.census.Paused) }},
 	{metric{"throttled_connections", "", "", "Connections that are not read until broadcasts have been sent."}, func(r *reading) float64 { return float64(r.census.Throttled) }},
+	{metric{"curbed_connections", "", "", "Connections that are not read until their rate allows it."}, func(r *reading) float64 { return float64(r.census.Curbed) }},
 	{metric{"slow_connections", "", "", "Connections whose outbox is above the high watermark."}, func(r *reading) float64 { return float64(r.census.Slow) }},
 
 	{metric{"outbox_bytes", "", "", "Bytes in all outboxes, which peers have not read, beyond what their sockets buffer."}, func(r *reading) float64 { return float64(r.stats.Outbox) }},

@@ -45,6 +45,7 @@ type status struct {
 		InboxHigh    uint64 `json:"inbox_high"` // their inbox has been half full, and more than an eighth full since
 		Paused       int    `json:"paused"`     // not read until their inbox has room or their peer has read the answers
 		Throttled    int    `json:"throttled"`  // not read until broadcasts have been sent
+		Curbed       int    `json:"curbed"`     // not read until their rate allows it
 		Slow         int    `json:"slow"`       // their outbox is above the high watermark
 	} `json:"connections"`
 	Memory struct {
@@ -131,7 +132,7 @@ func (a *admin) status() *status {
 	c := &s.Connections
 	c.Open, c.Limit, c.Handshaking, c.Closing = r.stats.Open, o.MaxConns, r.census.Handshaking, r.census.Closing
 	c.Sockets, c.SocketsLimit = r.stats.Sockets, r.stats.SocketsMax
-	c.InboxHigh, c.Paused, c.Throttled, c.Slow = r.inboxHigh(), r.census.Paused, r.census.Throttled, r.census.Slow
+	c.InboxHigh, c.Paused, c.Throttled, c.Curbed, c.Slow = r.inboxHigh(), r.census.Paused, r.census.Throttled, r.census.Curbed, r.census.Slow
 	s.Memory.User, s.Memory.Kernel = orNull(r.user), orNull(r.kernel)
 	w := &s.Workers
 	w.Busy, w.Stuck, w.Limit, w.Waiting = r.stats.Busy, r.stats.Stuck, r.workers(), r.stats.Waiting

@@ -54,7 +54,7 @@ const time = t => t === undefined ? "–" : `≤ ${seconds(t)}`;
 
 const closed = ["closed_clean", "closed_gone", "closed_protocol", "closed_tls", "closed_expired", "closed_utf8", "closed_too_big", "closed_outbox",
   "closed_write_timeout", "closed_partial", "closed_message_timeout", "closed_idle", "closed_inbox", "closed_close_timeout",
-  "closed_panic", "closed_shutdown"];
+  "closed_rate", "closed_panic", "closed_shutdown"];
 const lost = ["messages_dropped", "messages_discarded", "dropped_new", "dropped_old", "conflated", "undelivered"];
 const overload = ["closed_outbox", "closed_write_timeout", "closed_inbox", "closed_partial"];
 
@@ -82,7 +82,7 @@ const load = [
 
 const pressure = [
   { id: "inbox", title: "Inboxes", value: s => bytes(s.inbox.bytes), line: s => s.inbox.bytes,
-    note: s => `${percent(full(s.inbox))} of ${bytes(s.inbox.limit_bytes)}; ${count(s.connections.inbox_high)} half full, ${count(s.connections.paused)} paused`,
+    note: s => `${percent(full(s.inbox))} of ${bytes(s.inbox.limit_bytes)}; ${count(s.connections.inbox_high)} half full, ${count(s.connections.paused)} paused, ${count(s.connections.curbed)} over their rate`,
     warn: s => full(s.inbox) > 0.5 || share(s.connections.inbox_high, s.connections.open) > 0.01 },
   { id: "outbox", title: "Outboxes", value: s => bytes(s.outbox.bytes), line: s => s.outbox.bytes,
     note: s => `${percent(full(s.outbox))} of ${bytes(s.outbox.limit_bytes)}; ${count(s.connections.slow)} slow peers`,

@@ -60,6 +60,9 @@ func (b *Bucket) Take(p Pace, n int, now time.Duration) (wait time.Duration) {
 	return max(0, b.full-now-allowed)
 }
 
+// Rested reports whether all tokens have come back.
+func (b *Bucket) Rested(now time.Duration) bool { return b.full <= now }
+
 // RateLimit is how fast one connection may send.
 type RateLimit struct {
 	Messages Pace
@@ -86,3 +89,7 @@ type Rate struct{ messages, bytes Bucket }
 func (r *Rate) Took(l RateLimit, messages, bytes int, now time.Duration) (wait time.Duration) {
 	return max(r.messages.Take(l.Messages, messages, now), r.bytes.Take(l.Bytes, bytes, now))
 }
+
+// Rested reports whether the connection may send as if it had sent nothing, so that
+// its Rate need not be kept.
+func (r *Rate) Rested(now time.Duration) bool { return r.messages.Rested(now) && r.bytes.Rested(now) }
