@@ -19,6 +19,8 @@ func TestWrongValuesSayWhatIsRight(t *testing.T) {
 		"serve --listen [::1]:9,[::1]:9":         "--listen and --admin: [::1]:9 is there twice",
 		"serve --listen [::1]:9 --admin [::1]:9": "--listen and --admin: [::1]:9 is there twice",
 		"serve --admin nowhere":                  "--admin=nowhere: must be host:port",
+		"serve --admin unix:":                    "--admin=unix: must have a path",
+		"serve --admin-socket-mode 888":          "--admin-socket-mode=888: must be a file's mode",
 		"serve --max-conns -1":                   `--max-conns: must be a whole number from 0 to 1,073,741,824, not "-1"; for example --max-conns=1000000`,
 		"serve --max-outbox 0":                   `--max-outbox: must be a whole number from 1 to 1,073,741,824, not "0"; for example --max-outbox=65536`,
 		"serve --max-message 1e30":               `--max-message: must be a whole number from 1 to 268,435,456, not "1e30"`,

@@ -98,7 +98,7 @@ func echoesAndEnds(t *testing.T, cmd *exec.Cmd, address string) {
 
 func TestServeOutlivesTheReadersOfItsOutput(t *testing.T) {
 	// --admin has something to say on stderr, as has --status.
-	cmd, address := serveInto(t, abandoned(t), "--admin", "0.0.0.0:0", "--status", "1ms")
+	cmd, address := serveInto(t, abandoned(t), "--admin", "0.0.0.0:0", "--admin-without-token", "--status", "1ms")
 	echoesAndEnds(t, cmd, address)
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
-	"github.com/seed-134acfd0/lull/server/admin"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -59,8 +57,7 @@ type serveCommand struct {
 	TLSCert                 []string            `name:"tls-cert" help:"Certificates, in PEM, each with its chain. They make all connections wss://, over TLS 1.3; a client gets the first that is for the name that it asks for. They are read again on SIGHUP, and when the files change." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSKey                  []string            `name:"tls-key" help:"The private keys of the certificates, in PEM, in the same order." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSClientCA             string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." placeholder:"FILE" predictor:"file"`
-	Admin                   string              `help:"Address of the admin page, the Prometheus metrics and the admin API. Port 0 picks a free port, an empty value turns them off. There is no authentication." default:"127.0.0.1:6060"`
-	Pprof                   bool                `help:"Also serve profiles, at /debug/pprof/ of the admin address."`
+	AdminPort               adminPort           `embed:""`
 	Anyway                  bool                `help:"Start even if this machine cannot hold --max-conns."`
 	StatusPeriod            time.Duration       `name:"status" help:"How often to log the number of connections. 0 means never." default:"5s" range:"0s..24h"`
 }
@@ -106,8 +103,8 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w%s", err, listenHint(err, "--listen", c.Listen))
 	}
-	if c.Admin != "" {
-		stop, err := c.watch(ctx, s, log)
+	if c.AdminPort.Admin != "" {
+		stop, err := c.AdminPort.watch(ctx, s, log)
 		if err != nil {
 			return err
 		}
@@ -180,13 +177,7 @@ func (c *serveCommand) Validate() error {
 	if err := checkCertificates(c.TLSCert, c.TLSKey, c.TLSClientCA); err != nil {
 		return err
 	}
-	if c.Admin == "" {
-		return checkTwice(c.Listen)
-	}
-	if err := checkAddress("--admin", c.Admin, "127.0.0.1:6061"); err != nil {
-		return err
-	}
-	return checkTwice(append([]string{c.Admin}, c.Listen...))
+	return checkAdmin(&c.AdminPort, c.Listen)
 }
 
 // checkTwice checks that no address is there twice, unless its port is any port.
@@ -222,30 +213,6 @@ func (c *serveCommand) preflight(log *slog.Logger) error {
 		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), TLS: len(c.TLSCert) > 0, Ping: silence(c.IdleTimeout),
 	})
 }
-
-// watch serves the admin pages of s until stop is called.
-func (c *serveCommand) watch(ctx context.Context, s *server.Server, log *slog.Logger) (stop func() error, err error) {
-	l, err := net.Listen("tcp", c.Admin)
-	if err != nil {
-		return nil, fmt.Errorf("admin: %w%s; --admin= turns the admin page off", err, listenHint(err, "--admin", []string{c.Admin}))
-	}
-	if !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
-		log.Warn("the admin address has no authentication: everybody who can reach it can list connections, close them and send messages",
-			"address", l.Addr().String())
-	}
-	fmt.Printf("admin on http://%s/\n", l.Addr())
-	name, _, _ := net.SplitHostPort(c.Admin) // Listen has accepted it
-	h := http.Server{
-		Handler:           admin.New(ctx, s, admin.Options{Names: []string{name}, Pprof: c.Pprof}),
-		ReadHeaderTimeout: adminTimeout, ReadTimeout: 2 * adminTimeout, IdleTimeout: 6 * adminTimeout,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	go h.Serve(l)
-	return h.Close, nil
-}
-
-// adminTimeout is how long a request's head may take to arrive.
-const adminTimeout = 10 * time.Second
 
 func (c *serveCommand) handler() server.Handler {
 	return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {

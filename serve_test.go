@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,11 +81,97 @@ func TestServeServesProfilesIfAsked(t *testing.T) {
 	}
 }
 
-// If other machines can reach the admin address, the log says so once.
-func TestServeWarnsIfOthersReachTheAdminAddress(t *testing.T) {
-	_, stop := watched(t, "0.0.0.0:0")
+// An address that other machines can reach needs a token, or a flag, and then the log
+// warns once.
+func TestServeRefusesToShowItselfToOthersWithoutAToken(t *testing.T) {
+	_, errs, code := run(t, "serve", "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0")
+	if code != exitFailed || !strings.Contains(errs, "--admin=0.0.0.0:0: other machines can reach this address") || !strings.Contains(errs, "--admin-token-file") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	_, stop := watched(t, "0.0.0.0:0", "--admin-without-token")
 	if log := stop(); strings.Count(log, "WARN") != 1 || !strings.Contains(log, "no authentication") {
 		t.Errorf("it logs %s", log)
+	}
+}
+
+// With a token others may reach the address, and it asks for the token.
+func TestServeAsksForTheToken(t *testing.T) {
+	const secret = "0123456789abcdef"
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	url, stop := watched(t, "0.0.0.0:0", "--admin-token-file", file)
+	url = strings.Replace(url, "[::]", "127.0.0.1", 1)
+	for authorization, want := range map[string]int{"": 401, "Bearer " + secret: 200} {
+		r, err := http.NewRequest("GET", url+"metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", authorization)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.Body.Close(); answer.StatusCode != want {
+			t.Errorf("%q: %s, want %d", authorization, answer.Status, want)
+		}
+	}
+	if log := stop(); log != "" {
+		t.Errorf("it logs %s", log)
+	}
+	for _, bad := range []string{"", "short", "with spaces in between"} {
+		if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, errs, code := run(t, "serve", "--listen", "127.0.0.1:0", "--admin-token-file", file); code != exitFailed || !strings.Contains(errs, "--admin-token-file="+file) {
+			t.Errorf("%q: exit %d, %s", bad, code, errs)
+		}
+	}
+}
+
+// The admin page may be on a unix socket that only its owner may open, also where a
+// server has left one behind.
+func TestTheAdminPageOnAUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	for mode, args := range map[os.FileMode][]string{0o600: nil, 0o660: {"--admin-socket-mode=0660"}} {
+		_, stop := watched(t, "unix:"+path, args...)
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%v, %v, want %v", info.Mode(), err, mode)
+		}
+		client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}}}
+		r, err := client.Get("http://localhost/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Body.Close(); r.StatusCode != http.StatusOK {
+			t.Error(r.Status)
+		}
+		client.CloseIdleConnections()
+		if _, errs, code := run(t, "serve", "--listen", "127.0.0.1:0", "--admin", "unix:"+path); code != exitFailed || !strings.Contains(errs, "is in use") {
+			t.Errorf("a second server: exit %d, %s", code, errs)
+		}
+		if log := stop(); log != "" {
+			t.Errorf("it logs %s", log)
+		}
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			t.Errorf("the socket is left behind: %v", err)
+		}
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := run(t, "serve", "--listen", "127.0.0.1:0", "--admin", "unix:"+path); code != exitFailed || !strings.Contains(errs, "is no socket") {
+		t.Errorf("a file: exit %d, %s", code, errs)
 	}
 }
 

@@ -37,6 +37,11 @@ type Options struct {
 	// Pprof serves profiles of the process at /debug/pprof/. Whoever can reach them
 	// can slow the process down.
 	Pprof bool
+	// Token is what everybody has to show, but for /healthz and /readyz: programs as
+	// "Authorization: Bearer TOKEN", people in the form that the page then begins with.
+	// Without a token there is no authentication, and the handler belongs on a loopback
+	// address, on a unix socket, or behind a proxy that authenticates.
+	Token string
 }
 
 // New returns the HTTP handler for s. ctx is the context of s.Run: once it has
@@ -64,7 +69,11 @@ func New(ctx context.Context, s *server.Server, o Options) http.Handler {
 	if o.Pprof {
 		profiles(mux)
 	}
-	return sealed(a.known(sameOrigin(mux)))
+	var guarded http.Handler = mux
+	if o.Token != "" {
+		guarded = newToken(o.Token).guard(mux)
+	}
+	return sealed(a.known(sameOrigin(guarded)))
 }
 
 func profiles(mux *http.ServeMux) {

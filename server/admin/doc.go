@@ -11,8 +11,9 @@
 //	/api/broadcast         POST sends a message to every connection
 //	/debug/pprof/          profiles of the process, if Options.Pprof is set
 //
-// There is no authentication. The handler belongs on a loopback address, or behind
-// a proxy that authenticates. Requests that a browser makes for pages of other
+// With Options.Token all but /healthz and /readyz needs a token. Without it there is no
+// authentication, and the handler belongs on a loopback address, on a unix socket, or
+// behind a proxy that authenticates. Requests that a browser makes for pages of other
 // sites are rejected, except for /metrics, /healthz and /readyz. Showing the server
 // costs its connections nothing, because it shows only what is counted anyway.
 //

@@ -61,11 +61,12 @@ func sameOrigin(next http.Handler) http.Handler {
 	})
 }
 
-// policy lets the page load its own files and call its own API, and nothing else.
+// policy lets the page load its own files, call its own API and send its own form, and
+// nothing else.
 // Text cannot become HTML (trusted-types), and no other page can show this one in
 // a frame to steal clicks.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
 // sealed adds the headers that keep browsers from doing anything with an answer
 // other than showing it.

@@ -260,6 +260,7 @@ const unreachable = why => {
 const ask = async () => {
   try {
     const r = await fetch("api/status", { signal: AbortSignal.timeout(patience) });
+    if (r.status === 401) return location.reload(); // the session has ended: the form comes
     if (!r.ok) throw new Error(`status ${r.status}`);
     show(await r.json());
     heard = Date.now();
