@@ -618,7 +618,7 @@ func TestLogLinesNameTheirClient(t *testing.T) {
 				}}, o)
 				c := s.dial()
 				c.write(bad.opening + bad.wire)
-				s.log.one(t, "WARN", "remote="+c.LocalAddr().String())
+				s.log.one(t, "WARN", "conn=0x", "remote="+c.LocalAddr().String())
 			})
 		})
 	}

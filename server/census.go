@@ -140,13 +140,14 @@ type Ending struct {
 	Time   time.Time
 	ID     uint64 // as Conn.ID
 	Tag    uint64
-	Code   uint16 // as Handler.Close is told
-	Cause  string // empty after a complete closing handshake
-	Outbox int    // bytes that it had not taken
+	Remote netip.AddrPort // the zero value if the peer has reset its socket, and behind no proxy
+	Code   uint16         // as Handler.Close is told
+	Cause  string         // empty after a complete closing handshake
+	Outbox int            // bytes that it had not taken
 }
 
 func (t *conns) ending(c *conn, f fate) Ending {
-	return Ending{Time: time.Now(), ID: t.handle(c).id, Tag: c.tag, Code: uint16(f.code), Cause: f.reason(), Outbox: t.owed(c)}
+	return Ending{Time: time.Now(), ID: t.handle(c).id, Tag: c.tag, Remote: t.remote(c), Code: uint16(f.code), Cause: f.reason(), Outbox: t.owed(c)}
 }
 
 // endingsKept is how many a server remembers.

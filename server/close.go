@@ -108,10 +108,11 @@ func (l *closer) closed(c *conn, f fate) {
 	}
 	counter := l.counts.closed(f.cause)
 	*counter++
+	ending := l.ending(c, f)
 	if f.cause != nil && counter != &l.counts.ClosedGone {
-		l.warn(c, "connection closed", "code", uint16(f.code), "cause", f.cause.Error())
+		l.warnOf(c, ending.Remote, "connection closed", "code", uint16(f.code), "cause", f.cause.Error())
 	}
-	l.server.endings.add(l.ending(c, f))
+	l.server.endings.add(ending)
 	l.calls.close(c, f.code, f.cause)
 }
 

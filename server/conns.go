@@ -197,7 +197,13 @@ func (t *conns) want(c *conn, flag flags, on bool) {
 }
 
 // warn logs something about c and its peer.
-func (t *conns) warn(c *conn, msg string, args ...any) {
-	t.server.journal.add(slog.LevelWarn, msg, append(args,
-		"conn", fmt.Sprintf("%#x", t.handle(c).id), "remote", t.remote(c).String())...)
+func (t *conns) warn(c *conn, msg string, args ...any) { t.warnOf(c, t.remote(c), msg, args...) }
+
+// warnOf is warn where the peer's address is known, or has been lost with its socket.
+func (t *conns) warnOf(c *conn, remote netip.AddrPort, msg string, args ...any) {
+	peer := "unknown"
+	if remote.IsValid() {
+		peer = remote.String()
+	}
+	t.server.journal.add(slog.LevelWarn, msg, append(args, "conn", fmt.Sprintf("%#x", t.handle(c).id), "remote", peer)...)
 }

@@ -37,6 +37,7 @@ type connections struct {
 		ID     string
 		Code   uint16
 		Cause  string
+		Remote string
 		Outbox int `json:"outbox_bytes"`
 	}
 }
@@ -189,7 +190,7 @@ func TestTheLargestOutboxesAreListedAndTheirConnectionsCanBeClosed(t *testing.T)
 	if len(now.Endings) != 1 || len(now.Causes) != 1 || now.Causes[0].Count != 1 {
 		t.Fatalf("%+v", now)
 	}
-	if e := now.Endings[0]; e.ID != id || e.Cause != server.ErrCloseTimeout.Error() || e.Cause != now.Causes[0].Cause || e.Outbox == 0 {
+	if e := now.Endings[0]; e.ID != id || e.Cause != server.ErrCloseTimeout.Error() || e.Cause != now.Causes[0].Cause || e.Outbox == 0 || e.Remote == "" {
 		t.Errorf("%+v", e)
 	}
 }
@@ -343,6 +344,11 @@ func TestEndingsSayWhy(t *testing.T) {
 	s.json("/api/connections", &now)
 	if len(now.Causes) != 2 || now.Causes[0].Count != 2 || !strings.HasPrefix(now.Causes[0].Cause, "gone") || now.Causes[1].Cause != "clean" {
 		t.Errorf("%+v", now.Causes)
+	}
+	for _, e := range now.Endings {
+		if !strings.HasPrefix(e.Remote, "127.0.0.1:") {
+			t.Errorf("%+v", e)
+		}
 	}
 	if len(now.Endings) != 3 || now.Endings[0].Cause != "clean" || now.Endings[0].Code != uint16(frame.NormalClosure) || time.Since(now.Endings[0].Time) > patience {
 		t.Errorf("%+v", now.Endings)

@@ -180,12 +180,13 @@ func hex(id uint64) string { return fmt.Sprintf("%016x", id) }
 
 // ending is a server.Ending in JSON.
 type ending struct {
-	Time   time.Time `json:"time"`
-	ID     string    `json:"id"`
-	Tag    uint64    `json:"tag"`
-	Code   uint16    `json:"code"`
-	Cause  string    `json:"cause"`
-	Outbox int       `json:"outbox_bytes"` // that the peer had not read
+	Time   time.Time      `json:"time"`
+	ID     string         `json:"id"`
+	Tag    uint64         `json:"tag"`
+	Remote netip.AddrPort `json:"remote"` // empty if the peer has reset its socket
+	Code   uint16         `json:"code"`
+	Cause  string         `json:"cause"`
+	Outbox int            `json:"outbox_bytes"` // that the peer had not read
 }
 
 // cause is how many connections ended for one cause.
@@ -237,7 +238,7 @@ func (a *admin) showConnections(w http.ResponseWriter, r *http.Request) {
 	endings := make([]ending, len(last))
 	for i := range last {
 		e := &last[i]
-		endings[i] = ending{e.Time, hex(e.ID), e.Tag, e.Code, causeOf(e), e.Outbox}
+		endings[i] = ending{e.Time, hex(e.ID), e.Tag, e.Remote, e.Code, causeOf(e), e.Outbox}
 	}
 	answer(w, http.StatusOK, struct {
 		Largest []peerOutbox `json:"largest"`
