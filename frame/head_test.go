@@ -62,7 +62,7 @@ func TestHeadLen(t *testing.T) {
 				t.Fatalf("error %v, want status %d", err, r.status)
 			}
 			if refused {
-				refusal(t, reject.Response(), r.status)
+				refusal(t, reject.Response(""), r.status)
 			}
 		})
 	}

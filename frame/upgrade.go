@@ -203,9 +203,9 @@ func (u *Upgrader) Upgrade(head []byte) (response []byte, err error) {
 	if err != nil {
 		reject := asReject(err)
 		if IsHEAD(head) {
-			return reject.Head(), reject
+			return reject.Head(""), reject
 		}
-		return reject.Response(), reject
+		return reject.Response(""), reject
 	}
 	return u.exchange.response, nil
 }
@@ -507,13 +507,14 @@ func IsHEAD(request []byte) bool {
 	return bytes.HasPrefix(request[emptyLines(request):], []byte("HEAD "))
 }
 
-// Response encodes r as a whole HTTP response.
-func (r *Reject) Response() []byte { return append(r.Head(), r.content()...) }
+// Response encodes r as a whole HTTP response. date is the value of its Date header
+// (RFC 9110 section 6.6.1), empty for none; r.Header may have another.
+func (r *Reject) Response(date string) []byte { return append(r.Head(date), r.content()...) }
 
 func (r *Reject) content() string { return r.Reason + "\n" }
 
 // Head encodes r's response without its content.
-func (r *Reject) Head() []byte {
+func (r *Reject) Head(date string) []byte {
 	status := r.Status
 	if status < 300 || status > 599 {
 		status = http.StatusInternalServerError
@@ -525,6 +526,9 @@ func (r *Reject) Head() []byte {
 		connection += ", Upgrade"
 	}
 	fmt.Fprintf(&b, "Connection: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n", connection, len(r.content()))
+	if date != "" && r.Header.Get("Date") == "" {
+		fmt.Fprintf(&b, "Date: %s\r\n", date)
+	}
 	_ = r.Header.WriteSubset(&b, ownHeaders)
 	b.WriteString("\r\n")
 	return b.Bytes()

@@ -436,7 +436,7 @@ func TestRejectsKeepTheirFraming(t *testing.T) {
 		"Content-Length": {"0"}, "Connection": {"keep-alive"}, "Content-Type": {"text/html"},
 		"Transfer-Encoding": {"chunked"}, "X-Kept": {"1"},
 	}}
-	resp, body := response(t, reject.Response())
+	resp, body := response(t, reject.Response(""))
 	if body != "no\n" || resp.Header.Get("X-Kept") != "1" || len(resp.Header.Values("Content-Length")) != 1 {
 		t.Errorf("body %q, header %v", body, resp.Header)
 	}
@@ -514,7 +514,7 @@ func TestHeadersCannotAddLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp := accepted(t, wire, sampleAccept)
-	rejected, _ := refusal(t, (&frame.Reject{Status: 403, Reason: "no", Header: hostile}).Response(), 403)
+	rejected, _ := refusal(t, (&frame.Reject{Status: 403, Reason: "no", Header: hostile}).Response(""), 403)
 	for _, r := range []*http.Response{resp, rejected} {
 		if evil := r.Header.Values("X-Evil"); len(evil) != 0 || len(r.Header.Values("X-Value")) != 4 {
 			t.Errorf("headers %q", r.Header)
@@ -599,7 +599,7 @@ func handshake(t *testing.T, in []byte) {
 	t.Helper()
 	n, err := frame.HeadLen(in)
 	if reject, ok := errors.AsType[*frame.Reject](err); ok {
-		refusal(t, reject.Response(), reject.Status)
+		refusal(t, reject.Response(""), reject.Status)
 	}
 	if n == 0 {
 		return

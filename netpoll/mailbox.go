@@ -92,6 +92,13 @@ func (m *Mailbox[L]) post(value L, head, body []byte, limit Limit) error {
 	return nil
 }
 
+// Full reports whether Post would refuse any letter. Any goroutine may call it.
+func (m *Mailbox[L]) Full() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.in.letters) >= m.limit.Letters || len(m.in.bytes) >= m.limit.Bytes
+}
+
 // Rouse interrupts the reactor's Doze if there may be letters. Any goroutine may
 // call it.
 func (m *Mailbox[L]) Rouse() { m.waker.Rouse() }

@@ -71,7 +71,7 @@ func newAdmission(g *gate.Gate, o *Options) (a admission, err error) {
 // enter asks whether an address may begin a handshake. It returns nil and a ticket
 // that leave needs, or why not.
 func (a *admission) enter(from netip.Addr, now time.Duration) (gate.Ticket, *Reject) {
-	if a.memory != nil && a.memory.Short() {
+	if a.short() {
 		return gate.Ticket{}, a.refuse(gate.Verdict{Reason: gate.MemoryPressure, Wait: 10 * time.Second})
 	}
 	ticket, verdict := a.limiter.Enter(from, now)
@@ -81,16 +81,24 @@ func (a *admission) enter(from netip.Addr, now time.Duration) (gate.Ticket, *Rej
 	return ticket, nil
 }
 
+// short reports whether memory is too short to let anybody in.
+func (a *admission) short() bool { return a.memory != nil && a.memory.Short() }
+
 func (a *admission) leave(t gate.Ticket) { a.limiter.Leave(t) }
 
 // refuse counts a refusal and is its answer.
 func (a *admission) refuse(v gate.Verdict) *Reject {
 	a.gate.Refuse(v.Reason)
-	r := &Reject{Status: v.Reason.Status(), Reason: v.Reason.Text()}
-	if wait := v.RetryAfter(); wait > 0 {
-		r.Header = http.Header{"Retry-After": {strconv.Itoa(wait)}}
+	return &Reject{Status: v.Reason.Status(), Reason: v.Reason.Text(), Header: retryAfter(v.Wait)}
+}
+
+// retryAfter is the header that tells somebody to come back after about so long, nil
+// for never.
+func retryAfter(wait time.Duration) http.Header {
+	if seconds := (gate.Verdict{Wait: wait}).RetryAfter(); seconds > 0 {
+		return http.Header{"Retry-After": {strconv.Itoa(seconds)}}
 	}
-	return r
+	return nil
 }
 
 // proxied reports whether a peer is a proxy that tells who its client is.
@@ -98,10 +106,14 @@ func (a *admission) proxied(peer netip.Addr) bool {
 	return (a.heads || a.header != "") && a.trust.Has(peer)
 }
 
+// named reports whether a peer is a proxy that names the client in each request's
+// header.
+func (a *admission) named(peer netip.Addr) bool { return a.header != "" && a.trust.Has(peer) }
+
 // client is the address that a request comes from, by its header if its peer is a
 // proxy that is trusted; ok is false if there is no such header to look at.
 func (a *admission) client(peer netip.Addr, head *frame.Request) (client netip.Addr, ok bool) {
-	if a.header == "" || !a.trust.Has(peer) {
+	if !a.named(peer) {
 		return peer, false
 	}
 	var lines [][]byte
@@ -111,6 +123,20 @@ func (a *admission) client(peer netip.Addr, head *frame.Request) (client netip.A
 		}
 	}
 	return a.trust.Client(peer, a.field, lines...), true
+}
+
+// enterRequest is enter for a request of net/http that is no handshake, where a proxy
+// has named its client. Others are counted as the connections that they come on.
+func (a *admission) enterRequest(r *http.Request, now time.Duration) (gate.Ticket, *Reject) {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	if !a.asked() || !a.named(peer.Addr()) {
+		return gate.Ticket{}, nil
+	}
+	var lines [][]byte
+	for _, value := range r.Header.Values(a.header) {
+		lines = append(lines, []byte(value))
+	}
+	return a.enter(a.trust.Client(peer.Addr(), a.field, lines...), now)
 }
 
 // asked reports whether enter has anything to ask.

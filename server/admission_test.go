@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,4 +130,143 @@ func TestConnectionsExpire(t *testing.T) {
 		stays.echoed("hello")
 		s.counted("closed_expired", 1)
 	})
+}
+
+// One that was refused before anything was read of it gives its slot back as soon as it
+// leaves.
+func TestARefusedConnectionThatLeavesIsGone(t *testing.T) {
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		o.MaxConnsPerAddress, o.CloseTimeout = 1, time.Hour
+		s := start(t, echo, o)
+		stays := s.open()
+		for range 3 {
+			c := s.dial()
+			if r, _ := c.response(); r.StatusCode != http.StatusTooManyRequests {
+				t.Errorf("answered %s", r.Status)
+			}
+			c.Close()
+		}
+		eventually(t, "they are gone", func() bool { return s.Stats().Sockets == 1 })
+		stays.echoed("hello")
+	})
+}
+
+// Connections of net/http count as their client's, until they end or become WebSockets,
+// and behind a proxy that names the client each of its requests does.
+func TestVisitsCountAsTheirClients(t *testing.T) {
+	const get = "GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		for _, behind := range []bool{false, true} {
+			o.MaxConnsPerAddress, o.HTTP = 1, pages
+			head := func() string { return "" }
+			if behind {
+				o.Trust, o.ProxyProtocol = []string{"127.0.0.1"}, true
+				head = func() string { return proxyHead(2, "203.0.113.7:1") }
+			}
+			s := start(t, echo, o)
+			for range 3 {
+				visitor := s.dial()
+				visitor.write(head() + get)
+				if r, body := visitor.nextResponse(); r.StatusCode != 200 || body != "GET /page 0" {
+					t.Fatalf("answered %s %q", r.Status, body)
+				}
+				refused := func() {
+					t.Helper()
+					c := s.dial()
+					c.write(head() + get)
+					if r, _ := c.nextResponse(); r.StatusCode != http.StatusTooManyRequests {
+						t.Errorf("the second was answered %s", r.Status)
+					}
+					c.Close()
+				}
+				refused()
+				visitor.write(request)
+				visitor.accepted()
+				visitor.echoed("it is counted once")
+				refused()
+				visitor.leave()
+				eventually(t, "it is left", func() bool { return s.Stats().Sockets == 0 })
+
+				visitor = s.dial()
+				visitor.write(head() + strings.Replace(get, "Host", "Connection: close\r\nHost", 1))
+				visitor.response()
+				visitor.Close()
+				eventually(t, "another may come", func() bool {
+					c := s.dial()
+					defer c.Close()
+					c.write(head() + get)
+					r, _ := c.nextResponse()
+					return r.StatusCode == 200
+				})
+				eventually(t, "it is left", func() bool { return s.Stats().Sockets == 0 })
+			}
+		}
+	})
+}
+
+func TestRequestsCountAsTheClientThatTheirProxyNames(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	o := server.Options{Trust: []string{"127.0.0.1"}, ClientHeader: "X-Forwarded-For", MaxConnsPerAddress: 1}
+	o.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			arrived <- struct{}{}
+			<-release
+		}
+	})
+	s := start(t, echo, o)
+	get := func(path, client string) *client {
+		c := s.dial()
+		c.write("GET " + path + " HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: " + client + "\r\n\r\n")
+		return c
+	}
+	status := func(c *client, want int) {
+		t.Helper()
+		if r, _ := c.nextResponse(); r.StatusCode != want {
+			t.Errorf("answered %s, want %d", r.Status, want)
+		}
+	}
+	slow := get("/slow", "203.0.113.1")
+	<-arrived
+	status(get("/", "203.0.113.1"), http.StatusTooManyRequests)
+	status(get("/", "203.0.113.2"), http.StatusOK)
+	release <- struct{}{}
+	status(slow, http.StatusOK)
+	eventually(t, "the next may come", func() bool {
+		r, _ := get("/", "203.0.113.1").nextResponse()
+		return r.StatusCode == http.StatusOK
+	})
+}
+
+// Whoever is turned away is told when it was, and to come back at different times.
+func TestThoseWhoFindTheServerFullDoNotComeBackTogether(t *testing.T) {
+	s := start(t, echo, server.Options{MaxConns: 1})
+	s.open()
+	waits := map[string]bool{}
+	for range 60 {
+		c := s.dial()
+		c.write(request)
+		r, _ := c.response()
+		seconds, err := strconv.Atoi(r.Header.Get("Retry-After"))
+		if r.StatusCode != http.StatusServiceUnavailable || err != nil || seconds < 5 || seconds > 10 {
+			t.Fatalf("answered %s, %v", r.Status, r.Header)
+		}
+		waits[r.Header.Get("Retry-After")] = true
+		c.Close()
+	}
+	if len(waits) < 2 {
+		t.Errorf("all are told to come back after %v", waits)
+	}
+}
+
+func TestErrorsHaveADate(t *testing.T) {
+	s := start(t, echo, server.Options{})
+	for _, wire := range []string{"nonsense\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		c := s.dial()
+		c.write(wire)
+		r, _ := c.response()
+		at, err := http.ParseTime(r.Header.Get("Date"))
+		if age := time.Since(at); err != nil || age < -2*time.Second || age > patience || len(r.Header["Date"]) != 1 {
+			t.Errorf("%s has the date %q, %v", r.Status, r.Header["Date"], err)
+		}
+	}
 }

@@ -72,7 +72,7 @@ func (t *conns) settled(c *conn, a *answer) {
 	t.expire(c, a.expires)
 	if a.client.IsValid() {
 		t.setRemote(c, netip.AddrPortFrom(a.client, 0))
-		t.hold(c, a.ticket)
+		t.setTicket(c, a.ticket)
 	}
 }
 
@@ -87,7 +87,7 @@ func (k *calls) tlsInfo(c *conn) *tls.ConnectionState {
 // ask has a worker ask the handler about a request.
 func (k *calls) ask(c *conn, head []byte) {
 	if !k.server.gate.Ask(len(head)) {
-		k.mark(c, fate{kind: fateReject, cause: rejectFull})
+		k.mark(c, fate{kind: fateReject, cause: rejectFull()})
 		return
 	}
 	k.want(c, flagPaused, true)

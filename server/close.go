@@ -30,6 +30,9 @@ func (l *closer) bury() {
 			continue
 		}
 		c.flags &^= flagDying | flagMute
+		if f.kind == fateReject && l.out.tls != nil && !c.is(flagTLS) {
+			f = gone(f.cause) // it could not read an answer before its TLS handshake is done
+		}
 		open, closing := c.state == stateOpen, c.state == stateClosing
 		if open && f.orderly && f.kind != fateGone {
 			l.out.catchUp(c)
@@ -85,9 +88,9 @@ func (l *closer) reject(c *conn, f fate) {
 	l.server.gate.Reject(reject.Status)
 	l.warn(c, "handshake rejected", "status", reject.Status, "reason", reasonOf(reject))
 	if f.bare {
-		l.out.say(c, 0, reject.Head())
+		l.out.say(c, 0, reject.Head(l.date()))
 	} else {
-		l.out.say(c, 0, reject.Response())
+		l.out.say(c, 0, reject.Response(l.date()))
 	}
 }
 
@@ -124,6 +127,11 @@ func (l *closer) linger(c *conn, f fate) {
 	}
 	if c.state != s {
 		l.enter(c, s)
+	}
+	// One that was rejected before anything was read of it is not polled yet. If that
+	// fails, the sweep ends it.
+	if !c.is(flagPolled) && l.poller.Add(int(c.FD), l.slots.Token(c), c.interest()) == nil {
+		c.flags |= flagPolled
 	}
 	for _, reason := range []flags{flagPaused, flagThrottled, flagBlocked, flagCurbed} {
 		l.want(c, reason, false)
@@ -185,11 +193,7 @@ func (l *closer) free(c *conn) {
 // leave gives back what is counted of c's address, and its expiry.
 func (l *closer) leave(c *conn) {
 	slot := int(l.slots.Token(c).Slot)
-	if l.server.admission.limiter.Counts() {
-		ticket := l.tickets.At(slot)
-		l.server.admission.leave(*ticket)
-		*ticket = gate.Ticket{}
-	}
+	l.setTicket(c, gate.Ticket{})
 	delete(l.remotes, uint32(slot))
 	if l.server.expiring.Load() {
 		*l.expiry.At(slot) = 0

@@ -66,19 +66,25 @@ func (c Conn) SendAs(kind Kind, opcode frame.Op, data []byte) error {
 		return errOpcode
 	}
 	o := op{kind: opSend, token: token, id: kind.ID, policy: kind.over(c.terms.policy())}
-	var spelled [maxHeader]byte
-	head := frame.AppendHeader(spelled[:0], opcode, len(data))
-	if w := c.terms.window(); w != 0 && r.server.compresses(len(data)) {
-		wire, _, scratch := r.server.compress.frame(opcode, data, w)
-		defer r.server.compress.put(scratch)
-		head, data = nil, wire
-	}
-	size := outbox.SizeOf(1, len(head)+len(data))
 	bound := r.server.bound
 	if o.policy == OutboxDropOld || o.policy == OutboxLatest {
 		bound = unbounded // the reactor makes room
 	}
 	gauge := r.gauges.At(int(token.Slot))
+	var spelled [maxHeader]byte
+	head := frame.AppendHeader(spelled[:0], opcode, len(data))
+	if w := c.terms.window(); w != 0 && r.server.compresses(len(data)) {
+		switch err := gauge.Try(bound); {
+		case err == outbox.ErrClosed:
+			return ErrClosed
+		case err != nil, r.mail.Full():
+			return r.refuse(o, gauge) // before the work of compressing it
+		}
+		wire, _, scratch := r.server.compress.frame(opcode, data, w)
+		defer r.server.compress.put(scratch)
+		head, data = nil, wire
+	}
+	size := outbox.SizeOf(1, len(head)+len(data))
 	err := gauge.TryAdd(size, bound)
 	switch err {
 	case nil:
@@ -94,6 +100,11 @@ func (c Conn) SendAs(kind Kind, opcode frame.Op, data []byte) error {
 	if err == netpoll.ErrShut {
 		return ErrClosed
 	}
+	return r.refuse(o, gauge)
+}
+
+// refuse has the reactor learn that a message was refused. Any goroutine may call it.
+func (r *reactor) refuse(o op, gauge *outbox.Gauge) error {
 	r.server.refusals.Add(1)
 	if o.kind = opRefused; gauge.Refuse() {
 		_ = r.mail.Force(o, nil)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -33,6 +34,9 @@ type conns struct {
 	buf    []byte // for one read of one connection, or one write
 
 	remotes map[uint32]netip.AddrPort // of clients behind proxies, by slot; nil without any
+
+	dated   string       // the value of a Date header
+	datedAt netpoll.Tick // when it was spelled
 
 	pollError error // why a connection could not be registered, for the Acceptor
 }
@@ -99,20 +103,30 @@ func (t *conns) expire(c *conn, at time.Time) {
 	}
 }
 
+// setTicket takes note of where c's address is counted, in place of where it was.
+func (t *conns) setTicket(c *conn, ticket gate.Ticket) {
+	if t.server.admission.limiter.Counts() {
+		place := t.tickets.At(int(t.slots.Token(c).Slot))
+		t.server.admission.leave(*place)
+		*place = ticket
+	}
+}
+
+// giveTicket gives c's ticket to whoever has its socket now.
+func (t *conns) giveTicket(c *conn) (ticket gate.Ticket) {
+	if t.server.admission.limiter.Counts() {
+		place := t.tickets.At(int(t.slots.Token(c).Slot))
+		ticket, *place = *place, gate.Ticket{}
+	}
+	return ticket
+}
+
 // remote is the address of c's client, the zero value if it has left already.
 func (t *conns) remote(c *conn) netip.AddrPort {
 	if a, ok := t.remotes[t.slots.Token(c).Slot]; ok {
 		return a
 	}
 	return netpoll.RemoteAddr(int(c.FD))
-}
-
-// hold takes note of where c is counted. One that is counted nowhere makes no page of
-// the table resident.
-func (t *conns) hold(c *conn, ticket gate.Ticket) {
-	if ticket != (gate.Ticket{}) {
-		*t.tickets.At(int(t.slots.Token(c).Slot)) = ticket
-	}
 }
 
 // setRemote takes note of the address that a proxy has told.
@@ -147,6 +161,17 @@ func (t *conns) owed(c *conn) int {
 	return 0
 }
 
+// date is the value of a Date header (RFC 9110 section 6.6.1), which is spelled once in
+// a tick at most.
+func (t *conns) date() string {
+	if t.dated == "" || t.datedAt != t.tick {
+		t.dated, t.datedAt = dateOf(time.Now()), t.tick
+	}
+	return t.dated
+}
+
+func dateOf(now time.Time) string { return now.UTC().Format(http.TimeFormat) }
+
 // enter changes the state of a connection.
 func (t *conns) enter(c *conn, s state) {
 	switch before := c.state; {
@@ -165,7 +190,7 @@ func (t *conns) poll(c *conn) (ok bool) {
 	err := t.register(c)
 	if err != nil {
 		t.pollError = err // accepting pauses: it is a limit of the machine
-		t.mark(c, fate{kind: fateReject, cause: rejectFull})
+		t.mark(c, fate{kind: fateReject, cause: rejectFull()})
 	}
 	return err == nil
 }

@@ -40,6 +40,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var reject *Reject
 	errors.As(err, &reject) // serveHTTP returns nothing else
+	s.reject(w, r, reject)
+}
+
+// reject answers a request of net/http with an error.
+func (s *Server) reject(w http.ResponseWriter, r *http.Request, reject *Reject) {
 	s.rejected.Add(1)
 	s.gate.Reject(reject.Status)
 	s.journal.add(slog.LevelWarn, "handshake rejected", "status", reject.Status, "reason", reasonOf(reject), "remote", r.RemoteAddr)
@@ -62,11 +67,12 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 	case r.ContentLength != 0:
 		return &Reject{Status: http.StatusBadRequest, Reason: "a request with a body cannot be upgraded"}
 	case !s.gate.Enter():
-		return rejectFull
+		return rejectFull()
 	}
 	remote, _ := netip.ParseAddrPort(r.RemoteAddr) // zero for a unix socket
 	var ticket gate.Ticket
-	if !s.admission.proxied(remote.Addr()) {
+	v, _ := r.Context().Value(visitorKey{}).(*visitor)
+	if counted := v != nil && v.httpd == s.httpd; !counted && !s.admission.named(remote.Addr()) {
 		var refused *Reject
 		if ticket, refused = s.admission.enter(remote.Addr(), s.clock.Now()); refused != nil {
 			s.gate.Leave()
@@ -99,12 +105,15 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
 		s.abandon(a, net.ErrClosed)
-		_, _ = conn.Write(rejectHijack.Response())
+		_, _ = conn.Write(rejectHijack.Response(dateOf(time.Now())))
 		return nil
 	}
 	unread, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	if v, ok := conn.(*visitor); ok {
 		unread = append(slices.Clone(unread), v.unread...)
+		if v.httpd == s.httpd && !a.client.IsValid() {
+			a.ticket = v.giveTicket()
+		}
 		if v.tls != nil {
 			a.tls, a.cipher = v.tls.give()
 		}
@@ -188,14 +197,15 @@ func (r *reactor) adopt(a *adoption, unread []byte) {
 	netpoll.NoKeepAlive(fd)
 	c := r.slots.Take(fd)
 	r.gauge(c).Open()
-	r.hold(c, a.ticket)
+	if r.settled(c, &a.answer); !a.client.IsValid() {
+		r.setTicket(c, a.ticket)
+	}
 	r.counts.Accepted++
 	c.state, c.seen = stateAsking, r.tick // it has entered already
 	if !r.poll(c) {
 		r.calls.closeStray(a, r.pollError)
 		return
 	}
-	r.settled(c, &a.answer)
 	r.server.values.move(a.conn.id, r.handle(c).id)
 	if a.tls != nil {
 		r.in.adoptTLS(c, a)
@@ -209,6 +219,7 @@ func (r *reactor) adopt(a *adoption, unread []byte) {
 type httpd struct {
 	server   http.Server
 	addr     net.Addr
+	limits   *admission
 	most     int64
 	visits   chan visit
 	visiting atomic.Int64 // connections that were passed and are not closed
@@ -218,9 +229,11 @@ type httpd struct {
 
 // visit is a socket on its way to the httpd.
 type visit struct {
-	from *door
-	read []byte // what was read of it
-	tls  *visitorTLS
+	from   *door
+	read   []byte         // what was read of it
+	remote netip.AddrPort // of its client, if a proxy's head has told it
+	ticket gate.Ticket
+	tls    *visitorTLS
 }
 
 func newHTTPD(s *Server) *httpd {
@@ -230,6 +243,12 @@ func newHTTPD(s *Server) *httpd {
 			s.ServeHTTP(w, r)
 			return
 		}
+		ticket, refused := s.admission.enterRequest(r, s.clock.Now())
+		if refused != nil {
+			s.reject(w, r, refused)
+			return
+		}
+		defer s.admission.leave(ticket)
 		o.HTTP.ServeHTTP(w, r)
 	}
 	return &httpd{
@@ -238,7 +257,9 @@ func newHTTPD(s *Server) *httpd {
 			ReadHeaderTimeout: max(0, o.HandshakeTimeout),
 			IdleTimeout:       httpIdle,
 			ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+			ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, visitorKey{}, c) },
 		},
+		limits: &s.admission,
 		addr:   net.TCPAddrFromAddrPort(s.listeners[0].Addr),
 		most:   int64(o.MaxHTTP),
 		visits: make(chan visit, o.MaxHTTP),
@@ -268,9 +289,10 @@ func (h *httpd) Accept() (net.Conn, error) {
 		case v := <-h.visits:
 			c, err := v.from.takeConn()
 			if err == nil {
-				return &visitor{TCPConn: c, unread: v.read, tls: v.tls, httpd: h}, nil
+				return &visitor{TCPConn: c, unread: v.read, remote: v.remote, ticket: v.ticket, tls: v.tls, httpd: h}, nil
 			}
 			h.visiting.Add(-1)
+			h.limits.leave(v.ticket)
 		case <-h.ended:
 			return nil, net.ErrClosed
 		}
@@ -290,9 +312,33 @@ func (h *httpd) Close() error {
 type visitor struct {
 	*net.TCPConn
 	unread []byte
+	remote netip.AddrPort
 	tls    *visitorTLS // nil without TLS
 	httpd  *httpd
 	left   sync.Once
+
+	mu     sync.Mutex
+	ticket gate.Ticket // guarded by mu
+}
+
+// visitorKey is the key of the visitor in its requests' contexts.
+type visitorKey struct{}
+
+// RemoteAddr is the client's address, also behind proxies that tell it in a head.
+func (v *visitor) RemoteAddr() net.Addr {
+	if v.remote.IsValid() {
+		return net.TCPAddrFromAddrPort(v.remote)
+	}
+	return v.TCPConn.RemoteAddr()
+}
+
+// giveTicket gives the ticket to whoever takes the connection over, or has it given
+// back.
+func (v *visitor) giveTicket() (t gate.Ticket) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t, v.ticket = v.ticket, gate.Ticket{}
+	return t
 }
 
 func (v *visitor) Read(p []byte) (n int, err error) {
@@ -331,6 +377,7 @@ func (v *visitor) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, struct
 func (v *visitor) Close() error {
 	v.left.Do(func() {
 		v.httpd.visiting.Add(-1)
+		v.httpd.limits.leave(v.giveTicket())
 		if v.tls != nil && !v.tls.given {
 			v.tls.close(v.TCPConn)
 		}
@@ -370,7 +417,7 @@ func (in *input) visit(c *conn, read []byte) {
 	h := in.server.httpd
 	if h.visiting.Add(1) > h.most {
 		h.visiting.Add(-1)
-		in.mark(c, fate{kind: fateReject, cause: rejectFull})
+		in.mark(c, fate{kind: fateReject, cause: rejectFull()})
 		return
 	}
 	if in.owed(c) > 0 { // a part of a record, which nobody else could finish
@@ -387,6 +434,7 @@ func (in *input) visit(c *conn, read []byte) {
 		return
 	}
 	in.counts.Visits++
-	h.visits <- visit{in.door, bytes.Clone(read), in.leaveTLS(c)} // there is room: each visit was counted
+	remote := in.remotes[in.slots.Token(c).Slot]
+	h.visits <- visit{in.door, bytes.Clone(read), remote, in.giveTicket(c), in.leaveTLS(c)} // there is room: each visit was counted
 	in.mark(c, fate{kind: fateVisit})
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/deflate"
@@ -147,14 +148,11 @@ func (in *input) keep(c *conn, rest []byte) {
 // admit asks whether c's address may come in, before its request is read.
 func (in *input) admit(c *conn) {
 	ticket, refused := in.server.admission.enter(in.remote(c).Addr(), in.began)
-	switch {
-	case refused == nil:
-		in.hold(c, ticket)
-	case c.state == stateTLS:
-		in.mark(c, gone(refused)) // it could not read an answer
-	default:
+	if refused != nil {
 		in.mark(c, fate{kind: fateReject, cause: refused})
+		return
 	}
+	in.setTicket(c, ticket)
 }
 
 // proxyHead takes the address of c's client from its proxy's head, and goes on
@@ -177,7 +175,7 @@ func (in *input) proxyHead(c *conn, data []byte) {
 	seen := c.seen
 	in.begin(c)
 	c.seen = seen // HandshakeTimeout is for all of it
-	if in.server.admission.asked() {
+	if in.server.admission.asked() && !in.server.admission.named(in.remote(c).Addr()) {
 		in.admit(c)
 	}
 	switch rest := data[n:]; {
@@ -197,7 +195,7 @@ func (in *input) settleInput(c *conn, x *side) {
 	case x.idle():
 		in.sides.drop(c)
 	case x.account == accountRequest && held > in.limits.requests:
-		in.mark(in.sides.heaviest(accountRequest, c), fate{kind: fateReject, cause: rejectFull})
+		in.mark(in.sides.heaviest(accountRequest, c), fate{kind: fateReject, cause: rejectFull()})
 	case x.account == accountPartial && held > in.limits.partial:
 		in.mark(in.sides.heaviest(accountPartial, c), fate{kind: fateClose, code: frame.TryAgainLater, cause: ErrPartial})
 	}
@@ -415,15 +413,15 @@ func (in *input) resume(c *conn) {
 }
 
 // What a server rejects for reasons of its own.
-var (
-	rejectFull    = unavailable("the server is full")
-	rejectLeaving = unavailable("the server is shutting down")
-	rejectSlow    = unavailable("the server did not decide in time")
-	rejectTimeout = &Reject{Status: http.StatusRequestTimeout, Reason: "the request head did not arrive in time"}
-)
+var rejectTimeout = &Reject{Status: http.StatusRequestTimeout, Reason: "the request head did not arrive in time"}
 
+func rejectFull() *Reject    { return unavailable("the server is full") }
+func rejectLeaving() *Reject { return unavailable("the server is shutting down") }
+func rejectSlow() *Reject    { return unavailable("the server did not decide in time") }
+
+// unavailable tells each to come back at another time.
 func unavailable(reason string) *Reject {
-	return &Reject{Status: http.StatusServiceUnavailable, Reason: reason, Header: http.Header{"Retry-After": {"5"}}}
+	return &Reject{Status: http.StatusServiceUnavailable, Reason: reason, Header: retryAfter(5 * time.Second)}
 }
 
 // handshake answers a request once its head is there, or has a worker ask the
@@ -447,7 +445,7 @@ func (in *input) handshake(c *conn, data []byte) (rest []byte) {
 	case !in.poll(c):
 		return nil
 	case !in.server.gate.Enter():
-		refuse(rejectFull)
+		refuse(rejectFull())
 		return nil
 	}
 	in.enter(c, stateAsking)

@@ -171,7 +171,9 @@ type Options struct {
 	// HTTP serves the requests on the server's own port that are no WebSocket
 	// handshake: health checks, a page, an API. Their connections become net/http's,
 	// at most MaxHTTP at a time (1000 by default); others get 503. Without HTTP
-	// such a request is answered with 426.
+	// such a request is answered with 426. They count as handshakes and connections of
+	// their address; behind a proxy that names the client in a header each request
+	// counts, while it is served.
 	HTTP    http.Handler
 	MaxHTTP int
 

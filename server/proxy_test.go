@@ -164,3 +164,42 @@ func TestHeadersTellTheClient(t *testing.T) {
 		}
 	})
 }
+
+// A proxy's head may name a proxy whose requests name the client. The client is counted
+// once, and no proxy is.
+func TestAClientBehindTwoProxiesIsCountedOnce(t *testing.T) {
+	inModes(t, func(t *testing.T, o server.Options) {
+		o.Trust, o.ProxyProtocol, o.ClientHeader, o.MaxConnsPerAddress = []string{"127.0.0.1", "198.51.100.0/24"}, true, "X-Forwarded-For", 1
+		h, seen := seeing()
+		s := start(t, h, o)
+		for range 3 {
+			first := s.dial()
+			first.write(proxyHead(2, "198.51.100.9:1") + with("X-Forwarded-For: 203.0.113.1"))
+			first.accepted()
+			second := s.dial()
+			second.write(proxyHead(2, "198.51.100.9:2") + with("X-Forwarded-For: 203.0.113.2"))
+			second.accepted()
+			if a, b := (<-seen).Addr().String(), (<-seen).Addr().String(); a != "203.0.113.1" || b != "203.0.113.2" {
+				t.Errorf("the clients are %s and %s", a, b)
+			}
+			first.leave()
+			second.leave()
+			eventually(t, "both are left", func() bool { return s.Stats().Sockets == 0 })
+		}
+	})
+}
+
+// Who comes by way of net/http comes without a PROXY head, so its peer is counted.
+func TestAPeerOfNetHTTPIsCountedWhereProxiesSendHeads(t *testing.T) {
+	onBothTables(t, func(t *testing.T, o server.Options) {
+		o.Trust, o.ProxyProtocol, o.MaxConnsPerAddress = []string{"127.0.0.1"}, true, 1
+		site := beside(t, start(t, echo, o))
+		first, second := dialTo(t, site.Listener.Addr().String()), dialTo(t, site.Listener.Addr().String())
+		first.write(besideRequest)
+		first.accepted()
+		second.write(besideRequest)
+		if r, _ := second.nextResponse(); r.StatusCode != 429 {
+			t.Errorf("the second was answered %s", r.Status)
+		}
+	})
+}

@@ -488,7 +488,7 @@ func (r *reactor) drain() {
 			r.mark(c, gone(ErrShutdown))
 			n++
 		case stateRequest, stateAsking:
-			r.mark(c, fate{kind: fateReject, cause: rejectLeaving})
+			r.mark(c, fate{kind: fateReject, cause: rejectLeaving()})
 			n++
 		}
 	}

@@ -4,10 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"unsafe"
@@ -15,7 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/netpoll"
+	"github.com/seed-134acfd0/lull/server/internal/pressure"
 )
 
 // bare returns a reactor of a server that does not run. The test runs its turns.
@@ -423,5 +429,73 @@ func TestARefusedConnectionIsPolledUntilItsPeerLeaves(t *testing.T) {
 	r.round(t)
 	if n := r.slots.Used(); n != 0 {
 		t.Errorf("%d slots are used when the peer has left", n)
+	}
+}
+
+// Before its TLS handshake is done a peer cannot read an HTTP error, so it is sent none.
+func TestNothingPlainIsSentIntoATLSHandshake(t *testing.T) {
+	certificate, _ := testkit.Certificate()
+	for _, s := range []state{stateProxy, stateTLS} {
+		r := bare(t, Handler{}, Options{TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}})
+		r.limits.requests, r.out.tls.most = 100, 0 // request heads take too much, and no handshake may begin
+		c, peer := r.join(t, s)
+		if s == stateProxy {
+			r.mark(c, fate{kind: fateReject, cause: rejectTimeout})
+		} else if _, err := unix.Write(peer, make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		r.round(t)
+		buf := make([]byte, 100)
+		if n, err := unix.Read(peer, buf); n != 0 || err != nil && err != unix.ECONNRESET {
+			t.Errorf("state %d: the peer is sent %q, %v", s, buf[:max(0, n)], err)
+		}
+	}
+}
+
+// A message that is refused is not compressed before.
+func TestWhatIsRefusedIsNotCompressed(t *testing.T) {
+	r := bare(t, Handler{}, Options{Compress: true, CompressFrom: 1})
+	c, _ := r.join(t, stateOpen)
+	c.terms = termsOf(OutboxClose, frame.MaxWindow)
+	conn, data := r.handle(c), bytes.Repeat([]byte("x"), 1000)
+	if err := conn.Send(frame.Text, data); err != nil || r.server.compress.before.Load() != 1000 {
+		t.Fatalf("%v, %d bytes were compressed", err, r.server.compress.before.Load())
+	}
+	r.gauge(c).Add(r.server.bound)
+	if err := conn.Send(frame.Text, data); err != ErrBackpressure {
+		t.Errorf("a full outbox: %v", err)
+	}
+	r.gauge(c).Sub(r.server.bound, 0)
+	for i := 0; !r.mail.Full(); i++ {
+		_ = r.mail.Force(op{kind: opRoom}, nil)
+	}
+	if err := conn.Send(frame.Text, data); err != ErrBackpressure {
+		t.Errorf("a full mailbox: %v", err)
+	}
+	if n := r.server.compress.before.Load(); n != 1000 {
+		t.Errorf("%d bytes were compressed", n)
+	}
+}
+
+// While memory is short the Stats say so.
+func TestStatsTellThatMemoryIsShort(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "proc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := bare(t, Handler{}, Options{})
+	memory, err := pressure.NewMemory(root, pressure.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.server.admission.memory = memory
+	for free, short := range map[int]bool{1: true, 900: false} {
+		info := fmt.Sprintf("MemTotal: 1000 kB\nMemFree: %d kB\n", free)
+		if err := os.WriteFile(filepath.Join(root, "proc/meminfo"), []byte(info), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := memory.Poll(); err != nil || r.server.Stats().MemoryShort != short {
+			t.Errorf("%d of 1000 KB are free: short %v, %v", free, !short, err)
+		}
 	}
 }

@@ -160,6 +160,8 @@ type Stats struct {
 	Sockets    int   // sockets, those included whose handshake is not complete or that are closing
 	SocketsMax int   // sockets that the server has room for
 
+	MemoryShort bool // new connections are refused, because memory is short (Options.MemoryGuard)
+
 	Outbox    int64 // bytes that peers have not taken, of at most Options.MaxOutboxTotal
 	Inbox     int64 // bytes that wait for handlers, of at most Options.MaxInboxTotal
 	Partial   int64 // bytes of incomplete messages, of at most Options.MaxPartial
@@ -211,7 +213,8 @@ func (h *Histogram) merge(other *Histogram) {
 func (s *Server) Stats() Stats {
 	stats := Stats{
 		Open: s.gate.Open(), SocketsMax: s.slots * len(s.reactors),
-		Broadcast: s.throttle.InFlight(), RejectedBy: s.gate.Rejected(), RefusedBy: s.gate.Refused(),
+		MemoryShort: s.admission.short(),
+		Broadcast:   s.throttle.InFlight(), RejectedBy: s.gate.Rejected(), RefusedBy: s.gate.Refused(),
 	}
 	for _, r := range s.reactors {
 		stats.Sockets += int(r.public.used.Load())

@@ -110,7 +110,7 @@ func (s *sweep) check(c *conn) (busy bool) {
 		}
 	case stateAsking:
 		if s.after(l.handshake, c.seen) {
-			s.mark(c, fate{kind: fateReject, cause: rejectSlow})
+			s.mark(c, fate{kind: fateReject, cause: rejectSlow()})
 			return true
 		}
 	case stateOpen:

@@ -40,6 +40,8 @@ func (a *admin) notReady(now *server.Stats) string {
 		return fmt.Sprintf("the server is full: %d of %d connections", now.Open, o.MaxConns)
 	case now.Sockets >= now.SocketsMax:
 		return fmt.Sprintf("the server is full: %d of %d sockets, of which %d are open connections", now.Sockets, now.SocketsMax, now.Open)
+	case now.MemoryShort:
+		return "memory is short: new connections are refused; the log says how short"
 	case o.Mode != server.Inline && now.Stuck >= o.Workers:
 		return fmt.Sprintf("every worker is in a call that takes longer than %v; the log shows one of them", o.CallTimeout)
 	}

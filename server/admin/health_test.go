@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/admin"
 )
 
 func TestANewServerIsHealthyAndReady(t *testing.T) {
@@ -132,5 +133,18 @@ func TestAnEndingServerIsNotReady(t *testing.T) {
 	}
 	if code, body := s.get("/healthz"); code != http.StatusOK {
 		t.Errorf("it should be healthy nevertheless, but says %d %s", code, body)
+	}
+}
+
+// A server that lets nobody in for lack of memory is not ready.
+func TestAServerThatIsShortOfMemoryIsNotReady(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{})
+	now := s.Stats()
+	if why := admin.NotReady(t.Context(), s.Server, &now); why != "" {
+		t.Errorf("not ready: %s", why)
+	}
+	now.MemoryShort = true
+	if why := admin.NotReady(t.Context(), s.Server, &now); !strings.Contains(why, "memory") {
+		t.Errorf("short of memory, and ready: %q", why)
 	}
 }

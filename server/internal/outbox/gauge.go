@@ -67,6 +67,18 @@ const (
 // Load returns the size. Any goroutine may call it.
 func (g *Gauge) Load() Size { return Size(g.word.Load() &^ flags) }
 
+// Try returns what TryAdd would for the smallest message, and adds nothing. Any
+// goroutine may call it.
+func (g *Gauge) Try(bound Size) error {
+	switch w := g.word.Load(); {
+	case w&closed != 0:
+		return ErrClosed
+	case !Size(w&^flags).room(SizeOf(1, 0), bound):
+		return ErrFull
+	}
+	return nil
+}
+
 // TryAdd adds a message unless the sum would exceed the bound. While at most half
 // of it is taken, a message is added whatever its size. Any goroutine may call it.
 func (g *Gauge) TryAdd(size, bound Size) error {
