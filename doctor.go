@@ -26,6 +26,7 @@ type doctorCommand struct {
 	Fanout      int            `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32" range:"0..1073741824"`
 	FDTables    netpoll.Tables `name:"fd-tables" help:"File descriptor tables: shared or private. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
 	IdleTimeout time.Duration  `help:"The server's --idle-timeout. A silent connection is pinged after half of it. 0 means never." default:"10m" range:"0s..8760h"`
+	Ping        time.Duration  `help:"The server's --ping: how long a connection is silent before it is pinged. 0 means half of --idle-timeout." default:"0s" range:"0s..8760h"`
 	JSON        bool           `help:"Print JSON."`
 	Watch       bool           `help:"Afterwards, print once a second which kernel counters have grown, until interrupted."`
 	Root        string         `help:"Directory that holds /proc, /sys, /etc and /run." default:"/" type:"existingdir" hidden:"" env:"-"`
@@ -103,7 +104,7 @@ func connect() (closed func()) {
 func (c *doctorCommand) demand(m *tuning.Machine) tuning.Demand {
 	d := demand(c.Role, c.Target, c.Fanout, c.FDTables)
 	d.TLS = c.TLS
-	d.Targets, d.Ping = c.ListenPorts, silence(c.IdleTimeout)
+	d.Targets, d.Ping = c.ListenPorts, silence(c.Ping, c.IdleTimeout)
 	sources, _ := loadgen.ParseSources(c.Sources) // Validate has accepted them
 	d.Sources = len(sources)
 	if d.Sources == 0 && c.Role == "loadgen" {

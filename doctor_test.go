@@ -82,6 +82,12 @@ func TestDoctorWarnsOfLoadBalancers(t *testing.T) {
 			t.Errorf("--idle-timeout %s: exit code %d, %s", timeout, code, out)
 		}
 	}
+	for ping, warns := range map[string]bool{"61s": true, "60s": false} {
+		out, _, _ := run(t, "doctor", "--root", patient(t, "debian"), "--ping", ping)
+		if strings.Contains(out, "pings a silent connection after 61 s: application load balancers") != warns {
+			t.Errorf("--ping %s: %s", ping, out)
+		}
+	}
 	if out, _, _ := run(t, "doctor", "--root", patient(t, "debian"), "--role", "loadgen"); strings.Contains(out, "application load balancers") {
 		t.Errorf("a generator has no --idle-timeout: %s", out)
 	}

@@ -14,14 +14,17 @@ func demand(role string, conns, fanout int, tables netpoll.Tables) tuning.Demand
 	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout, Private: tables != netpoll.Shared}
 }
 
-// silence is how long a connection may be silent before a server with this
+// silence is how long a connection may be silent before a server with this --ping and
 // --idle-timeout pings it. A server that never does is said to do so once a year.
-func silence(idleTimeout time.Duration) time.Duration {
+func silence(ping, idleTimeout time.Duration) time.Duration {
 	const year = 365 * 24 * time.Hour
-	if idleTimeout == 0 {
-		return year
+	switch {
+	case ping > 0:
+		return ping
+	case idleTimeout > 0:
+		return idleTimeout / 2
 	}
-	return idleTimeout / 2
+	return year
 }
 
 // chooseTables decides what auto means: private descriptor tables, unless the

@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -77,6 +79,7 @@ Examples:
 
 func (c *serveCommand) Run(ctx context.Context) error {
 	log := newLog()
+	signal.Ignore(syscall.SIGHUP)              // until there are certificates to read again
 	c.FDTables = chooseTables(c.FDTables, log) // private is safe: the handlers below open no descriptors
 	if err := c.preflight(log); err != nil {
 		return err
@@ -211,7 +214,7 @@ func (c *serveCommand) preflight(log *slog.Logger) error {
 		return nil // the server computes how many it can hold
 	}
 	return preflight(log, c.Anyway, tuning.Demand{
-		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), TLS: len(c.TLSCert) > 0, Ping: silence(c.IdleTimeout),
+		Conns: c.MaxConns, Server: true, Private: c.FDTables == netpoll.Private, Targets: len(c.Listen), TLS: len(c.TLSCert) > 0, Ping: silence(c.Ping, c.IdleTimeout),
 	})
 }
 

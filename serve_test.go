@@ -215,3 +215,14 @@ func TestPrivilegedPortsSayHowToGetThem(t *testing.T) {
 		}
 	}
 }
+
+// SIGHUP reads certificates again, and a server that has none goes on too.
+func TestSIGHUPEndsNoServer(t *testing.T) {
+	cmd, address := serveInto(t, full(t), "--admin=", "--status", "0s")
+	for range 3 {
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	echoesAndEnds(t, cmd, address)
+}
