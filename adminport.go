@@ -80,9 +80,13 @@ func (p *adminPort) watch(ctx context.Context, s *server.Server, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	name, _, _ := net.SplitHostPort(p.Admin) // none for a unix socket
+	var names []string // by which browsers may know it; none for a unix socket
+	if _, ok := p.socket(); !ok {
+		host, _, _ := net.SplitHostPort(p.Admin) // Listen has accepted it
+		names = append(names, host)
+	}
 	h := http.Server{
-		Handler:           admin.New(ctx, s, admin.Options{Names: []string{name}, Pprof: p.Pprof, Token: token}),
+		Handler:           admin.New(ctx, s, admin.Options{Names: names, Pprof: p.Pprof, Token: token}),
 		ReadHeaderTimeout: adminTimeout, ReadTimeout: 2 * adminTimeout, IdleTimeout: 6 * adminTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}

@@ -132,23 +132,52 @@ func TestConnectionsExpire(t *testing.T) {
 	})
 }
 
-// One that was refused before anything was read of it gives its slot back as soon as it
-// leaves.
+// One that was refused when it was accepted, before it was polled, gives its slot back as
+// soon as it leaves.
 func TestARefusedConnectionThatLeavesIsGone(t *testing.T) {
-	onBothTables(t, func(t *testing.T, o server.Options) {
-		o.MaxConnsPerAddress, o.CloseTimeout = 1, time.Hour
-		s := start(t, echo, o)
-		stays := s.open()
-		for range 3 {
-			c := s.dial()
-			if r, _ := c.response(); r.StatusCode != http.StatusTooManyRequests {
-				t.Errorf("answered %s", r.Status)
-			}
-			c.Close()
-		}
-		eventually(t, "they are gone", func() bool { return s.Stats().Sockets == 1 })
-		stays.echoed("hello")
-	})
+	for name, row := range map[string]struct {
+		wire   string
+		status int
+	}{
+		"an address":           {"", http.StatusTooManyRequests},
+		"a bad request":        {"nonsense\r\n\r\n", http.StatusBadRequest},
+		"a client of a proxy":  {proxyHead(2, "203.0.113.1:2"), http.StatusTooManyRequests},
+		"a path that is wrong": {swap("GET / ", "GET /no "), http.StatusNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBothTables(t, func(t *testing.T, o server.Options) {
+				h := newObliging()
+				o.CloseTimeout, o.MaxConnsPerAddress = time.Hour, 100
+				if row.status == http.StatusTooManyRequests {
+					o.MaxConnsPerAddress = 1
+				}
+				first := request
+				if strings.HasPrefix(row.wire, proxyHead(2, "203.0.113.1:2")[:12]) {
+					o.Trust, o.ProxyProtocol = []string{"127.0.0.1"}, true
+					first = proxyHead(2, "203.0.113.1:1") + request
+				}
+				s := start(t, server.Handler{Message: h.message, Upgrade: func(r *server.Request) error {
+					if r.Path() == "/no" {
+						return &server.Reject{Status: http.StatusNotFound}
+					}
+					return nil
+				}}, o)
+				stays := s.dial()
+				stays.write(first)
+				stays.accepted()
+				release := h.hold(stays) // so that all of it has arrived when it is accepted
+				c := s.dial()
+				c.write(row.wire)
+				release()
+				if r, _ := c.response(); r.StatusCode != row.status {
+					t.Errorf("answered %s, want %d", r.Status, row.status)
+				}
+				c.Close()
+				eventually(t, "it is gone", func() bool { return s.Stats().Sockets == 1 })
+				stays.echoed("hello")
+			})
+		})
+	}
 }
 
 // Connections of net/http count as their client's, until they end or become WebSockets,
@@ -164,41 +193,40 @@ func TestVisitsCountAsTheirClients(t *testing.T) {
 				head = func() string { return proxyHead(2, "203.0.113.7:1") }
 			}
 			s := start(t, echo, o)
-			for range 3 {
-				visitor := s.dial()
-				visitor.write(head() + get)
-				if r, body := visitor.nextResponse(); r.StatusCode != 200 || body != "GET /page 0" {
-					t.Fatalf("answered %s %q", r.Status, body)
-				}
-				refused := func() {
-					t.Helper()
-					c := s.dial()
+			visit := func() (c *client) { // when the one before is not counted any more
+				t.Helper()
+				eventually(t, "the next may come", func() bool {
+					c = s.dial()
 					c.write(head() + get)
-					if r, _ := c.nextResponse(); r.StatusCode != http.StatusTooManyRequests {
-						t.Errorf("the second was answered %s", r.Status)
+					r, body := c.nextResponse()
+					if r.StatusCode == http.StatusOK && body == "GET /page 0" {
+						return true
 					}
 					c.Close()
+					return false
+				})
+				return c
+			}
+			refused := func() {
+				t.Helper()
+				c := s.dial()
+				c.write(head() + get)
+				if r, _ := c.nextResponse(); r.StatusCode != http.StatusTooManyRequests {
+					t.Errorf("the second was answered %s", r.Status)
 				}
+				c.Close()
+			}
+			for range 3 {
+				visitor := visit()
 				refused()
 				visitor.write(request)
 				visitor.accepted()
 				visitor.echoed("it is counted once")
 				refused()
 				visitor.leave()
-				eventually(t, "it is left", func() bool { return s.Stats().Sockets == 0 })
-
-				visitor = s.dial()
-				visitor.write(head() + strings.Replace(get, "Host", "Connection: close\r\nHost", 1))
-				visitor.response()
+				visitor = visit()
+				refused()
 				visitor.Close()
-				eventually(t, "another may come", func() bool {
-					c := s.dial()
-					defer c.Close()
-					c.write(head() + get)
-					r, _ := c.nextResponse()
-					return r.StatusCode == 200
-				})
-				eventually(t, "it is left", func() bool { return s.Stats().Sockets == 0 })
 			}
 		}
 	})
