@@ -102,7 +102,7 @@ func connect() (closed func()) {
 }
 
 func (c *doctorCommand) demand(m *tuning.Machine) tuning.Demand {
-	d := demand(c.Role, c.Target, c.Fanout, c.FDTables)
+	d := demand(m, c.Role, c.Target, c.Fanout, c.FDTables)
 	d.TLS = c.TLS
 	d.Targets, d.Ping = c.ListenPorts, silence(c.Ping, c.IdleTimeout)
 	sources, _ := loadgen.ParseSources(c.Sources) // Validate has accepted them

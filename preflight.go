@@ -9,9 +9,10 @@ import (
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
-// demand is what --role, --target, --fanout and --fd-tables ask of a machine.
-func demand(role string, conns, fanout int, tables netpoll.Tables) tuning.Demand {
-	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout, Private: tables != netpoll.Shared}
+// demand is what --role, --target, --fanout and --fd-tables ask of a machine. The doctor and tune have
+// it from here, so that they agree.
+func demand(m *tuning.Machine, role string, conns, fanout int, tables netpoll.Tables) tuning.Demand {
+	return tuning.Demand{Conns: conns, Server: role != "loadgen", Generator: role != "server", Fanout: fanout, Private: m.Private(tables)}
 }
 
 // silence is how long a connection may be silent before a server with this --ping and

@@ -41,7 +41,7 @@ type tuneWish struct {
 	Role     string         `help:"What runs on this machine: ${enum}." enum:"server,loadgen,both" default:"server"`
 	Target   int            `help:"Number of connections that the machine should hold." default:"1000000" range:"1..1073741824"`
 	Fanout   int            `help:"Size of a broadcast, in bytes, that every connection may have unread. 0 means none." default:"32" range:"0..1073741824"`
-	FDTables netpoll.Tables `name:"fd-tables" help:"File descriptor tables of server and generator: shared tables need higher limits than private ones. auto means private." default:"auto" enum:"auto,shared,private"`
+	FDTables netpoll.Tables `name:"fd-tables" help:"File descriptor tables of server and generator: shared tables need higher limits than private ones. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
 	Only     []string       `help:"Change only these settings." placeholder:"KEY"`
 	With     []string       `help:"Change these settings too, which can harm other programs and are not changed by default." placeholder:"KEY"`
 	Root     string         `help:"Directory that holds /proc, /etc and /var." default:"/" type:"existingdir" hidden:"" env:"-"`
@@ -59,7 +59,7 @@ func (w *tuneWish) plan() (*tuning.Machine, *tuning.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := m.Plan(demand(w.Role, w.Target, w.Fanout, w.FDTables), w.choice())
+	p, err := m.Plan(demand(m, w.Role, w.Target, w.Fanout, w.FDTables), w.choice())
 	return m, p, err
 }
 

@@ -128,6 +128,12 @@ func (m *Machine) tables(d Demand) int {
 	return min(reactorsMax, netpoll.ReactorsFor(netpoll.Private, int(min(m.OpenFiles, math.MaxInt32)), math.MaxInt, d.listeners(), 1))
 }
 
+// Private reports whether descriptor tables are private on this machine: auto means so
+// unless the system does not allow it.
+func (m *Machine) Private(t netpoll.Tables) bool {
+	return t == netpoll.Private || t == netpoll.Auto && (m.tryPrivate == nil || m.tryPrivate() == nil)
+}
+
 // privateTables is 1 if this process may have private descriptor tables, 0 if
 // it may not, and Unknown if nobody wants them.
 func (m *Machine) privateTables(d Demand) int64 {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-134acfd0/lull/netpoll"
 )
 
 // plenty is a machine without a limit that matters, whose sysctls this process
@@ -135,6 +137,9 @@ func TestPrivateTablesThatAreDeniedStopEverything(t *testing.T) {
 			t.Errorf("denied with %v: refused with %v", denial, refusal)
 		} else if denial != nil && (!strings.Contains(refusal.Error(), name) || !strings.Contains(refusal.Error(), "--fd-tables shared")) {
 			t.Errorf("%v does not say what to do", refusal)
+		}
+		if m.Private(netpoll.Auto) != (denial == nil) || !m.Private(netpoll.Private) || m.Private(netpoll.Shared) {
+			t.Errorf("denied with %v: auto means private: %v", denial, m.Private(netpoll.Auto))
 		}
 		if d.Private = false; finding(t, m, d, name).State() != OK {
 			t.Errorf("denied with %v: shared tables are %+v", denial, finding(t, m, d, name))
