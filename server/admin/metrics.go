@@ -110,7 +110,7 @@ var counted = []struct {
 // They are shown from the start at zero, so that rate() sees the first rejection.
 var statusKnown = []int{
 	http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusRequestTimeout,
-	http.StatusUpgradeRequired, http.StatusRequestHeaderFieldsTooLarge, http.StatusInternalServerError,
+	http.StatusUpgradeRequired, http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge, http.StatusInternalServerError,
 	http.StatusServiceUnavailable, http.StatusHTTPVersionNotSupported,
 }
 
