@@ -821,8 +821,8 @@ func (w *world) rest() {
 		return // handlers wait for their peers
 	}
 	for i := range w.r.slots.High() {
-		if c := w.r.slots.At(i); c != nil && c.is(flagPaused) {
-			w.fail("connection %d is paused in state %d, and no call is left", c.tag, c.state)
+		if c := w.r.slots.At(i); c != nil && c.state == stateOpen && c.is(flagPaused) {
+			w.fail("connection %d is paused, and no call is left", c.tag)
 		}
 	}
 }

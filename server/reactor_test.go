@@ -422,7 +422,7 @@ func TestARefusedConnectionIsPolledUntilItsPeerLeaves(t *testing.T) {
 	r.grants.granted = false // the Acceptor has not asked
 	r.round(t)
 	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil || answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+	if err != nil || answer.StatusCode != http.StatusRequestURITooLong {
 		t.Errorf("answered %v, %v", answer, err)
 	}
 	c.Close()
