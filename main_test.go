@@ -64,6 +64,17 @@ func runCommand(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 // SIGTERM and checks that it exits with 0.
 func serve(t *testing.T, args ...string) (url string, stop func()) {
 	t.Helper()
+	url, process, wait := serving(t, args...)
+	return url, func() {
+		t.Helper()
+		_ = process.Signal(syscall.SIGTERM)
+		wait()
+	}
+}
+
+// serving starts a server. wait waits for its end and checks that it exits with 0.
+func serving(t *testing.T, args ...string) (url string, process *os.Process, wait func()) {
+	t.Helper()
 	cmd := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin="}, args...)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -81,9 +92,8 @@ func serve(t *testing.T, args ...string) (url string, stop func()) {
 		t.Fatalf("%q, %v, %s", line, err, &errs)
 	}
 	addr, _, _ = strings.Cut(addr, " ")
-	return "ws://" + addr + "/", func() {
+	return "ws://" + addr + "/", cmd.Process, func() {
 		t.Helper()
-		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the server ended with %v\n%s", err, &errs)
 		}

@@ -57,6 +57,10 @@ type serveCommand struct {
 	MaxMessage              int64               `help:"Maximum size of a message, in bytes." default:"65536" range:"1..268435456"`
 	Grace                   time.Duration       `help:"How long the server waits for connections to close when it shuts down. 0 means not at all." default:"10s" range:"0s..24h"`
 	WWW                     string              `name:"www" help:"Serve the files of this directory to requests that are no WebSocket handshake." placeholder:"DIR" predictor:"file" example:"docs/chat"`
+	Drain                   time.Duration       `help:"Time over which SIGTERM and SIGINT ask the connections to leave, evenly. 0 means all at once, without --drain-delay." default:"0s" range:"0s..24h" example:"10m"`
+	DrainDelay              time.Duration       `help:"How long before that the server is not ready, so that balancers notice." default:"0s" range:"0s..1h" example:"15s"`
+	DrainOrder              string              `help:"Which connections leave first: the oldest or the newest." enum:"oldest,newest" default:"oldest"`
+	Return                  time.Duration       `help:"Clients that are asked to leave are told to come back within this time, each at a random moment of it." default:"30s" range:"0s..24h"`
 	TLSCert                 []string            `name:"tls-cert" help:"Certificates, in PEM, each with its chain. They make all connections wss://, over TLS 1.3; a client gets the first that is for the name that it asks for. They are read again on SIGHUP, and when the files change." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSKey                  []string            `name:"tls-key" help:"The private keys of the certificates, in PEM, in the same order." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSClientCA             string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." placeholder:"FILE" predictor:"file"`
@@ -67,13 +71,15 @@ type serveCommand struct {
 
 func (serveCommand) Help() string {
 	return `SIGTERM or SIGINT shuts the server down: it stops accepting, sends a Close frame (1001) to every connection, waits at
-most --grace, and exits with 0.
+most --grace, and exits with 0. With --drain the connections are asked to leave one after the other, with 1012 and a
+reason that tells when to come back, such as "retry=12.3s". A second signal then asks all that are left at once.
 
 Examples:
   lull serve
   lull serve --www docs/chat
   lull serve --listen 0.0.0.0:443 --tls-cert chat.pem --tls-key chat.key
   lull serve --listen 0.0.0.0:8080,0.0.0.0:8081 --max-conns 1000000
+  lull serve --drain 10m --drain-delay 15s
   lull serve --mode echo --listen '[::1]:0' --reactors 1`
 }
 
@@ -103,10 +109,13 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		OutboxPolicy: c.OutboxPolicy, MaxOutbox: c.MaxOutbox,
 		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns,
 		MaxMessage: c.MaxMessage, IdleTimeout: orOff(c.IdleTimeout), Grace: orOff(c.Grace), Log: log,
+		DrainDelay: c.DrainDelay, DrainTime: c.Drain, DrainReturn: orOff(c.Return), DrainNewestFirst: c.DrainOrder == "newest",
 	})
 	if err != nil {
 		return fmt.Errorf("%w%s", err, listenHint(err, "--listen", c.Listen))
 	}
+	ctx, end := c.leave(ctx, s)
+	defer end()
 	if c.AdminPort.Admin != "" {
 		stop, err := c.AdminPort.watch(ctx, s, log)
 		if err != nil {
@@ -126,6 +135,27 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	}
 	go notify(ctx, s.Stalled, log)
 	return s.Run(ctx)
+}
+
+// leave returns the context of s.Run, which ends with the first signal, or with
+// --drain, where the first signal begins to drain, with the second.
+func (c *serveCommand) leave(ctx context.Context, s *server.Server) (running context.Context, end func()) {
+	if c.Drain == 0 {
+		return context.WithCancel(ctx)
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer cancel()
+		<-signals
+		s.Drain()
+		<-signals
+	}()
+	return running, func() {
+		signal.Stop(signals)
+		cancel()
+	}
 }
 
 // secure is the TLS of all connections, nil for none.

@@ -144,6 +144,10 @@ func (s *Slots[T, P]) Used() int { return s.used }
 // Limit returns the number of slots that can be in use at once.
 func (s *Slots[T, P]) Limit() int { return s.table.Len() }
 
+// LastGen returns the generation that Take has given out last. Generations are
+// numbered in the order of Take, modulo 2^32, without zero.
+func (s *Slots[T, P]) LastGen() uint32 { return s.gen }
+
 // Full reports whether Take would return nil. Slots that were Put count as used
 // until Reclaim.
 func (s *Slots[T, P]) Full() bool { return s.free == noSlot && int(s.high) == s.table.Len() }

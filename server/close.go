@@ -30,6 +30,10 @@ func (l *closer) bury() {
 			continue
 		}
 		c.flags &^= flagDying | flagMute
+		if f.kind == fateLeave {
+			l.dismiss(c, f)
+			continue
+		}
 		if f.kind == fateReject && l.out.tls != nil && !c.is(flagTLS) {
 			f = gone(f.cause) // it could not read an answer before its TLS handshake is done
 		}
@@ -198,6 +202,15 @@ func (l *closer) leave(c *conn) {
 	if l.server.expiring.Load() {
 		*l.expiry.At(slot) = 0
 	}
+}
+
+// dismiss begins the closing handshake of a connection that was asked to leave.
+func (l *closer) dismiss(c *conn, f fate) {
+	l.counts.Drained++
+	if x := l.sides.of(c); x != nil {
+		x.end = fate{}
+	}
+	l.startClose(c, f.code, f.reason())
 }
 
 // startClose begins the closing handshake from our side (RFC 6455 section

@@ -27,11 +27,13 @@ type conns struct {
 	limits  limits                       // constant
 
 	clock
-	poller *netpoll.Poller
-	sides  sides
-	dying  []death // marked connections, for bury
-	counts Counts
-	buf    []byte // for one read of one connection, or one write
+	poller  *netpoll.Poller
+	sides   sides
+	dying   []death // marked connections, for bury
+	open    int     // connections in stateOpen
+	leaving int     // of these, those that a drain has asked to leave
+	counts  Counts
+	buf     []byte // for one read of one connection, or one write
 
 	remotes map[uint32]netip.AddrPort // of clients behind proxies, by slot; nil without any
 
@@ -179,6 +181,15 @@ func (t *conns) enter(c *conn, s state) {
 		t.server.gate.Leave()
 	case !before.admitted() && s == stateEnded:
 		t.server.gate.Readmit() // its handler is not through with it
+	}
+	if c.state == stateOpen {
+		t.open--
+		if c.is(flagLeaving) {
+			t.leaving--
+		}
+	}
+	if s == stateOpen {
+		t.open++
 	}
 	c.state = s
 	c.seen = t.tick

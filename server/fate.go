@@ -32,6 +32,7 @@ const (
 	fateClose           // a Close frame of ours is the last word
 	fateReject          // an HTTP error is the last word
 	fateGone            // the socket is closed at once
+	fateLeave           // it is asked to leave: the closing handshake begins
 	fateVisit           // the socket is net/http's now
 	fateAlert           // a TLS alert was the last word
 )

@@ -66,6 +66,8 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) error {
 		return rejectTLS
 	case r.ContentLength != 0:
 		return &Reject{Status: http.StatusBadRequest, Reason: "a request with a body cannot be upgraded"}
+	case s.leaving.shut.Load():
+		return s.rejectLeaving()
 	case !s.gate.Enter():
 		return rejectFull()
 	}

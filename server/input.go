@@ -415,9 +415,8 @@ func (in *input) resume(c *conn) {
 // What a server rejects for reasons of its own.
 var rejectTimeout = &Reject{Status: http.StatusRequestTimeout, Reason: "the request head did not arrive in time"}
 
-func rejectFull() *Reject    { return unavailable("the server is full") }
-func rejectLeaving() *Reject { return unavailable("the server is shutting down") }
-func rejectSlow() *Reject    { return unavailable("the server did not decide in time") }
+func rejectFull() *Reject { return unavailable("the server is full") }
+func rejectSlow() *Reject { return unavailable("the server did not decide in time") }
 
 // unavailable tells each to come back at another time.
 func unavailable(reason string) *Reject {
@@ -440,6 +439,9 @@ func (in *input) handshake(c *conn, data []byte) (rest []byte) {
 		return data
 	case in.server.httpd != nil && !frame.WantsWebSocket(data[:n]):
 		in.visit(c, data)
+		return nil
+	case in.server.leaving.shut.Load():
+		refuse(in.server.rejectLeaving())
 		return nil
 	// Nothing may fail once the handler has accepted, so that comes first.
 	case !in.poll(c):

@@ -47,7 +47,7 @@ func (s *Server) Conns() iter.Seq[Conn] {
 		for _, r := range s.reactors {
 			for next := 0; next >= 0; {
 				batch = batch[:0]
-				if !r.inspect(func(t *conns) { next = t.open(next, &batch) }) {
+				if !r.inspect(func(t *conns) { next = t.gather(next, &batch) }) {
 					break
 				}
 				for _, c := range batch {
@@ -60,9 +60,9 @@ func (s *Server) Conns() iter.Seq[Conn] {
 	}
 }
 
-// open adds a batch of the open connections from a slot on. It returns the slot at
+// gather adds a batch of the open connections from a slot on. It returns the slot at
 // which the next batch begins, -1 if there is none.
-func (t *conns) open(from int, batch *[]Conn) (next int) {
+func (t *conns) gather(from int, batch *[]Conn) (next int) {
 	next = from
 	for end := min(from+slotsBatch, t.slots.High()); next < end && len(*batch) < connsBatch; next++ {
 		if c := t.slots.At(next); c != nil && c.state == stateOpen {

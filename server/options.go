@@ -107,6 +107,13 @@ type Options struct {
 	// second.
 	Grace time.Duration
 
+	// What Server.Drain does: for DrainDelay the server goes on and is not ready, then
+	// the connections are asked to leave, spread over DrainTime, those first that were
+	// accepted first, or last with DrainNewestFirst. Each client is told to come back
+	// after a random part of DrainReturn, 30 s by default; at once if that is negative.
+	DrainDelay, DrainTime, DrainReturn time.Duration
+	DrainNewestFirst                   bool
+
 	// StallAfter is how long a reactor may take for a turn of its loop before it
 	// is logged and counted as a stall, with what held it; 200 ms.
 	StallAfter time.Duration
@@ -286,6 +293,7 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	set(&o.IdleTimeout, 10*time.Minute)
 	set(&o.CloseTimeout, 5*time.Second)
 	set(&o.Grace, 10*time.Second)
+	set(&o.DrainReturn, 30*time.Second)
 	set(&o.StallAfter, 200*time.Millisecond)
 	set(&o.CallTimeout, 10*time.Second)
 	if o.Log == nil {
@@ -317,7 +325,7 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 // limits are the numbers that must not be negative.
 func (o *Options) limits() map[string]int64 {
 	return map[string]int64{
-		"Reactors": int64(o.Reactors), "Workers": int64(o.Workers), "MaxConns": int64(o.MaxConns), "MaxHTTP": int64(o.MaxHTTP), "CompressFrom": int64(o.CompressFrom), "MaxAge": int64(o.MaxAge), "Backlog": int64(o.Backlog),
+		"Reactors": int64(o.Reactors), "Workers": int64(o.Workers), "MaxConns": int64(o.MaxConns), "MaxHTTP": int64(o.MaxHTTP), "CompressFrom": int64(o.CompressFrom), "MaxAge": int64(o.MaxAge), "DrainDelay": int64(o.DrainDelay), "DrainTime": int64(o.DrainTime), "Backlog": int64(o.Backlog),
 		"MaxMessage": o.MaxMessage, "MaxPartial": int64(o.MaxPartial),
 		"MaxInbox": int64(o.MaxInbox), "MaxInboxMessages": int64(o.MaxInboxMessages), "MaxInboxTotal": int64(o.MaxInboxTotal),
 		"MaxOutbox": int64(o.MaxOutbox), "MaxOutboxMessages": int64(o.MaxOutboxMessages), "MaxOutboxTotal": int64(o.MaxOutboxTotal),

@@ -728,6 +728,9 @@ func (w *world) step() {
 		if l := w.anyOpen(); l != nil && w.rng.IntN(10) == 0 {
 			_ = w.s.CloseID(l.conn.ID(), 4001, "from outside")
 		}
+	case n == 70 && w.rng.IntN(60) == 0 && !w.r.drain.begun:
+		w.s.options.DrainTime = time.Duration(w.rng.IntN(20)) * time.Second
+		w.r.drain.begin()
 	case n < 71:
 		w.now += time.Duration(w.rng.IntN(w.pace)) * time.Millisecond
 	case n < 72:

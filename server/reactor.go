@@ -41,7 +41,8 @@ const (
 	opRoom                    // throttled connections may go on
 	opInspect                 // another goroutine waits to read something
 	opPanic                   // the handler has panicked
-	opDrain                   // close all connections, then end
+	opDrain                   // ask the connections to leave, over Options.DrainTime
+	opHurry                   // ask all that are left, then end
 	opEnd                     // end now
 )
 
@@ -54,6 +55,7 @@ const (
 //	input   what they have sent
 //	closer  their end
 //	sweep   their timeouts
+//	drain   asking them to leave, at the server's end
 //
 // Its methods, and theirs, are called by its own goroutine alone, but for Accept
 // and Load.
@@ -64,15 +66,15 @@ type reactor struct {
 	in     input
 	closer closer
 	sweep  sweep
+	drain  drain
 
 	waker *netpoll.Waker
 	mail  *netpoll.Mailbox[op]
 	door  door
 
-	fresh   []netpoll.Token // accepted in this turn
-	grants  grants
-	drained int // the slot that drain comes to next, -1 before opDrain
-	ended   bool
+	fresh  []netpoll.Token // accepted in this turn
+	grants grants
+	ended  bool
 
 	public public // what others read
 }
@@ -94,7 +96,7 @@ const (
 	passSends   = 32        // sends of a broadcast's pass, about a quarter of a millisecond
 	passVisits  = 4 << 10   // slots of a pass, many of which may have nothing to be sent
 	sampleMax   = 256       // sides or slots that are looked through for the worst
-	drainBatch  = 256       // connections that are closed at the server's end
+	drainBatch  = 32        // connections that are asked to leave, and read first
 	evictMax    = 16        // connections that are evicted from a full table
 	sweepMax    = 4 << 10   // slots that the sweep looks at
 	pingsMax    = 32        // of these, that take system calls
@@ -125,7 +127,7 @@ func newReactor(s *Server, index int) (*reactor, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reactor{conns: t, waker: waker, mail: netpoll.NewMailbox[op](waker, mailLimit), door: door{Passage: passage}, drained: -1}
+	r := &reactor{conns: t, waker: waker, mail: netpoll.NewMailbox[op](waker, mailLimit), door: door{Passage: passage}}
 	r.out = output{conns: &r.conns}
 	if s.tls != nil {
 		if r.out.tls, err = newTransport(s); err != nil {
@@ -140,6 +142,7 @@ func newReactor(s *Server, index int) (*reactor, error) {
 	r.in.deflated.Deflate = true
 	r.closer = closer{&r.conns, &r.out, &r.calls, &r.in}
 	r.sweep = sweep{conns: &r.conns, out: &r.out, in: &r.in}
+	r.drain = drain{conns: &r.conns, in: &r.in, closer: &r.closer}
 	return r, nil
 }
 
@@ -177,7 +180,7 @@ func (r *reactor) turn(events []netpoll.Event) {
 	r.calls.handOver()
 	r.pass()
 	r.look()
-	r.drain()
+	r.dismiss()
 	r.evict()
 	r.calls.handOver()
 	r.slots.Reclaim()
@@ -234,8 +237,7 @@ func (r *reactor) wait() ([]netpoll.Event, error) {
 
 // busy reports whether there is work that needs no event.
 func (r *reactor) busy() bool {
-	return r.grants.granted || len(r.fresh) > 0 || r.out.log.Busy() || len(r.in.again) > 0 || len(r.in.curbs.due) > 0 || r.sweep.due > 0 ||
-		r.drained >= 0 && r.drained < r.slots.High()
+	return r.grants.granted || len(r.fresh) > 0 || r.out.log.Busy() || len(r.in.again) > 0 || len(r.in.curbs.due) > 0 || r.sweep.due > 0 || r.drain.busy()
 }
 
 // beginTurn and endTurn let others see that the reactor gets on: its turn is an
@@ -303,7 +305,9 @@ func (r *reactor) do(o *op, data []byte) {
 		o.inspection.of(&r.conns)
 		o.inspection.over <- true
 	case opDrain:
-		r.drained = 0
+		r.drain.begin()
+	case opHurry:
+		r.drain.hurry()
 	case opEnd:
 		r.end()
 	case opRefused:
@@ -469,31 +473,17 @@ func (r *reactor) evict() {
 	r.public.used.Store(int64(r.slots.Used()))
 }
 
-// drain asks the next batch of connections to leave, and ends the reactor when
-// all have.
-func (r *reactor) drain() {
-	if r.drained < 0 {
-		return
-	}
-	for n := 0; n < drainBatch && r.drained < r.slots.High(); r.drained++ {
-		c := r.slots.At(r.drained)
-		if c == nil {
-			continue
-		}
-		switch c.state {
-		case stateOpen:
-			r.closer.startClose(c, frame.GoingAway, "the server is shutting down")
-			n++
-		case stateProxy, stateTLS:
-			r.mark(c, gone(ErrShutdown))
-			n++
-		case stateRequest, stateAsking:
-			r.mark(c, fate{kind: fateReject, cause: rejectLeaving()})
-			n++
+// dismiss goes on with the drain, and ends the reactor when all have left.
+func (r *reactor) dismiss() {
+	r.drain.advance()
+	asked := 0
+	for n := 0; n < sweepMax && asked < drainBatch && r.drain.busy(); n++ {
+		if r.drain.next() {
+			asked++
+			r.settle()
 		}
 	}
-	r.bury()
-	if r.slots.Used() == 0 {
+	if r.drain.last && r.slots.Used() == 0 {
 		r.ended = true
 	}
 }

@@ -68,7 +68,7 @@ func (r *reactor) join(t testing.TB, s state) (c *conn, peer int) {
 	if s.admitted() {
 		r.server.gate.Enter()
 	}
-	c.state = s
+	r.enter(c, s)
 	c.terms = termsOf(r.server.options.OutboxPolicy, 0)
 	c.heard = r.out.log.End()
 	c.seen = r.tick

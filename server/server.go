@@ -43,6 +43,7 @@ type Server struct {
 	throttle  *fanout.Throttle
 	journal   *journal
 	endings   endings
+	leaving   leaving
 	values    values
 
 	tls      *record.Config // nil without Options.TLS
@@ -83,6 +84,7 @@ func newServer(h Handler, o Options) (*Server, error) {
 	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
 	s.bound = outbox.SizeOf(o.MaxOutboxMessages, o.MaxOutbox)
 	s.high, s.low = s.bound.Part(highPart), s.bound.Part(lowPart)
+	s.leaving.asked = make(chan struct{})
 	var err error
 	if s.origins, err = gate.ParseOrigins(o.Origins); err != nil {
 		return nil, fmt.Errorf("server: Options.Origins: %w", err)
@@ -155,9 +157,9 @@ func (s *Server) Addrs() []netip.AddrPort {
 // Options returns the options with all defaults filled in.
 func (s *Server) Options() Options { return s.options }
 
-// Run serves until ctx ends. Then it stops accepting, sends every connection a
-// Close frame with 1001, waits up to Options.Grace for them to leave, and returns
-// nil. It can be called once.
+// Run serves until ctx ends or a Drain is over. Then it stops accepting, sends every
+// connection that is left a Close frame, with 1001 if there was no Drain, waits up to
+// Options.Grace for them to leave, and returns nil. It can be called once.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	go s.journal.run()
@@ -194,16 +196,22 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("server: %w", err)
 	}
 
+	drained, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		defer stop()
+		s.drain(drained)
+	}()
 	select {
 	case err := <-ended: // none ends by itself
 		return fmt.Errorf("server: a reactor has failed: %w", err)
-	case <-ctx.Done():
+	case <-drained.Done():
 	}
 	_ = s.acceptor.Close()
 	for _, l := range s.listeners {
 		netpoll.StopListening(l.FD)
 	}
-	s.tell(opDrain)
+	s.tell(opHurry)
 	grace := time.After(s.options.Grace)
 	for range s.reactors {
 		select {

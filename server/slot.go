@@ -80,6 +80,7 @@ const (
 	flagMute                        // nothing is written to it any more but a last word
 	flagTLS                         // its bytes are records
 	flagCurbed                      // not read until its rate allows it
+	flagLeaving                     // a drain has asked it to leave
 
 	flagUnread = flagPaused | flagThrottled | flagBlocked | flagCurbed
 )

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/record"
@@ -26,6 +27,8 @@ type Counts struct {
 	Evicted uint64 `name:"evicted"` // of these and of closing ones, cut off because every slot was taken
 
 	Compressed uint64 `name:"compressed"` // connections that have agreed to permessage-deflate
+
+	Drained uint64 `name:"drained"` // connections that were asked to leave at the server's end
 
 	ClosedClean          uint64 `name:"closed_clean"`           // closing handshakes completed
 	ClosedGone           uint64 `name:"closed_gone"`            // peers that left without a Close frame, or reset
@@ -172,8 +175,11 @@ type Stats struct {
 	Stuck   int   // of these, handlers that have run for longer than Options.CallTimeout
 	Waiting int   // connections that wait for a worker
 
+	Draining bool          // Server.Drain was called
+	DrainFor time.Duration // until all connections have been asked to leave
+
 	RejectedBy map[int]uint64    // handshakes rejected, by HTTP status
-	RefusedBy  map[string]uint64 // of these, or closed before TLS, by reason: origin, address_connections, address_rate, prefix_connections, prefix_rate, total_rate, memory
+	RefusedBy  map[string]uint64 // of these, or closed before TLS, by reason: origin, address_connections, address_rate, prefix_connections, prefix_rate, total_rate, memory, draining
 
 	// In microseconds.
 	TurnTime Histogram // what reactors took for a turn of their loop
@@ -216,6 +222,7 @@ func (s *Server) Stats() Stats {
 		MemoryShort: s.admission.short(),
 		Broadcast:   s.throttle.InFlight(), RejectedBy: s.gate.Rejected(), RefusedBy: s.gate.Refused(),
 	}
+	stats.DrainFor, stats.Draining = s.draining()
 	for _, r := range s.reactors {
 		stats.Sockets += int(r.public.used.Load())
 		r.public.turnTime.AddTo(&stats.TurnTime.Buckets, &stats.TurnTime.Sum)

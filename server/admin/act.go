@@ -30,6 +30,20 @@ func (a *admin) closeConnection(w http.ResponseWriter, r *http.Request) {
 	}{hex(id)})
 }
 
+// drain begins to drain the server, as its options say. GET /api/status shows how it
+// gets on.
+func (a *admin) drain(w http.ResponseWriter, _ *http.Request) {
+	a.server.Drain()
+	stats := a.server.Stats()
+	answer(w, http.StatusAccepted, draining{stats.Open, stats.DrainFor.Seconds()})
+}
+
+// draining is how far a drain has got.
+type draining struct {
+	Left    int64   `json:"connections_left"`
+	Seconds float64 `json:"seconds_left"` // until all have been asked to leave
+}
+
 // broadcast sends the request's body to every connection, and answers when every
 // connection has had its turn. The body may be as large as a client's message.
 func (a *admin) broadcast(w http.ResponseWriter, r *http.Request) {

@@ -65,6 +65,7 @@ func New(ctx context.Context, s *server.Server, o Options) http.Handler {
 	mux.HandleFunc("GET /api/connections", a.showConnections)
 	mux.HandleFunc("DELETE /api/connections/{id}", a.closeConnection)
 	mux.HandleFunc("POST /api/broadcast", a.broadcast)
+	mux.HandleFunc("POST /api/drain", a.drain)
 
 	if o.Pprof {
 		profiles(mux)

@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/seed-134acfd0/lull/server"
 )
@@ -36,6 +37,8 @@ func (a *admin) notReady(now *server.Stats) string {
 	switch {
 	case a.ctx.Err() != nil:
 		return "the server is ending"
+	case now.Draining:
+		return fmt.Sprintf("the server is draining: %d connections are left, for %v at most", now.Open, now.DrainFor.Round(time.Second))
 	case now.Open >= int64(o.MaxConns):
 		return fmt.Sprintf("the server is full: %d of %d connections", now.Open, o.MaxConns)
 	case now.Sockets >= now.SocketsMax:

@@ -42,6 +42,7 @@ var counted = []struct {
 }{
 	{"accepted", metric{"accepted_total", "", "", "Sockets accepted."}},
 	{"opened", metric{"connections_opened_total", "", "", "Handshakes answered with 101."}},
+	{"drained", metric{"drained_total", "", "", "Connections that were asked to leave at the server's end."}},
 	{"compressed", metric{"connections_compressed_total", "", "", "Connections that agreed to permessage-deflate."}},
 	{"aborted", metric{"handshakes_aborted_total", "", "", "Sockets that ended before their request was answered."}},
 	{"evicted", metric{"sockets_evicted_total", "", "", "Sockets that were handshaking or closing and were cut off because all sockets were in use."}},
@@ -151,6 +152,12 @@ var measured = []struct {
 	{metric{"workers_stuck", "", "", "Workers whose handler has run for longer than CallTimeout."}, func(r *reading) float64 { return float64(r.stats.Stuck) }},
 	{metric{"workers_limit", "", "", "Maximum number of handlers that run at once. 0 if handlers run on the reactors."}, func(r *reading) float64 { return float64(r.workers()) }},
 	{metric{"workers_waiting_connections", "", "", "Connections that wait for a worker."}, func(r *reading) float64 { return float64(r.stats.Waiting) }},
+	{metric{"drain_seconds", "", "", "Time until all connections have been asked to leave. There is none unless the server drains."}, func(r *reading) float64 {
+		if !r.stats.Draining {
+			return math.NaN()
+		}
+		return r.stats.DrainFor.Seconds()
+	}},
 	{metric{"reactors", "", "", "Number of reactors."}, func(r *reading) float64 { return float64(r.options.Reactors) }},
 
 	{metric{"connection_user_bytes", "", "", "Growth of the process's memory since the start, divided by the open connections; none while there are fewer than 5,000."}, func(r *reading) float64 { return r.user }},

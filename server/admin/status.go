@@ -48,7 +48,8 @@ type status struct {
 		Curbed       int    `json:"curbed"`     // not read until their rate allows it
 		Slow         int    `json:"slow"`       // their outbox is above the high watermark
 	} `json:"connections"`
-	Memory struct {
+	Draining *draining `json:"draining"` // null unless it drains
+	Memory   struct {
 		User   *float64 `json:"user_bytes_per_connection"` // null while there are few connections
 		Kernel *float64 `json:"kernel_bytes_per_connection"`
 	} `json:"memory"`
@@ -124,6 +125,9 @@ func (a *admin) status() *status {
 		Rejected:  r.stats.RejectedBy,
 		Largest:   largest(&r.census, largestShown),
 		Causes:    causes(a.server.Endings()),
+	}
+	if r.stats.Draining {
+		s.Draining = &draining{r.stats.Open, r.stats.DrainFor.Seconds()}
 	}
 	o := &r.options
 	u := &s.Setup

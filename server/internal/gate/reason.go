@@ -18,6 +18,7 @@ const (
 	PrefixRate
 	TotalRate
 	MemoryPressure
+	Draining
 	ProxyHead
 	reasons
 )
@@ -37,6 +38,7 @@ var refusals = [reasons]struct {
 	PrefixRate:     {"prefix_rate", http.StatusTooManyRequests, "too many handshakes from this network"},
 	TotalRate:      {"total_rate", http.StatusServiceUnavailable, "too many handshakes"},
 	MemoryPressure: {"memory", http.StatusServiceUnavailable, "the server is short of memory"},
+	Draining:       {"draining", http.StatusServiceUnavailable, "the server is shutting down"},
 	ProxyHead:      {"proxy_head", 0, "the proxy's head is missing or malformed"},
 }
 
