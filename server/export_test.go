@@ -15,3 +15,6 @@ func (c Conn) Slots() (used, high, limit int) {
 	r, _ := c.address()
 	return r.slots.Used(), r.slots.High(), r.slots.Limit()
 }
+
+// ErrOverRate is the cause of an end by Options.CloseOverRate.
+var ErrOverRate = errRate

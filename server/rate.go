@@ -8,8 +8,8 @@ import (
 	"github.com/seed-134acfd0/lull/server/internal/gate"
 )
 
-// ErrRate is the cause of an end by Options.CloseOverRate.
-var ErrRate = errors.New("server: too many messages")
+// errRate is the cause, for Handler.Close, of an end by Options.CloseOverRate.
+var errRate = errors.New("server: too many messages")
 
 // rateLimit is how fast one connection may send.
 func (o *Options) rateLimit() gate.RateLimit {
@@ -66,7 +66,7 @@ func (in *input) charge(c *conn, frames, bytes int) (ok bool) {
 	case wait == 0:
 		return true
 	case in.server.options.CloseOverRate:
-		in.finish(c, fate{kind: fateClose, code: frame.PolicyViolation, cause: ErrRate})
+		in.finish(c, fate{kind: fateClose, code: frame.PolicyViolation, cause: errRate})
 		return false
 	case !c.is(flagCurbed):
 		in.counts.Curbed++

@@ -97,7 +97,7 @@ func TestAConnectionOverItsRateCanBeClosed(t *testing.T) {
 					}
 					break
 				}
-				expectEnding(t, told, frame.PolicyViolation, server.ErrRate)
+				expectEnding(t, told, frame.PolicyViolation, server.ErrOverRate)
 				s.counted("closed_rate", 1)
 				other.echoed("x")
 			})

@@ -129,7 +129,7 @@ func (c *Counts) closed(cause error) *uint64 {
 		return &c.ClosedCloseTimeout
 	case ErrExpired:
 		return &c.ClosedExpired
-	case ErrRate:
+	case errRate:
 		return &c.ClosedRate
 	case ErrPanic:
 		return &c.ClosedPanic
