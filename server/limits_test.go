@@ -39,6 +39,9 @@ func newPlug(t *testing.T) plug {
 
 func (p plug) Read(b []byte) (int, error) {
 	n, err := unix.Read(p.fd, b)
+	for err == unix.EINTR { // the runtime interrupts threads
+		n, err = unix.Read(p.fd, b)
+	}
 	if n == 0 && err == nil {
 		err = io.EOF
 	}

@@ -346,7 +346,7 @@ func TestAnUpgradeThatTakesTooLongIsRefused(t *testing.T) {
 	release := make(chan struct{})
 	h := echo
 	h.Upgrade = func(*server.Request) error { <-release; return nil }
-	s := start(t, h, server.Options{Mode: server.Workers, HandshakeTimeout: 500 * time.Millisecond})
+	s := start(t, h, server.Options{Mode: server.Workers, HandshakeTimeout: 3 * time.Second})
 	c := s.dial()
 	c.write(request)
 	if r, _ := c.response(); r.StatusCode != http.StatusServiceUnavailable {
