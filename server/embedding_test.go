@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/admin"
 )
 
 // docs/embedding.md shows parts of this file.
@@ -123,6 +124,39 @@ func TestAnApplicationBehindABalancerKnowsItsClients(t *testing.T) {
 	if client := <-opened; client.String() != "203.0.113.7" {
 		t.Errorf("the client is %v", client)
 	}
+}
+
+func serve(sockets *server.Server, stop <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	probes := &http.Server{Addr: "127.0.0.1:0", Handler: admin.Health(ctx, sockets)}
+	go probes.ListenAndServe()
+	defer probes.Close()
+	go func() {
+		<-stop
+		sockets.Drain() // as Options.DrainDelay and DrainTime say
+		<-stop
+		cancel() // all that are left, at once
+	}()
+	return sockets.Run(ctx)
+}
+
+func TestAnApplicationLeavesGently(t *testing.T) {
+	opened := make(chan struct{}, 1)
+	sockets, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{Open: func(server.Conn) { opened <- struct{}{} }}, server.Options{DrainTime: time.Hour})
+	must(err)
+	stop, ended := make(chan os.Signal), make(chan error, 1)
+	go func() { ended <- serve(sockets, stop) }()
+	c := join(sockets)
+	defer c.Close()
+	<-opened
+	stop <- os.Interrupt
+	eventually(t, "it drains", func() bool { return sockets.Stats().Draining })
+	stop <- os.Interrupt
+	if end := hear(c); !strings.Contains(end, "retry=") {
+		t.Errorf("the client hears %q", end)
+	}
+	must(<-ended)
 }
 
 // Every piece of Go on the page is in this file.

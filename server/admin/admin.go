@@ -77,6 +77,16 @@ func New(ctx context.Context, s *server.Server, o Options) http.Handler {
 	return sealed(a.known(sameOrigin(guarded)))
 }
 
+// Health returns the HTTP handler for /healthz and /readyz of s alone, for the probes of
+// a program that does not serve the rest. ctx is the context of s.Run.
+func Health(ctx context.Context, s *server.Server) http.Handler {
+	a := &admin{ctx: ctx, source: source{server: s}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", a.health)
+	mux.HandleFunc("GET /readyz", a.readiness)
+	return mux
+}
+
 func profiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

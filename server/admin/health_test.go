@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -146,5 +147,30 @@ func TestAServerThatIsShortOfMemoryIsNotReady(t *testing.T) {
 	now.MemoryShort = true
 	if why := admin.NotReady(t.Context(), s.Server, &now); !strings.Contains(why, "memory") {
 		t.Errorf("short of memory, and ready: %q", why)
+	}
+}
+
+func TestHealthIsThereAlone(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{})
+	health := httptest.NewServer(admin.Health(t.Context(), s.Server))
+	defer health.Close()
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/": 404, "/api/status": 404, "/metrics": 404} {
+		r, err := http.Get(health.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != want {
+			t.Errorf("%s: %d", path, r.StatusCode)
+		}
+	}
+	s.Drain()
+	r, err := http.Get(health.URL + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	if r.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("while it drains /readyz answers %d", r.StatusCode)
 	}
 }
