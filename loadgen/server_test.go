@@ -129,7 +129,7 @@ func TestTheServersTLS(t *testing.T) {
 		t.Parallel()
 		res := mustRun(t, loadgen.Config{
 			URLs: []string{serve(t, echo)}, TLS: trusting, Resume: true, Conns: conns, Workers: 2,
-			Active: 50, Flood: 20, Size: 1000, Echo: 300 * time.Millisecond, Probe: 10 * time.Millisecond,
+			Active: 50, Flood: 20, Size: 1000, Echo: 2 * time.Second, Probe: 10 * time.Millisecond,
 		})
 		if res.Echo.Messages < 50 || res.Echo.Flood.Answered != res.Echo.Flood.Sent || res.Probe.Busy.Count == 0 {
 			t.Errorf("%+v", res.Echo)

@@ -165,9 +165,9 @@ func (l *closer) release(c *conn) {
 	if c.is(flagTLS) {
 		l.out.tls.forget(l.out.slot(c))
 	}
+	l.enter(c, stateEnded)
 	c.FD, c.flags = -1, 0
 	l.gauge(c).Close()
-	l.enter(c, stateEnded)
 	if x != nil {
 		l.out.notCongesting(x)
 		l.in.endHandshake(x)

@@ -216,7 +216,7 @@ func TestASilentPeerIsPingedAndThenClosed(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		t.Parallel()
 		onClose, told := endings()
-		o.IdleTimeout = time.Second
+		o.IdleTimeout = 4 * time.Second
 		s := start(t, server.Handler{Close: onClose}, o)
 		c := s.open()
 		c.expect(frame.Ping, "")
