@@ -14,7 +14,7 @@ import (
 )
 
 type benchCommand struct {
-	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel."`
+	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB)."`
 	Rounds      int      `help:"Number of rounds of each scenario." default:"5" range:"1..1000"`
 	Floor       string   `help:"The floor program. Default: floor, in the directory of lull." type:"path" placeholder:"FILE" env:"LULL_FLOOR_PROGRAM" predictor:"file"`
 	SlowHandler string   `help:"The slowhandler program. Default: slowhandler, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
@@ -31,28 +31,34 @@ Examples:
   lull bench
   lull bench echo handshake --rounds 9
   lull bench broadcast-1m --rounds 2
-  lull bench abuse`
+  lull bench abuse
+  lull bench storm`
 }
 
 // Validate checks the names of scenarios.
 func (c *benchCommand) Validate() error {
-	if c.abusive() {
+	if c.alone("abuse") || c.alone("storm") {
 		return nil
 	}
 	for _, name := range c.Scenarios {
 		if !slices.Contains(experiment.ScenarioNames(), name) {
-			return fmt.Errorf("unknown scenario %q: must be one of %s; or abuse, alone", name, strings.Join(experiment.ScenarioNames(), ", "))
+			return fmt.Errorf("unknown scenario %q: must be one of %s; or abuse or storm, alone", name, strings.Join(experiment.ScenarioNames(), ", "))
 		}
 	}
 	return nil
 }
 
-// abusive reports whether the scenario is abuse, which runs alone.
-func (c *benchCommand) abusive() bool { return slices.Equal(c.Scenarios, []string{"abuse"}) }
+// alone reports whether a scenario is the only one that was named.
+func (c *benchCommand) alone(scenario string) bool {
+	return slices.Equal(c.Scenarios, []string{scenario})
+}
 
 func (c *benchCommand) Run(ctx context.Context) error {
-	if c.abusive() {
+	switch {
+	case c.alone("abuse"):
 		return c.abuse(ctx)
+	case c.alone("storm"):
+		return c.storm(ctx)
 	}
 	rows, err := experiment.Bench(ctx, experiment.BenchConfig{
 		Floor: cmp.Or(c.Floor, besideLull("floor")), SlowHandler: cmp.Or(c.SlowHandler, besideLull("slowhandler")), Peer: cmp.Or(c.Peer, besideLull("peer")),
@@ -75,6 +81,21 @@ func (c *benchCommand) abuse(ctx context.Context) error {
 		Against: c.Against, SlowHandler: cmp.Or(c.SlowHandler, besideLull("slowhandler")), Say: say,
 	})
 	return errors.Join(err, experiment.WriteHarms(os.Stdout, rows)) // those that there are
+}
+
+// The clients of the storms.
+const (
+	stormConns    = 200_000
+	stormTLSConns = 20_000
+)
+
+// storm lets clients come back and prints how that went.
+func (c *benchCommand) storm(ctx context.Context) error {
+	rows, err := experiment.Storms(ctx, experiment.StormConfig{Conns: stormConns, TLSConns: stormTLSConns, Say: say})
+	if c.JSON != "" && len(rows) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, rows))
+	}
+	return errors.Join(err, experiment.WriteStorms(os.Stdout, rows)) // those that there are
 }
 
 // besideLull is a program in the directory of this one.

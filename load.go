@@ -21,12 +21,15 @@ type loadCommand struct {
 	CA         string         `name:"ca" help:"For wss:// URLs: trust the authorities in this file, in PEM. Default: those of the system." type:"path" placeholder:"FILE" predictor:"file"`
 	Insecure   bool           `help:"For wss:// URLs: accept any certificate."`
 	Resume     bool           `help:"For wss:// URLs: resume TLS sessions with a ticket, which all connections share."`
+	TLSCert    string         `name:"tls-cert" help:"For wss:// URLs: show the server this certificate, in PEM." type:"path" placeholder:"FILE" predictor:"file" env:"LULL_LOAD_TLS_CERT"`
+	TLSKey     string         `name:"tls-key" help:"Private key of --tls-cert, in PEM." type:"path" placeholder:"FILE" predictor:"file" env:"LULL_LOAD_TLS_KEY"`
 	Conns      int            `help:"Number of connections." default:"1000" range:"1..1073741824"`
 	Rate       float64        `help:"Connections per second. 0, the default, means as fast as the server accepts them." placeholder:"N" range:"0..10000000" example:"10000"`
 	Sources    []string       `help:"Source addresses and address ranges. auto finds as many as are needed." default:"auto"`
 	Segment    int            `help:"Maximum TCP segment size, in bytes. 1460 is usual on a network; loopback has 65,483. 0, the default, means what the route has." placeholder:"N" range:"0..65483" example:"1460"`
 	Compress   bool           `help:"Offer to compress messages (permessage-deflate). The server has to agree."`
 	Timeout    time.Duration  `help:"Timeout of a connection's TCP, TLS and WebSocket handshakes." default:"30s" range:"1ms..24h"`
+	Reconnect  bool           `help:"Open a connection again when the server has ended it: at the time that the Close frame tells (retry=12s), otherwise after about a second, and twice as long after each try that fails. --hold then lasts until all are back."`
 	Hold       time.Duration  `help:"How long the connections then stay idle." default:"0s" range:"0s..8760h" example:"30s"`
 	Broadcasts int            `help:"Then send this many messages, which every connection should receive." placeholder:"N" range:"0..1000000000" example:"5"`
 	Burst      int            `help:"Send this many of them back to back." default:"1" range:"1..1000000"`
@@ -55,6 +58,7 @@ Examples:
   lull load --conns 1000000 --hold 30s --broadcasts 5 --json result.json
   lull load --url ws://10.0.0.1:8080/,ws://10.0.0.1:8081/ --sources 10.0.0.20-10.0.0.34 --conns 1000000 --rate 10000
   lull load --url wss://chat.example.com/ --ca authority.pem --conns 10000
+  lull load --conns 10000 --reconnect --hold 10m
   lull load --conns 5000 --active 1000 --echo 10s
   lull load --conns 2000 --flood 2000 --echo 60s
   lull load --conns 20000 --deaf 2000 --broadcasts 600 --burst 20 --size 1024`
@@ -79,6 +83,10 @@ func (c *loadCommand) Validate() error {
 		return fmt.Errorf("--size=%d: must be at most %d with --floor", c.Size, floorSizeMax)
 	case c.CA != "" && c.Insecure:
 		return errors.New("--ca and --insecure: cannot be used together")
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return errors.New("--tls-cert and --tls-key: must be used together")
+	case c.Reconnect && c.Deaf > 0:
+		return errors.New("--reconnect and --deaf: cannot be used together")
 	case c.Floor && slices.ContainsFunc(c.URL, isSecure):
 		return errors.New("--url: cannot be wss:// with --floor")
 	case c.Floor && c.Compress:
@@ -116,6 +124,13 @@ func (c *loadCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return fmt.Errorf("--tls-cert and --tls-key: %w", err)
+		}
+		secure.Certificates = []tls.Certificate{pair}
+	}
 	log := newLog()
 	c.FDTables = chooseTables(c.FDTables, log)
 	err := preflight(log, c.Anyway, tuning.Demand{
@@ -126,7 +141,7 @@ func (c *loadCommand) Run(ctx context.Context) error {
 	}
 	show := newProgress(c.Conns)
 	result, err := loadgen.Run(ctx, loadgen.Config{
-		URLs: c.URL, TLS: secure, Resume: c.Resume, Conns: c.Conns, Rate: c.Rate, Sources: sources, Segment: c.Segment, Compress: c.Compress, ConnectTimeout: c.Timeout,
+		URLs: c.URL, TLS: secure, Resume: c.Resume, Conns: c.Conns, Rate: c.Rate, Reconnect: c.Reconnect, Sources: sources, Segment: c.Segment, Compress: c.Compress, ConnectTimeout: c.Timeout,
 		Hold: c.Hold, Broadcasts: c.Broadcasts, Burst: c.Burst, Size: c.Size, Patience: c.Patience, Probe: c.Probe,
 		Deaf: c.Deaf, Active: c.Active, Pace: c.Pace, Flood: c.Flood, FloodRate: c.FloodRate, Echo: c.Echo, Workers: c.Workers, Tables: c.FDTables, Floor: c.Floor,
 		Phase: show.phase, Progress: show.progress,

@@ -85,6 +85,7 @@ type Request struct {
 	Deflate Window
 
 	line, headers []byte
+	saw           sight
 }
 
 // Target is the request target as it was sent, such as "/chat?room=1".
@@ -111,15 +112,8 @@ func (r *Request) Header(name string) string {
 	return ""
 }
 
-// Has reports whether there is a header by its name in any case.
-func (r *Request) Has(name string) bool {
-	for n := range r.fields() {
-		if is(n, name) {
-			return true
-		}
-	}
-	return false
-}
+// HasOrigin reports whether there is an Origin header. It costs nothing.
+func (r *Request) HasOrigin() bool { return r.saw&sawOrigin != 0 }
 
 // Headers iterates over all header lines as they were sent, in their order.
 func (r *Request) Headers() iter.Seq2[string, string] {
@@ -212,12 +206,13 @@ func (u *Upgrader) Upgrade(head []byte) (response []byte, err error) {
 
 func (u *Upgrader) upgrade(head []byte) error {
 	head = head[emptyLines(head):]
-	lists, err := checkHead(head)
+	saw, err := checkHead(head)
 	if err != nil {
 		return err
 	}
+	u.request.saw = saw
 	u.request.line, u.request.headers = firstLine(head)
-	if lists {
+	if saw&sawLists != 0 {
 		head = joinLists(head)
 	}
 	u.exchange.head.Reset(head)
@@ -232,9 +227,12 @@ func (u *Upgrader) decide() (ws.HandshakeHeader, error) {
 	r := &u.request
 	// RFC 6455 section 9.1: a malformed offer fails the handshake, whether or not
 	// there is anything to choose.
-	offer, ok := r.chooseOffer()
-	if !ok {
-		return nil, rejectExtensions
+	var offer deflateOffer
+	if r.saw&sawExtensions != 0 {
+		var ok bool
+		if offer, ok = r.chooseOffer(); !ok {
+			return nil, rejectExtensions
+		}
 	}
 	if u.Deflate {
 		r.Deflate = offer.window
@@ -263,24 +261,28 @@ func (u *Upgrader) decide() (ws.HandshakeHeader, error) {
 	return ws.HandshakeHeaderHTTP(r.ResponseHeader), nil
 }
 
-// Flags of the headers that checkHead has met.
+// sight is what checkHead has met in a head.
+type sight uint16
+
 const (
-	sawHost = 1 << iota
+	sawHost sight = 1 << iota
 	sawKey
 	sawVersion
 	sawConnection
 	sawToken // Upgrade, in a Connection line
 	sawUpgrade
 	sawWebSocket // the token, in an Upgrade line
+	sawOrigin
+	sawExtensions
+	sawLists // Connection or Upgrade lines that have to go through joinLists
 )
 
-// checkHead refuses what the library would let pass. It also tells whether the
-// Connection or Upgrade lines have to go through joinLists, because the library
-// refuses a Connection line without the token even if another line has it, or
-// with a tab, and an Upgrade line that says more than websocket.
-func checkHead(head []byte) (lists bool, err error) {
-	var saw int
-	once := func(flag int, reject *Reject) error {
+// checkHead refuses what the library would let pass, and tells what it has met.
+// joinLists is for heads that the library refuses though they are right: with a
+// Connection line without the token where another line has it, or with a tab, or
+// with an Upgrade line that says more than websocket.
+func checkHead(head []byte) (saw sight, err error) {
+	once := func(flag sight, reject *Reject) error {
 		if saw&flag != 0 {
 			return reject
 		}
@@ -289,12 +291,12 @@ func checkHead(head []byte) (lists bool, err error) {
 	}
 	line, headers := firstLine(head)
 	if !requestLine(line) {
-		return false, rejectLine
+		return 0, rejectLine
 	}
 	for line := range lines(headers) {
 		name, value, ok := field(line)
 		if !ok {
-			return false, rejectField
+			return 0, rejectField
 		}
 		// RFC 6455 sections 4.2.1 and 11.3.1, RFC 9110 section 7.2: Host, version
 		// and key may not appear twice, the key is base64 for 16 bytes.
@@ -312,35 +314,40 @@ func checkHead(head []byte) (lists bool, err error) {
 		case is(name, "Upgrade") && is(value, "websocket"):
 			saw |= sawUpgrade | sawWebSocket
 		case is(name, "Upgrade"): // a list to choose from (RFC 9110 section 7.8)
-			saw |= sawUpgrade
-			lists = true
+			saw |= sawUpgrade | sawLists
 			if hasToken(value, "websocket") {
 				saw |= sawWebSocket
 			}
 		case is(name, "Connection"):
-			lists = lists || saw&sawConnection != 0 || bytes.IndexByte(value, '\t') >= 0
+			if saw&sawConnection != 0 || bytes.IndexByte(value, '\t') >= 0 {
+				saw |= sawLists
+			}
 			saw |= sawConnection
 			if hasToken(value, "upgrade") {
 				saw |= sawToken
 			}
+		case is(name, "Origin"):
+			saw |= sawOrigin
+		case is(name, extensionsName):
+			saw |= sawExtensions
 		case is(name, "Content-Length") && string(value) != "0", is(name, "Transfer-Encoding"):
 			err = rejectBody
 		}
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 	}
 	switch {
 	case saw&sawHost == 0:
-		return false, rejectHost
+		return 0, rejectHost
 	case saw&sawUpgrade == 0:
-		return false, rejectNoUpgrade
+		return 0, rejectNoUpgrade
 	case saw&sawWebSocket == 0:
-		return false, rejectUpgrade
+		return 0, rejectUpgrade
 	case saw&sawToken == 0:
-		return false, rejectConnection
+		return 0, rejectConnection
 	}
-	return lists, nil
+	return saw, nil
 }
 
 // WantsWebSocket reports whether a complete head, as HeadLen delimits it, has an

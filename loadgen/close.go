@@ -22,22 +22,26 @@ func (w *worker) hangUp(c *client, err error) {
 // counted: it was counted when closing began, or the generator wanted it.
 func (w *worker) drop(c *client, why Counter, err error) {
 	if c.state != closing {
-		w.tally.fail(c.ending(why), err)
+		w.tally.fail(w.ending(c, why), err)
 	}
 	w.release(c)
 }
 
 // ending is the counter for c's end. A deaf connection has its own, because
-// servers are expected to close those.
-func (c *client) ending(why Counter) Counter {
-	if c.is(deaf) {
+// servers are expected to close those; and so has one that should be opened again.
+func (w *worker) ending(c *client, why Counter) Counter {
+	switch {
+	case c.is(deaf):
 		return DeafEnded
+	case w.returning(c):
+		return RetryFailed
 	}
 	return why
 }
 
 // release closes c's socket and frees its slot.
 func (w *worker) release(c *client) {
+	w.leave(c)
 	w.abandon(c)
 	if c.state < open {
 		w.ramp.opening--

@@ -31,8 +31,8 @@ type Config struct {
 	// is what a network has.
 	Segment int
 
-	// TLS is for wss:// URLs: TLS 1.3, with RootCAs, InsecureSkipVerify and
-	// ServerName as in crypto/tls. If it is nil, the system's authorities count.
+	// TLS is for wss:// URLs: TLS 1.3, with RootCAs, InsecureSkipVerify, ServerName
+	// and Certificates as in crypto/tls. If it is nil, the system's authorities count.
 	TLS *tls.Config
 	// Resume makes TLS handshakes use a session ticket, if the server sends one
 	// with its handshake. All connections to a URL share the latest.
@@ -44,6 +44,11 @@ type Config struct {
 	Tables         netpoll.Tables // descriptor tables; Auto means Private
 	ConnectTimeout time.Duration  // for TCP's, TLS's and WebSocket's handshakes together; 30 s
 	Hold           time.Duration  // how long the connections stay idle after the last was opened
+
+	// Reconnect opens a connection again when the server has ended it: when the
+	// Close frame's reason tells to ("retry=12.5s"), otherwise after half to one and
+	// a half seconds, and twice as long after each try that fails, up to 48 seconds.
+	Reconnect bool
 
 	Broadcasts int           // messages that one connection sends and all receive
 	Burst      int           // how many of them are sent back to back; 1
@@ -115,6 +120,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("loadgen: at most %d connections can flood", floodersMost)
 	case c.Deaf >= c.Conns && c.Deaf > 0:
 		return c, fmt.Errorf("loadgen: at least one of the %d connections must not be deaf", c.Conns)
+	case c.Reconnect && c.Deaf > 0:
+		return c, errors.New("loadgen: deaf connections cannot be opened again")
 	case c.Floor && slices.ContainsFunc(c.URLs, func(raw string) bool { return strings.HasPrefix(raw, "wss:") }):
 		return c, errors.New("loadgen: the floor program does not speak TLS")
 	case c.Floor && c.Compress:

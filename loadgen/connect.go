@@ -30,13 +30,14 @@ type ramp struct {
 
 // connectSome starts the connections that are due.
 func (w *worker) connectSome() {
+	w.reconnectSome()
 	r := &w.ramp
 	if r.started == r.count {
 		return
 	}
 	due := min(r.count, pacer{r.rate}.due(w.now-r.begun))
 	for r.started < due && r.opening < w.inFlight {
-		w.connect(r.from + r.started)
+		w.connect(r.from+r.started, nil)
 		r.started++
 		r.lastConnect = w.now - r.begun
 	}
@@ -46,8 +47,8 @@ func (w *worker) connectSome() {
 }
 
 // connect starts one connection. If its source address and port are taken, it
-// uses a spare pair.
-func (w *worker) connect(index int) {
+// uses a spare pair. again is the absence of one that was open before, otherwise nil.
+func (w *worker) connect(index int, again *absence) {
 	fd, err := w.socket(index)
 	for err == netpoll.ErrTaken {
 		w.tally.counts[Skipped]++
@@ -63,9 +64,17 @@ func (w *worker) connect(index int) {
 			err = unix.EMFILE
 		}
 	}
-	if err != nil {
+	switch {
+	case err != nil && again != nil:
+		w.tally.fail(RetryFailed, err)
+		again.tries++
+		w.returns.add(*again, w.now)
+		return
+	case err != nil:
 		w.tally.fail(Failed, err)
 		return
+	case again != nil:
+		w.returns.bySlot[w.slot(c)] = *again
 	}
 	c.index = uint32(index)
 	c.since = micros(w.now)
@@ -139,6 +148,7 @@ func (w *worker) response(c *client, in []byte) []byte {
 		return in
 	}
 	c.state = open
+	w.returned(c)
 	w.ramp.opening--
 	w.tally.counts[Connected]++
 	measure(w.tally.handshake, c.age(w.run.elapsed()))

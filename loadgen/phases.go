@@ -76,11 +76,24 @@ func (r *run) rampDone(w *worker) bool {
 	for _, c := range append([]Counter{Connected}, openFailures...) {
 		done += int(w.public.counts[c].Load())
 	}
+	done -= int(w.public.counts[Returned].Load())
 	return done >= r.share(w.index, 1).count
 }
 
-// hold leaves the connections idle.
-func (r *run) hold(ctx context.Context) error { return r.wait(ctx, r.config.Hold) }
+// hold leaves the connections idle. Those that are away at its end may come back, as
+// long as some do.
+func (r *run) hold(ctx context.Context) error {
+	if err := r.wait(ctx, r.config.Hold); err != nil || !r.config.Reconnect {
+		return err
+	}
+	returned, progressed := -1, time.Duration(0)
+	return r.await(ctx, func(now time.Duration) bool {
+		if n := r.sum(Returned); n != returned {
+			returned, progressed = n, now
+		}
+		return r.sum(stayFailures...) <= returned || now-progressed > r.config.Patience
+	})
+}
 
 // wait lets time pass.
 func (r *run) wait(ctx context.Context, d time.Duration) error {

@@ -48,6 +48,10 @@ func (w *worker) frames(c *client, in []byte) []byte {
 func (w *worker) receive(c *client, payload []byte) {
 	now := w.run.elapsed()
 	m, ok := decode(payload, w.run.config.Size)
+	if ok && m.kind == kindBroadcast && c.is(missing) {
+		c.flags &^= missing
+		c.got = m.number
+	}
 	switch {
 	case !ok:
 		w.tally.counts[Foreign]++
@@ -95,7 +99,8 @@ func (w *worker) control(c *client, ev frame.Event) {
 		w.writeFrame(c, frame.Pong, ev.Payload)
 	case frame.Close:
 		if c.state == open {
-			w.tally.counts[c.ending(Closed)]++
+			w.tally.counts[w.ending(c, Closed)]++
+			w.told(c, ev.Payload)
 			c.state = closing // the server closes the TCP connection
 			w.writeFrame(c, frame.Close, ev.Payload)
 		}

@@ -29,6 +29,7 @@ type Result struct {
 	Broadcasts  []Broadcast    `json:"broadcasts,omitempty"`
 	Probe       *Probe         `json:"probe,omitempty"`
 	Echo        *Echo          `json:"echo,omitempty"`
+	Returns     *Returns       `json:"returns,omitempty"` // nil without Config.Reconnect
 	Phases      []Phase        `json:"phases"`
 	Errors      map[string]int `json:"errors,omitempty"`
 	Interrupted bool           `json:"interrupted,omitempty"`
@@ -37,7 +38,7 @@ type Result struct {
 	Limited  []string `json:"generator_limited,omitempty"`
 	Timeline []Point  `json:"timeline"`
 
-	handshakes *hdr.Histogram
+	handshakes, away *hdr.Histogram
 }
 
 // Phase is a part of the run and what it cost the generator.
@@ -90,6 +91,13 @@ type Probe struct {
 	Busy Latency `json:"busy_ms"`
 }
 
+// Returns are the connections that the server has ended, and that were opened again.
+type Returns struct {
+	Count  int     `json:"count"`
+	Failed int     `json:"failed_tries"`
+	Away   Latency `json:"away_ms"` // from the end until it was open again
+}
+
 // Echo is the echo phase.
 type Echo struct {
 	Active   int     `json:"active"`
@@ -114,7 +122,7 @@ func newResult(r *run) *Result {
 	return &Result{
 		Conns: r.config.Conns, URLs: r.config.URLs, Workers: len(r.workers),
 		Sources: len(r.sources.addrs), Size: r.config.Size, Rate: r.config.Rate,
-		Counts: map[string]int{}, Errors: map[string]int{}, handshakes: newHistogram(),
+		Counts: map[string]int{}, Errors: map[string]int{}, handshakes: newHistogram(), away: newReport().away,
 	}
 }
 
@@ -161,6 +169,7 @@ func (res *Result) addLag(what string, latency, lag Latency) {
 // addReport adds a report's handshakes and errors, which come in all phases.
 func (res *Result) addReport(got report) {
 	res.handshakes.Merge(got.handshake)
+	res.away.Merge(got.away)
 	for text, n := range got.errors {
 		res.Errors[text] += n
 	}
@@ -210,11 +219,14 @@ func (res *Result) complete(r *run) {
 		res.Counts[c.String()] = r.sum(c)
 	}
 	res.Open = r.open()
+	if r.config.Reconnect {
+		res.Returns = &Returns{r.sum(Returned), r.sum(RetryFailed), latency(res.away)}
+	}
 	if len(res.Phases) == 0 {
 		return
 	}
 	ramp := res.Phases[0]
-	res.ConnectRate = float64(r.sum(Connected)) / ramp.Seconds
+	res.ConnectRate = float64(r.sum(Connected)-r.sum(Returned)) / ramp.Seconds
 	if res.Counts[Held.String()] == 0 {
 		res.addRamp(r)
 	}
@@ -254,6 +266,9 @@ func (res *Result) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "handshake    %s\n", res.Handshake)
 	if n := res.Counts[Resumed.String()]; n > 0 {
 		fmt.Fprintf(w, "  resumed    %d\n", n)
+	}
+	if b := res.Returns; b != nil {
+		fmt.Fprintf(w, "returned     %d, %d tries failed; away %s\n", b.Count, b.Failed, b.Away)
 	}
 	for i, b := range res.Broadcasts {
 		fmt.Fprintf(w, "broadcast %-2d %d of %d received, %.0f a second; %s\n", i+1, b.Received, b.Expected, b.Deliveries, b.Latency)

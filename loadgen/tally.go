@@ -24,6 +24,8 @@ const (
 	Closed                      // open connections that the server closed with one
 	Broken                      // open connections on which the server broke the protocol
 	Stalled                     // open connections whose server did not read
+	Returned                    // connections that were opened again after such an end; they count as connected too
+	RetryFailed                 // tries to open one again that failed
 	Sent                        // broadcasts sent
 	Received                    // broadcasts received
 	Missed                      // broadcasts or answers that did not come before a later one
@@ -43,22 +45,25 @@ const (
 
 var counterNames = [tallies]string{
 	"connected", "resumed", "refused", "reset", "timed_out", "rejected", "failed", "skipped", "held",
-	"dropped", "closed", "broken", "stalled",
+	"dropped", "closed", "broken", "stalled", "returned", "retry_failed",
 	"sent", "received", "missed", "repeated", "foreign", "asked", "echoes",
 	"flooded", "answered", "abandoned", "deaf_received", "deaf_missed", "deaf_ended", "bytes_in",
 }
 
 func (c Counter) String() string { return counterNames[c] }
 
-// Histograms hold microseconds in two significant digits, up to a minute.
+// Histograms hold microseconds in two significant digits, up to a minute, or to a day
+// for absences.
 const (
-	microsMax = 60_000_000
-	digits    = 2
+	microsMax     = 60_000_000
+	microsMaxAway = 86_400_000_000
+	digits        = 2
 )
 
 // report is what a worker measured since the last report.
 type report struct {
 	handshake, broadcast, echo, flood *hdr.Histogram
+	away                              *hdr.Histogram // of connections that were opened again
 	lag                               *hdr.Histogram // from the end of a wait to the read of a socket that it reported
 	errors                            map[string]int
 }
@@ -73,7 +78,7 @@ type tally struct {
 func newHistogram() *hdr.Histogram { return hdr.New(1, microsMax, digits) }
 
 func newReport() report {
-	return report{newHistogram(), newHistogram(), newHistogram(), newHistogram(), newHistogram(), map[string]int{}}
+	return report{newHistogram(), newHistogram(), newHistogram(), newHistogram(), hdr.New(1, microsMaxAway, digits), newHistogram(), map[string]int{}}
 }
 
 // take returns the report and begins a new one.
@@ -96,7 +101,7 @@ func (t *tally) fail(why Counter, err error) {
 }
 
 func measure(h *hdr.Histogram, d time.Duration) {
-	_ = h.RecordValue(min(max(1, d.Microseconds()), microsMax)) // fails only out of range
+	_ = h.RecordValue(min(max(1, d.Microseconds()), h.HighestTrackableValue())) // fails only out of range
 }
 
 // merge adds other to r.
@@ -105,6 +110,7 @@ func (r *report) merge(other report) {
 	r.broadcast.Merge(other.broadcast)
 	r.echo.Merge(other.echo)
 	r.flood.Merge(other.flood)
+	r.away.Merge(other.away)
 	r.lag.Merge(other.lag)
 	for text, n := range other.errors {
 		r.errors[text] += n

@@ -116,6 +116,13 @@ func TestTLSFailuresAreCounted(t *testing.T) {
 	with := func(c tls.Certificate) func(*tls.Config) {
 		return func(config *tls.Config) { config.Certificates = []tls.Certificate{c} }
 	}
+	mine, pool := testkit.Certificate()
+	verifying := func(c *tls.Config) { c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, pool }
+	showing := func(c tls.Certificate) *tls.Config {
+		config := trusting()
+		config.Certificates = []tls.Certificate{c}
+		return config
+	}
 	plain := func(script func(*peer)) string { return "wss" + strings.TrimPrefix(fake(t, script), "ws") }
 	rows := []struct {
 		why   string
@@ -131,6 +138,8 @@ func TestTLSFailuresAreCounted(t *testing.T) {
 		{"an expired certificate", fakeTLS(t, with(expired), nil, opens), &tls.Config{RootCAs: selfsigned.Pool(expired)}, Rejected, "expired"},
 		{"TLS 1.2 alone", fakeTLS(t, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, nil, opens), trusting(), Rejected, "protocol version"},
 		{"a server that wants certificates", fakeTLS(t, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, nil, opens), trusting(), Rejected, "certificate required"},
+		{"a server that verifies certificates", fakeTLS(t, verifying, nil, opens), showing(mine), Connected, ""},
+		{"a server that verifies certificates, and another's", fakeTLS(t, verifying, nil, opens), showing(other), Rejected, "unknown certificate authority"},
 		{"no TLS", plain(func(p *peer) { p.send([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")); _, _ = io.Copy(io.Discard, p.in) }), trusting(), Rejected, "plain HTTP"},
 		{"the end at once", plain(func(*peer) {}), trusting(), Reset, ""},
 		{"the end in place of the handshake", plain(func(p *peer) { _, _ = p.in.ReadByte() }), trusting(), Reset, ""},

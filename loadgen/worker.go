@@ -30,6 +30,7 @@ const (
 	asked   flags = 1 << iota // an echo is on its way
 	deaf                      // is not read, or was not read during the broadcasts
 	secured                   // its bytes are TLS records
+	missing                   // was away, and has not received a broadcast since
 )
 
 func (c *client) is(f flags) bool { return c.flags&f != 0 }
@@ -99,6 +100,7 @@ type worker struct {
 	tls          *secure                     // nil if all connections are ws://
 	inFlight     int                         // the most connections that are opening at a time
 	*compression                             // nil without Config.Compress
+	returns      *returns                    // nil without Config.Reconnect
 	now          time.Duration
 	ramp         ramp
 	swept        time.Duration
@@ -145,8 +147,12 @@ func newWorker(r *run, index int) (*worker, error) {
 	if r.config.Compress {
 		parser.Deflate, compress = true, &compression{}
 	}
+	var again *returns
+	if r.config.Reconnect {
+		again = &returns{bySlot: map[uint32]absence{}}
+	}
 	return &worker{
-		tls: secure, inFlight: most, compression: compress,
+		returns: again, tls: secure, inFlight: most, compression: compress,
 		run:     r,
 		index:   index,
 		waker:   waker,
@@ -193,9 +199,18 @@ func (w *worker) loop() error {
 	return nil
 }
 
-// timeout is how long the next wait may last.
+// timeout is how long the next wait may last, -1 for ever.
 func (w *worker) timeout() time.Duration {
 	now := w.run.elapsed()
+	wait, back := w.untilWork(now), w.untilReturn(now)
+	if wait < 0 || back >= 0 && back < wait {
+		return back
+	}
+	return wait
+}
+
+// untilWork is timeout without the connections that are away.
+func (w *worker) untilWork(now time.Duration) time.Duration {
 	polite, floods := w.polite.wait(now), w.floods.wait(now)
 	switch {
 	case polite >= 0 && floods >= 0:

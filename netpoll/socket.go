@@ -3,6 +3,7 @@
 package netpoll
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -266,13 +267,22 @@ func SocketError(fd int) error {
 }
 
 // RemoteAddr returns the peer's address, or the zero AddrPort if the socket is
-// not connected any more.
+// not connected any more. It takes one system call; unix.Getpeername takes two.
 func RemoteAddr(fd int) netip.AddrPort {
-	sa, err := unix.Getpeername(fd)
-	if err != nil {
+	var sa unix.RawSockaddrInet6 // whose beginning is a RawSockaddrInet4's
+	size := uint32(unsafe.Sizeof(sa))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
 		return netip.AddrPort{}
 	}
-	return addrPort(sa)
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:])
+	switch sa.Family {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr), port)
+	case unix.AF_INET6:
+		return unmap(netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), port))
+	}
+	return netip.AddrPort{}
 }
 
 func streamSocket(addr netip.AddrPort) (int, error) {

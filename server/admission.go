@@ -68,6 +68,9 @@ func newAdmission(g *gate.Gate, o *Options) (a admission, err error) {
 	return a, nil
 }
 
+// counts reports whether it matters to enter which address it is.
+func (a *admission) counts() bool { return a.limiter != nil }
+
 // enter asks whether an address may begin a handshake. It returns nil and a ticket
 // that leave needs, or why not.
 func (a *admission) enter(from netip.Addr, now time.Duration) (gate.Ticket, *Reject) {

@@ -121,7 +121,7 @@ func (r *Request) Context() context.Context {
 // foreign reports whether a request comes from a page of a site that is not
 // allowed (Options.Origins).
 func (s *Server) foreign(head *frame.Request) bool {
-	if !head.Has("Origin") {
+	if !head.HasOrigin() {
 		return false // it comes from no page
 	}
 	var origins [][]byte

@@ -147,7 +147,11 @@ func (in *input) keep(c *conn, rest []byte) {
 
 // admit asks whether c's address may come in, before its request is read.
 func (in *input) admit(c *conn) {
-	ticket, refused := in.server.admission.enter(in.remote(c).Addr(), in.began)
+	var from netip.Addr
+	if in.server.admission.counts() {
+		from = in.remote(c).Addr() // a system call
+	}
+	ticket, refused := in.server.admission.enter(from, in.began)
 	if refused != nil {
 		in.mark(c, fate{kind: fateReject, cause: refused})
 		return

@@ -50,6 +50,8 @@ func serve(args []string) {
 	flags.String("status", "", "")
 	flags.String("fd-tables", "", "")
 	flags.String("tables", "", "")
+	flags.String("drain", "", "")
+	flags.String("return", "", "")
 	flags.Duration("delay", 0, "")
 	flags.Duration("delay-for", 0, "")
 	_ = flags.Parse(args) // exits on an error
