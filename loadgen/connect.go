@@ -151,7 +151,7 @@ func (w *worker) response(c *client, in []byte) []byte {
 	w.returned(c)
 	w.ramp.opening--
 	w.tally.counts[Connected]++
-	measure(w.tally.handshake, c.age(w.run.elapsed()))
+	w.tally.measure(w.tally.handshake, c.age(w.run.elapsed()))
 	return in[n:]
 }
 

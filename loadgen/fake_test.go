@@ -19,6 +19,9 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 )
 
+// The fakes' messages are of run 0.
+func init() { newID = func() uint16 { return 0 } }
+
 // peer is the server's end of a connection, which a test writes and reads.
 type peer struct {
 	*testing.T

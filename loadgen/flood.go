@@ -58,11 +58,12 @@ func (r *rotation) wait(now time.Duration) time.Duration {
 	return r.pacer.wait(now-r.begun, r.sent)
 }
 
-// next returns the connection that sends the next message.
-func (r *rotation) next() netpoll.Token {
+// next returns the connection that sends the next message, and when that is due.
+func (r *rotation) next() (netpoll.Token, time.Duration) {
+	meant := r.begun + r.pacer.at(r.sent)
 	r.sent++
 	r.last = (r.last + 1) % len(r.tokens)
-	return r.tokens[r.last]
+	return r.tokens[r.last], meant
 }
 
 // startFlood makes the last connections send: at a rate, which they share, or as
@@ -94,10 +95,11 @@ func (w *worker) owes(c *client) bool { return c.flood != 0 && len(w.flooder(c).
 // floodSome sends the messages that are due.
 func (w *worker) floodSome() {
 	for n := w.floods.due(w.now); n > 0; n-- {
-		if c := w.slots.Get(w.floods.next()); c != nil && c.state == open {
+		token, meant := w.floods.next()
+		if c := w.slots.Get(token); c != nil && c.state == open {
 			f := w.flooder(c)
 			full := len(f.unsent) > 0 // an event will say when the socket takes more
-			w.floodFrame(c, f)
+			w.floodFrame(c, f, meant)
 			if !full {
 				w.pour(c)
 			}
@@ -105,9 +107,10 @@ func (w *worker) floodSome() {
 	}
 }
 
-// floodFrame adds a frame to the unsent ones of c's flooder f.
-func (w *worker) floodFrame(c *client, f *flooder) {
-	message{meant: w.run.elapsed(), number: f.sent, kind: kindFlood}.encode(w.payload)
+// floodFrame adds a frame to the unsent ones of c's flooder f, which was meant to be
+// sent at a time.
+func (w *worker) floodFrame(c *client, f *flooder, meant time.Duration) {
+	w.message(c, kindFlood, f.sent, meant).encode(w.payload)
 	op, data := w.body()
 	w.out = frame.AppendMasked(w.out[:0], op, w.mask(), data)
 	f.unsent = append(f.unsent, w.seal(c, w.out)...)
@@ -121,7 +124,7 @@ func (w *worker) pour(c *client) {
 	f := w.flooder(c)
 	if len(f.unsent) == 0 && w.floods.rate == 0 && w.now < w.floods.end {
 		for range floodFrames {
-			w.floodFrame(c, f)
+			w.floodFrame(c, f, w.run.elapsed())
 		}
 	}
 	n, err := netpoll.Write(int(c.FD), f.unsent)
@@ -147,7 +150,7 @@ func (w *worker) answered(c *client, m message, now time.Duration) {
 	}
 	if w.inOrder(m.number, &w.flooder(c).got, Missed) {
 		w.tally.counts[Answered]++
-		measure(w.tally.flood, now-m.meant)
+		w.tally.measure(w.tally.flood, now-m.meant)
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 func TestMessagesAreDecodedAsEncoded(t *testing.T) {
 	for _, size := range []int{sizeMin, 17, 32, 125, 126, sizeMax} {
 		for _, want := range []message{
-			{0, 0, kindBroadcast},
-			{time.Hour + 1, 7, kindEcho},
-			{math.MaxInt64, math.MaxUint32, kindBroadcast},
+			{kind: kindBroadcast},
+			{time.Hour + time.Microsecond, 7, 1, 2, kindEcho},
+			{(1<<48 - 1) * time.Microsecond, math.MaxUint32, math.MaxUint16, math.MaxUint16, kindFlood},
 		} {
 			payload := make([]byte, size)
 			want.encode(payload)
@@ -28,10 +28,10 @@ func TestChangedMessagesAreRefused(t *testing.T) {
 	const size = 64
 	fresh := func() []byte {
 		payload := make([]byte, size)
-		message{time.Second, 3, kindBroadcast}.encode(payload)
+		message{time.Second, 3, 4, 5, kindBroadcast}.encode(payload)
 		return payload
 	}
-	for i := 13; i < size; i++ {
+	for i := range size {
 		payload := fresh()
 		payload[i]++
 		if _, ok := decode(payload, size); ok {

@@ -24,6 +24,10 @@ func (p pacer) wait(elapsed time.Duration, done int) time.Duration {
 	if p.rate == 0 {
 		return 0
 	}
-	at := time.Duration(float64(done) / p.rate * float64(time.Second))
-	return max(0, at-elapsed)
+	return max(0, p.at(done)-elapsed)
+}
+
+// at returns when the next event is due, if done events have happened.
+func (p pacer) at(done int) time.Duration {
+	return time.Duration(float64(done) / p.rate * float64(time.Second))
 }

@@ -136,7 +136,7 @@ func (r *run) broadcasts(ctx context.Context) error {
 		number += size
 	}
 	if r.config.Deaf == 0 {
-		return nil
+		return r.wait(ctx, settle)
 	}
 	// The server may still be sending to the deaf connections.
 	if err := r.wait(ctx, deafPatience); err != nil {
@@ -228,8 +228,15 @@ func (r *run) echo(ctx context.Context) error {
 		})
 	}
 	r.result.addEcho(r, took, messages)
+	if err == nil {
+		err = r.wait(ctx, settle)
+	}
 	return err
 }
+
+// settle is how long messages that should not come have to come, after the last that
+// should.
+const settle = 100 * time.Millisecond
 
 // closeTimeout is how long the connections may take to close.
 const closeTimeout = 20 * time.Second

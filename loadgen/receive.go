@@ -38,23 +38,26 @@ func (w *worker) frames(c *client, in []byte) []byte {
 		case ev.Op.Control():
 			w.control(c, ev)
 		default:
-			w.receive(c, ev.Payload)
+			w.receive(c, ev.Op, ev.Payload)
 		}
 	}
 	return nil
 }
 
 // receive counts a message and measures its latency.
-func (w *worker) receive(c *client, payload []byte) {
+func (w *worker) receive(c *client, op frame.Op, payload []byte) {
 	now := w.run.elapsed()
 	m, ok := decode(payload, w.run.config.Size)
-	if ok && m.kind == kindBroadcast && c.is(missing) {
+	ok = ok && op == frame.Binary
+	if ok && m.run == w.run.id && m.kind == kindBroadcast && c.is(missing) {
 		c.flags &^= missing
 		c.got = m.number
 	}
 	switch {
 	case !ok:
 		w.tally.counts[Foreign]++
+	case m.run != w.run.id, m.kind != kindBroadcast && m.sender != uint16(c.index):
+		w.tally.counts[Strayed]++
 	case m.kind == kindFlood:
 		w.answered(c, m, now)
 	case m.kind == kindBroadcast && c.is(deaf):
@@ -64,15 +67,15 @@ func (w *worker) receive(c *client, payload []byte) {
 	case m.kind == kindBroadcast:
 		if w.inOrder(m.number, &c.got, Missed) {
 			w.tally.counts[Received]++
-			measure(w.tally.broadcast, now-m.meant)
+			w.tally.measure(w.tally.broadcast, now-m.meant)
 			w.public.lastRecv.Store(int64(now))
 		}
-	case !c.is(asked):
+	case !c.is(asked), micros(m.meant) != c.since:
 		w.tally.counts[Repeated]++
 	default:
 		c.flags &^= asked
 		w.tally.counts[Echoes]++
-		measure(w.tally.echo, now-m.meant)
+		w.tally.measure(w.tally.echo, now-m.meant)
 		if now < w.echoEnd && w.polite.rate == 0 {
 			w.ask(c, now)
 		}

@@ -6,9 +6,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/netpoll"
 )
 
 // raw is a frame with any first byte.
@@ -295,5 +299,80 @@ func TestEveryReceivedMessageIsInTheLatency(t *testing.T) {
 	w.parse(c, whole(payload))
 	if got := w.tally.broadcast.TotalCount(); got != 1 || w.tally.counts[Received] != 1 || w.public.lastRecv.Load() == 0 {
 		t.Errorf("%d received, %d in the histogram", w.tally.counts[Received], got)
+	}
+}
+
+// Messages of another run, and echoes of another connection's message, are no good
+// ones. Nor are those with another opcode, and echoes that come twice.
+func TestOnlyItsOwnMessagesAreAConnections(t *testing.T) {
+	own := func(m message) []byte {
+		payload := make([]byte, 32)
+		m.encode(payload)
+		return payload
+	}
+	asks := func(p *peer) []byte {
+		p.open()
+		_, payload, _ := p.next()
+		return payload
+	}
+	for why, r := range map[string]struct {
+		script func(*peer)
+		want   map[Counter]int
+	}{
+		"another run": {func(p *peer) {
+			p.open(whole(own(message{run: 1, kind: kindBroadcast})))
+			p.rest()
+		}, map[Counter]int{Connected: 1, Strayed: 1}},
+		"a text": {func(p *peer) {
+			p.open(frame.Append(nil, frame.Text, own(message{kind: kindBroadcast})))
+			p.rest()
+		}, map[Counter]int{Connected: 1, Foreign: 1}},
+		"another's echo": {func(p *peer) {
+			payload := asks(p)
+			m, _ := decode(payload, 32)
+			m.sender++
+			p.send(whole(own(m)))
+			p.send(whole(payload))
+			p.rest()
+		}, map[Counter]int{Connected: 1, Asked: 1, Echoes: 1, Strayed: 1}},
+		"an echo twice": {func(p *peer) {
+			payload := asks(p)
+			p.send(append(whole(payload), whole(payload)...))
+			p.rest()
+		}, map[Counter]int{Connected: 1, Asked: 1, Echoes: 1, Repeated: 1}},
+	} {
+		t.Run(why, func(t *testing.T) {
+			url := fake(t, r.script)
+			active := min(1, r.want[Asked])
+			// At this pace one message is due.
+			res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 1, Active: active, Pace: 0.001, Echo: 50 * time.Millisecond, Hold: 50 * time.Millisecond})
+			expect(t, res, r.want)
+			if good := r.want[Strayed]+r.want[Repeated] == 0; res.OK() != good {
+				t.Errorf("OK is %v", res.OK())
+			}
+		})
+	}
+}
+
+// An echo's latency begins when the message was meant to be sent, however late the
+// generator is, and what was due and could not be sent is counted.
+func TestAPacedMessageIsTimedFromWhenItWasDue(t *testing.T) {
+	w, c := reader(t)
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { netpoll.Close(ends[0]); netpoll.Close(ends[1]) })
+	c.FD = int32(ends[0])
+	w.run.begun = time.Now().Add(-time.Minute)
+	w.now = w.run.elapsed()
+	w.polite = rotation{pacer: pacer{1000}, begun: w.now - time.Second, end: w.now + time.Hour, tokens: []netpoll.Token{w.slots.Token(c)}}
+	w.askSome() // a thousand are due, of which one can be sent
+	if asked, omitted := w.tally.counts[Asked], w.tally.counts[Omitted]; asked != 1 || omitted < 1000 {
+		t.Errorf("%d sent, %d omitted", asked, omitted)
+	}
+	w.parse(c, whole(w.payload))
+	if l := latency(w.tally.echo); l.Count != 1 || l.First < 990 {
+		t.Errorf("the latency is %+v, though the message was due a second ago", l)
 	}
 }

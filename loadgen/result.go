@@ -245,17 +245,18 @@ func (res *Result) addRamp(r *run) {
 	}
 }
 
-// OK reports whether every connection was opened and stayed open, and every
-// message arrived once.
+// OK reports whether every connection was opened and stayed open, or came back, and
+// every message arrived once, and none of another run or connection. A server may
+// send messages of its own, such as a greeting.
 func (res *Result) OK() bool {
 	return !res.Interrupted && res.Open == res.Conns && res.Lost == 0 &&
-		res.Counts[Missed.String()] == 0 && res.Counts[Repeated.String()] == 0
+		res.Counts[Missed.String()] == 0 && res.Counts[Repeated.String()] == 0 && res.Counts[Strayed.String()] == 0
 }
 
 // WriteText prints the result for people.
 func (res *Result) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "connections  %d of %d open, %.0f a second\n", res.Open, res.Conns, res.ConnectRate)
-	for _, c := range slices.Concat(openFailures, stayFailures, []Counter{Missed, Repeated, Foreign}) {
+	for _, c := range slices.Concat(openFailures, stayFailures, []Counter{Missed, Repeated, Foreign, Strayed, Omitted, OutOfRange}) {
 		if n := res.Counts[c.String()]; n > 0 {
 			fmt.Fprintf(w, "  %-10s %d\n", c, n)
 		}

@@ -141,6 +141,6 @@ func (w *worker) returned(c *client) {
 		delete(w.returns.bySlot, w.slot(c))
 		c.flags |= missing
 		w.tally.counts[Returned]++
-		measure(w.tally.away, w.now-a.since)
+		w.tally.measure(w.tally.away, w.now-a.since)
 	}
 }

@@ -19,6 +19,7 @@ type run struct {
 	sources Sources
 	slots   int // of each worker
 	keys    keys
+	id      uint16 // in each message
 	begun   time.Time
 	workers []*worker
 
@@ -197,6 +198,9 @@ func (r *run) collect() report {
 		select {
 		case one := <-reports:
 			all.merge(one)
+		case err := <-r.ended: // a worker has failed, so that there is no use in waiting
+			r.ended <- err // for await
+			return all
 		case <-time.After(r.config.Patience):
 		}
 	}

@@ -14,7 +14,7 @@ import (
 func (w *worker) broadcast(o *order) {
 	for i := range w.slots.High() {
 		if c := w.slots.At(i); c != nil && c.state == open {
-			w.send(c, message{meant: o.meant, number: o.number, kind: kindBroadcast})
+			w.send(c, w.message(c, kindBroadcast, o.number, o.meant))
 			w.tally.counts[Sent]++
 			return
 		}
@@ -37,21 +37,32 @@ func (w *worker) startEcho(o *order) {
 	}
 }
 
-// askSome sends the messages that are due. It omits the message of a connection
-// that still waits for an answer.
+// askSome sends the messages that are due. The message of a connection that still
+// waits for an answer is omitted, and counted.
 func (w *worker) askSome() {
 	for n := w.polite.due(w.now); n > 0; n-- {
-		if c := w.slots.Get(w.polite.next()); c != nil && c.state == open && !c.is(asked) {
-			w.ask(c, w.run.elapsed())
+		token, meant := w.polite.next()
+		switch c := w.slots.Get(token); {
+		case c == nil || c.state != open:
+		case c.is(asked):
+			w.tally.counts[Omitted]++
+		default:
+			w.ask(c, meant)
 		}
 	}
 }
 
-// ask sends a message that the server should echo.
-func (w *worker) ask(c *client, now time.Duration) {
+// ask sends a message that the server should echo, and that was meant to be sent at
+// a time.
+func (w *worker) ask(c *client, meant time.Duration) {
 	c.flags |= asked
+	c.since = micros(meant)
 	w.tally.counts[Asked]++
-	w.send(c, message{meant: now, kind: kindEcho})
+	w.send(c, w.message(c, kindEcho, 0, meant))
+}
+
+func (w *worker) message(c *client, k kind, number uint32, meant time.Duration) message {
+	return message{meant: meant, number: number, run: w.run.id, sender: uint16(c.index), kind: k}
 }
 
 func (w *worker) send(c *client, m message) {

@@ -5,10 +5,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"time"
 
 	"github.com/seed-134acfd0/lull/netpoll"
 )
+
+// newID makes a run's id.
+var newID = func() uint16 { return uint16(mathrand.Uint32()) }
 
 func newRun(ctx context.Context, config Config) (*run, error) {
 	config, err := config.withDefaults()
@@ -32,6 +36,7 @@ func newRun(ctx context.Context, config Config) (*run, error) {
 	var seed [16]byte
 	_, _ = rand.Read(seed[:]) // never fails
 	r.keys = newKeys(seed)
+	r.id = newID()
 	return r, nil
 }
 

@@ -30,8 +30,10 @@ const (
 	Received                    // broadcasts received
 	Missed                      // broadcasts or answers that did not come before a later one
 	Repeated                    // messages received again, or after a later one
-	Foreign                     // messages that the generator did not send
+	Foreign                     // messages that no generator sent, such as a greeting
+	Strayed                     // messages of another run, and answers to another connection's message
 	Asked                       // messages sent that should be echoed
+	Omitted                     // messages that were due while their connection still waited for an echo, and were not sent
 	Echoes                      // echoes received
 	Flooded                     // messages sent without waiting for answers
 	Answered                    // answers to messages of flooders
@@ -40,14 +42,15 @@ const (
 	DeafMissed                  // broadcasts that deaf connections did not receive before a later one
 	DeafEnded                   // deaf connections that ended
 	BytesIn                     // bytes received
+	OutOfRange                  // times that a histogram cannot hold; it has its least or its greatest instead
 	tallies
 )
 
 var counterNames = [tallies]string{
 	"connected", "resumed", "refused", "reset", "timed_out", "rejected", "failed", "skipped", "held",
 	"dropped", "closed", "broken", "stalled", "returned", "retry_failed",
-	"sent", "received", "missed", "repeated", "foreign", "asked", "echoes",
-	"flooded", "answered", "abandoned", "deaf_received", "deaf_missed", "deaf_ended", "bytes_in",
+	"sent", "received", "missed", "repeated", "foreign", "strayed", "asked", "omitted", "echoes",
+	"flooded", "answered", "abandoned", "deaf_received", "deaf_missed", "deaf_ended", "bytes_in", "out_of_range",
 }
 
 func (c Counter) String() string { return counterNames[c] }
@@ -98,6 +101,15 @@ func (t *tally) fail(why Counter, err error) {
 	if _, known := t.errors[text]; known || len(t.errors) < errorsKept {
 		t.errors[text]++
 	}
+}
+
+// measure records a time, and counts one that h cannot hold: below zero, because the
+// machine's clock is wrong, or above its greatest.
+func (t *tally) measure(h *hdr.Histogram, d time.Duration) {
+	if d < 0 || d.Microseconds() > h.HighestTrackableValue() {
+		t.counts[OutOfRange]++
+	}
+	measure(h, d)
 }
 
 func measure(h *hdr.Histogram, d time.Duration) {

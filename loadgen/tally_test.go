@@ -74,6 +74,17 @@ func TestHistogramsTakeEveryDuration(t *testing.T) {
 	}
 }
 
+func TestTimesOutOfRangeAreCounted(t *testing.T) {
+	w := tally{report: newReport()}
+	for _, d := range []time.Duration{-time.Microsecond, 0, time.Minute, time.Hour} {
+		w.measure(w.echo, d)
+	}
+	w.measure(w.away, time.Hour) // absences may be longer
+	if n := w.counts[OutOfRange]; n != 2 || w.echo.TotalCount() != 4 {
+		t.Errorf("%d out of range, %d in all", n, w.echo.TotalCount())
+	}
+}
+
 func TestLatencySummarizesInTwoDigits(t *testing.T) {
 	h := newHistogram()
 	for i := range 1000 {

@@ -16,7 +16,7 @@ import (
 type client struct {
 	netpoll.Slot
 	index  uint32 // among all connections of the run: its source and target
-	since  uint32 // when connect was called, in micros
+	since  uint32 // when connect was called, or the message that it asks was meant to be sent, in micros
 	got    uint32 // broadcasts received, which come in order
 	stream uint32 // index of its stream, zero for none
 	state  state
@@ -310,7 +310,7 @@ func (w *worker) read(c *client, woke time.Duration) {
 		return
 	}
 	w.tally.counts[BytesIn] += uint64(n)
-	measure(w.tally.lag, w.run.elapsed()-woke)
+	w.tally.measure(w.tally.lag, w.run.elapsed()-woke)
 	if c.is(secured) {
 		w.openRecords(c, held, w.buf[held:from+n])
 		return

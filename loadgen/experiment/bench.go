@@ -1,7 +1,6 @@
 package experiment
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -462,10 +461,12 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
-func median[T cmp.Ordered](values []T) (m T) {
-	if len(values) == 0 {
-		return m
+// median is the middle value, or the mean of the middle two; 0 of none.
+func median(values []float64) float64 {
+	n := len(values)
+	if n == 0 {
+		return 0
 	}
 	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }

@@ -22,7 +22,7 @@ func TestMedian(t *testing.T) {
 		want   float64
 	}{
 		{nil, 0}, {[]float64{3}, 3}, {[]float64{3, 1, 2}, 2}, {[]float64{9, 1, 5, 1, 9}, 5},
-		{[]float64{1, 2}, 2}, {[]float64{4, 3, 2, 1}, 3}, // the higher one of the middle two
+		{[]float64{1, 2}, 1.5}, {[]float64{4, 3, 2, 1}, 2.5}, // the mean of the middle two
 		{[]float64{5, 5, 5}, 5},
 	}
 	for _, r := range rows {
