@@ -23,7 +23,7 @@ test-race:
 # Other clients against the server. Needs Node, Python and Chromium:
 # server/testdata/interop/install.
 test-interop:
-	$(GO) test -tags interop -run Interop -count=1 ./server ./server/admin
+	$(GO) test -tags interop -run Interop -count=1 . ./server ./server/admin
 
 # Prometheus' rules. Needs promtool.
 test-alerts:
@@ -52,7 +52,7 @@ lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
 	$(GO) vet -tags "interop reality" ./...
 	$(GO) tool staticcheck -tags "interop reality" ./...
-	for os in darwin windows; do GOOS=$$os $(GO) build ./server || exit 1; done # where it does not run, it compiles
+	for os in darwin windows; do GOOS=$$os $(GO) build ./server ./server/health || exit 1; done # where it does not run, it compiles
 	@out=$$($(GO) tool govulncheck ./... 2>&1); code=$$?; echo "$$out"; case "$$code $$out" in \
 		"1 "*"fetching vulnerabilities: Get "*) echo "the vulnerability database cannot be reached: nothing was compared with it";; \
 		*) exit $$code;; \

@@ -32,7 +32,8 @@ var arrows = map[string][]string{
 	"server/internal/proxy":     nil,
 	"server/internal/pressure":  {"tuning/cgroup"}, // what the control groups leave
 	"server/internal/histogram": nil,
-	"server/admin":              {"server", "frame", "tuning", "internal/build"},
+	"server/health":             {"server"},
+	"server/admin":              {"server", "server/health", "frame", "tuning", "internal/build"},
 	"loadgen":                   {"frame", "netpoll", "internal/record", "internal/deflate"},
 	"loadgen/floor":             {"netpoll"},
 	// slowhandler is a program, a server with a slow handler, which experiment starts.

@@ -8,14 +8,16 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/server"
-	"github.com/seed-134acfd0/lull/server/admin"
+	"github.com/seed-134acfd0/lull/server/health"
 )
 
 // docs/embedding.md shows parts of this file.
@@ -126,10 +128,81 @@ func TestAnApplicationBehindABalancerKnowsItsClients(t *testing.T) {
 	}
 }
 
+// rooms are the members of each room.
+type rooms struct {
+	mu      sync.Mutex
+	members map[string]map[server.Conn]bool // by room; guarded by mu
+}
+
+func (r *rooms) enter(room string, c server.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.members[room] == nil {
+		r.members[room] = map[server.Conn]bool{}
+	}
+	r.members[room][c] = true
+}
+
+func (r *rooms) leave(room string, c server.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if delete(r.members[room], c); len(r.members[room]) == 0 {
+		delete(r.members, room)
+	}
+}
+
+func (r *rooms) say(room string, op frame.Op, data []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.members[room] {
+		c.Send(op, data) // it does not wait; the policy counts what has no room
+	}
+}
+
+func newRooms() server.Handler {
+	r := &rooms{members: map[string]map[server.Conn]bool{}}
+	return server.Handler{
+		Upgrade: func(req *server.Request) error {
+			req.Value = req.Query().Get("room")
+			return nil
+		},
+		Open:    func(c server.Conn) { r.enter(c.Value().(string), c) },
+		Message: func(c server.Conn, op frame.Op, data []byte) { r.say(c.Value().(string), op, data) },
+		Close:   func(c server.Conn, _ frame.Code, _ error) { r.leave(c.Value().(string), c) },
+	}
+}
+
+func TestAnApplicationHasRooms(t *testing.T) {
+	sockets, err := server.Listen([]string{"127.0.0.1:0"}, newRooms(), server.Options{})
+	must(err)
+	testkit.Run(t, t.Context(), sockets)
+	enter := func(room string) *websocket.Conn {
+		c, _, err := websocket.DefaultDialer.Dial(fmt.Sprintf("ws://%s/?room=%s", sockets.Addrs()[0], room), nil)
+		must(err)
+		t.Cleanup(func() { c.Close() })
+		must(c.WriteMessage(websocket.TextMessage, []byte("here")))
+		for hear(c) != "here" { // it has entered when it hears itself
+		}
+		return c
+	}
+	red, blue := enter("red"), enter("blue")
+	other := enter("red")
+	must(blue.WriteMessage(websocket.TextMessage, []byte("blue?")))
+	if text := hear(blue); text != "blue?" {
+		t.Errorf("blue hears %q", text)
+	}
+	must(other.WriteMessage(websocket.TextMessage, []byte("red!")))
+	for _, want := range []string{"here", "red!"} {
+		if text := hear(red); text != want {
+			t.Errorf("red hears %q, want %q", text, want)
+		}
+	}
+}
+
 func serve(sockets *server.Server, stop <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	probes := &http.Server{Addr: "127.0.0.1:0", Handler: admin.Health(ctx, sockets)}
+	probes := &http.Server{Addr: "127.0.0.1:0", Handler: health.Handler(ctx, sockets)}
 	go probes.ListenAndServe()
 	defer probes.Close()
 	go func() {

@@ -1,36 +1,39 @@
 //go:build interop
 
-package admin_test
+package testkit
 
 import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// browser is a Chromium that gets its commands over two pipes, as JSON messages that
+// Browser is a Chromium that gets its commands over two pipes, as JSON messages that
 // end with a zero byte (the Chrome DevTools Protocol). It ends when the pipes are
 // closed, so at the latest with this process, even if that is killed.
-type browser struct {
+type Browser struct {
 	t        testing.TB
 	commands *os.File
 	answers  *bufio.Reader
 	session  string // of the page
 	asked    int
-	faults   []string // exceptions, and what the page's policy forbids
+	Faults   []string // exceptions, and what the page's policy forbids
 }
 
 // browserPatience is much longer than a test of the page takes.
 const browserPatience = 2 * time.Minute
 
-func startBrowser(t *testing.T, url string) *browser {
+// StartBrowser starts one and opens a page.
+func StartBrowser(t *testing.T, url string) *Browser {
 	t.Helper()
 	theirCommands, commands, err := os.Pipe()
 	if err != nil {
@@ -68,20 +71,20 @@ func startBrowser(t *testing.T, url string) *browser {
 	if err := answers.SetReadDeadline(time.Now().Add(browserPatience)); err != nil {
 		t.Fatal(err)
 	}
-	b := &browser{t: t, commands: commands, answers: bufio.NewReader(answers)}
+	b := &Browser{t: t, commands: commands, answers: bufio.NewReader(answers)}
 	var target struct{ TargetID string }
-	b.tell("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	b.Tell("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
 	var attached struct{ SessionID string }
-	b.tell("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
+	b.Tell("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
 	b.session = attached.SessionID
-	b.tell("Runtime.enable", nil, nil)
-	b.tell("Log.enable", nil, nil)
-	b.tell("Page.navigate", map[string]any{"url": url}, nil)
+	b.Tell("Runtime.enable", nil, nil)
+	b.Tell("Log.enable", nil, nil)
+	b.Tell("Page.navigate", map[string]any{"url": url}, nil)
 	return b
 }
 
-// tell sends a command and waits until it is done.
-func (b *browser) tell(method string, params map[string]any, result any) {
+// Tell sends a command and waits until it is done.
+func (b *Browser) Tell(method string, params map[string]any, result any) {
 	b.t.Helper()
 	b.asked++
 	command, err := json.Marshal(struct {
@@ -113,7 +116,7 @@ func (b *browser) tell(method string, params map[string]any, result any) {
 		}
 		switch {
 		case answer.Method == "Runtime.exceptionThrown" || answer.Method == "Log.entryAdded":
-			b.faults = append(b.faults, string(answer.Params))
+			b.Faults = append(b.Faults, string(answer.Params))
 		case answer.ID != b.asked:
 		case answer.Error != nil:
 			b.t.Fatalf("%s: %s", method, answer.Error)
@@ -128,14 +131,14 @@ func (b *browser) tell(method string, params map[string]any, result any) {
 	}
 }
 
-// eval reads what a script in the page returns into v.
-func (b *browser) eval(script string, v any) {
+// Eval reads what a script in the page returns into v.
+func (b *Browser) Eval(script string, v any) {
 	b.t.Helper()
 	var done struct {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails json.RawMessage
 	}
-	b.tell("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true}, &done)
+	b.Tell("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true}, &done)
 	if done.ExceptionDetails != nil {
 		b.t.Fatalf("%s: %s", script, done.ExceptionDetails)
 	}
@@ -147,19 +150,19 @@ func (b *browser) eval(script string, v any) {
 	}
 }
 
-// texts are the texts of the elements that a selector finds.
-func (b *browser) texts(selector string) (all []string) {
+// Texts are the texts of the elements that a selector finds.
+func (b *Browser) Texts(selector string) (all []string) {
 	b.t.Helper()
 	quoted, _ := json.Marshal(selector) // a string can always be encoded
-	b.eval("[...document.querySelectorAll("+string(quoted)+")].map(e => e.textContent)", &all)
+	b.Eval("[...document.querySelectorAll("+string(quoted)+")].map(e => e.textContent)", &all)
 	return all
 }
 
-// picture takes a screenshot and keeps it with the test's artifacts.
-func (b *browser) picture(t *testing.T, name string) {
+// Picture takes a screenshot and keeps it with the test's artifacts.
+func (b *Browser) Picture(t *testing.T, name string) {
 	t.Helper()
 	var png struct{ Data string }
-	b.tell("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true}, &png)
+	b.Tell("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true}, &png)
 	data, err := base64.StdEncoding.DecodeString(png.Data)
 	if err != nil {
 		t.Fatal(err)
@@ -167,4 +170,20 @@ func (b *browser) picture(t *testing.T, name string) {
 	if err := os.WriteFile(filepath.Join(t.ArtifactDir(), name), data, 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Shows waits until the one element that a selector finds has a text.
+func (b *Browser) Shows(selector, text string) {
+	b.t.Helper()
+	var got []string
+	ok := func() bool {
+		got = b.Texts(selector)
+		return len(got) == 1 && strings.Contains(got[0], text)
+	}
+	defer func() {
+		if b.t.Failed() {
+			b.t.Logf("%s shows %q", selector, got)
+		}
+	}()
+	Eventually(b.t, fmt.Sprintf("%s shows %q", selector, text), ok)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/health"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -58,8 +59,9 @@ func New(ctx context.Context, s *server.Server, o Options) http.Handler {
 	mux.HandleFunc("GET /page.js", page("page.js"))
 
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
-	mux.HandleFunc("GET /healthz", a.health)
-	mux.HandleFunc("GET /readyz", a.readiness)
+	probes := health.Handler(ctx, s)
+	mux.Handle("GET /healthz", probes)
+	mux.Handle("GET /readyz", probes)
 
 	mux.HandleFunc("GET /api/status", a.showStatus)
 	mux.HandleFunc("GET /api/connections", a.showConnections)
@@ -75,16 +77,6 @@ func New(ctx context.Context, s *server.Server, o Options) http.Handler {
 		guarded = newToken(o.Token).guard(mux)
 	}
 	return sealed(a.known(sameOrigin(guarded)))
-}
-
-// Health returns the HTTP handler for /healthz and /readyz of s alone, for the probes of
-// a program that does not serve the rest. ctx is the context of s.Run.
-func Health(ctx context.Context, s *server.Server) http.Handler {
-	a := &admin{ctx: ctx, source: source{server: s}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", a.health)
-	mux.HandleFunc("GET /readyz", a.readiness)
-	return mux
 }
 
 func profiles(mux *http.ServeMux) {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/server"
-	"github.com/seed-134acfd0/lull/server/admin"
+	"github.com/seed-134acfd0/lull/server/health"
 )
 
 func TestANewServerIsHealthyAndReady(t *testing.T) {
@@ -141,18 +141,18 @@ func TestAnEndingServerIsNotReady(t *testing.T) {
 func TestAServerThatIsShortOfMemoryIsNotReady(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
 	now := s.Stats()
-	if why := admin.NotReady(t.Context(), s.Server, &now); why != "" {
+	if why := health.NotReady(t.Context(), s.Server, &now); why != "" {
 		t.Errorf("not ready: %s", why)
 	}
 	now.MemoryShort = true
-	if why := admin.NotReady(t.Context(), s.Server, &now); !strings.Contains(why, "memory") {
+	if why := health.NotReady(t.Context(), s.Server, &now); !strings.Contains(why, "memory") {
 		t.Errorf("short of memory, and ready: %q", why)
 	}
 }
 
 func TestHealthIsThereAlone(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
-	health := httptest.NewServer(admin.Health(t.Context(), s.Server))
+	health := httptest.NewServer(health.Handler(t.Context(), s.Server))
 	defer health.Close()
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/": 404, "/api/status": 404, "/metrics": 404} {
 		r, err := http.Get(health.URL + path)

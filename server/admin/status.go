@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/health"
 )
 
 // largestShown is how many of the largest outboxes are shown if the request does
@@ -116,7 +117,7 @@ func (a *admin) status() *status {
 	s := &status{
 		Addresses: a.server.Addrs(),
 		Uptime:    time.Since(a.began).Seconds(),
-		NotReady:  a.notReady(&r.stats),
+		NotReady:  health.NotReady(a.ctx, a.server, &r.stats),
 		Inbox:     level{r.stats.Inbox, r.options.MaxInboxTotal},
 		Outbox:    level{r.stats.Outbox, r.options.MaxOutboxTotal},
 		Partial:   level{r.stats.Partial, r.options.MaxPartial},

@@ -1,6 +1,9 @@
-package admin
+// Package health answers the probes of balancers and of Kubernetes. Like package
+// server it compiles everywhere.
+package health
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -8,34 +11,46 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// health says whether every reactor makes progress. A reactor that is blocked is
-// noticed after Options.StallAfter.
-func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
-	if n := a.server.Stalled(); n > 0 {
-		reactors := a.server.Options().Reactors
-		http.Error(w, fmt.Sprintf("%d of %d reactors stall: something blocks them, and the log says what", n, reactors),
-			http.StatusServiceUnavailable)
-		return
-	}
-	fmt.Fprintln(w, "ok")
+// Handler returns the HTTP handler for GET /healthz and /readyz of s. ctx is the
+// context of s.Run: once it has ended, the server is no longer ready.
+//
+// /healthz answers 503 while a reactor makes no progress, which is noticed after
+// Options.StallAfter. /readyz answers 503 while the server cannot take another
+// connection. The body says why.
+func Handler(ctx context.Context, s *server.Server) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, "ok", NotHealthy(s))
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		stats := s.Stats()
+		answer(w, "ready", NotReady(ctx, s, &stats))
+	})
+	return mux
 }
 
-// readiness says whether the server can take another connection.
-func (a *admin) readiness(w http.ResponseWriter, _ *http.Request) {
-	stats := a.server.Stats()
-	if why := a.notReady(&stats); why != "" {
-		http.Error(w, why, http.StatusServiceUnavailable)
+func answer(w http.ResponseWriter, good, trouble string) {
+	if trouble != "" {
+		http.Error(w, trouble, http.StatusServiceUnavailable)
 		return
 	}
-	fmt.Fprintln(w, "ready")
+	fmt.Fprintln(w, good)
 }
 
-// notReady says why the server cannot take another connection. It is empty if it
-// can.
-func (a *admin) notReady(now *server.Stats) string {
-	o := a.server.Options()
+// NotHealthy says which part of s makes no progress. It is empty if all parts do.
+func NotHealthy(s *server.Server) string {
+	if n := s.Stalled(); n > 0 {
+		return fmt.Sprintf("%d of %d reactors stall: something blocks them, and the log says what", n, s.Options().Reactors)
+	}
+	return ""
+}
+
+// NotReady says why s, with these figures, cannot take another connection. It is
+// empty if it can.
+func NotReady(ctx context.Context, s *server.Server, now *server.Stats) string {
+	o := s.Options()
 	switch {
-	case a.ctx.Err() != nil:
+	case ctx.Err() != nil:
 		return "the server is ending"
 	case now.Draining:
 		return fmt.Sprintf("the server is draining: %d connections are left, for %v at most", now.Open, now.DrainFor.Round(time.Second))
