@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,13 +16,20 @@ import (
 	"time"
 )
 
-// certificates are what the files of --tls-cert, --tls-key and --tls-client-ca
-// have. They are read again on SIGHUP, and when the files change.
+// tlsFiles are the paths of the flags --tls-cert, --tls-key, --tls-client-ca and
+// --tls-ticket-keys.
+type tlsFiles struct {
+	certs, keys []string // certs[i] belongs to keys[i]
+	clientCA    string   // empty for none
+	ticketKeys  string   // empty for none
+}
+
+// certificates are what the files have. They are read again on SIGHUP, and when the
+// files change.
 type certificates struct {
-	certs, keys []string // the paths; certs[i] belongs to keys[i]
-	clientCA    string   // its path, empty for none
-	log         *slog.Logger
-	hangups     chan os.Signal
+	tlsFiles
+	log     *slog.Logger
+	hangups chan os.Signal
 
 	config atomic.Pointer[tls.Config] // for the next handshake
 	stamp  string                     // of the files, before they were last read
@@ -31,8 +39,8 @@ type certificates struct {
 const certificatesEvery = time.Second
 
 // readCertificates reads the files, and from then on takes SIGHUP.
-func readCertificates(certs, keys []string, clientCA string, log *slog.Logger) (*certificates, error) {
-	c := &certificates{certs: certs, keys: keys, clientCA: clientCA, log: log, hangups: make(chan os.Signal, 1)}
+func readCertificates(files tlsFiles, log *slog.Logger) (*certificates, error) {
+	c := &certificates{tlsFiles: files, log: log, hangups: make(chan os.Signal, 1)}
 	if err := c.read(); err != nil {
 		return nil, err
 	}
@@ -70,8 +78,32 @@ func (c *certificates) read() error {
 		}
 		config.ClientCAs, config.ClientAuth = pool, tls.RequireAndVerifyClientCert
 	}
+	if c.ticketKeys != "" {
+		keys, err := readTicketKeys(c.ticketKeys)
+		if err != nil {
+			return err
+		}
+		config.SetSessionTicketKeys(keys)
+	}
 	c.config.Store(config)
 	return nil
+}
+
+// readTicketKeys reads keys of session tickets, one in each line.
+func readTicketKeys(path string) (keys [][32]byte, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-ticket-keys=%s: %w", path, err)
+	}
+	for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+		var key [32]byte
+		b, err := hex.DecodeString(strings.TrimSpace(line))
+		if err != nil || copy(key[:], b) != len(key) || len(b) != len(key) { // not the error: it quotes the key
+			return nil, fmt.Errorf("--tls-ticket-keys=%s: line %d must have 64 hexadecimal digits, as «openssl rand -hex 32» prints them", path, i+1)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // authorities reads the certificates of a flag's file.
@@ -121,7 +153,7 @@ func (c *certificates) reload() {
 // stampNow changes when a file does.
 func (c *certificates) stampNow() string {
 	var b strings.Builder
-	for _, paths := range [][]string{c.certs, c.keys, {c.clientCA}} {
+	for _, paths := range [][]string{c.certs, c.keys, {c.clientCA, c.ticketKeys}} {
 		for _, path := range paths {
 			if info, err := os.Stat(path); err == nil {
 				fmt.Fprintln(&b, info.ModTime().UnixNano(), info.Size())
@@ -133,13 +165,15 @@ func (c *certificates) stampNow() string {
 	return b.String()
 }
 
-// checkCertificates checks the flags, before any file is read.
-func checkCertificates(certs, keys []string, clientCA string) error {
+// check checks the flags, before any file is read.
+func (f tlsFiles) check() error {
 	switch {
-	case len(certs) != len(keys):
-		return fmt.Errorf("--tls-cert and --tls-key: there must be a key for each certificate, in the same order, not %d and %d", len(certs), len(keys))
-	case clientCA != "" && len(certs) == 0:
+	case len(f.certs) != len(f.keys):
+		return fmt.Errorf("--tls-cert and --tls-key: there must be a key for each certificate, in the same order, not %d and %d", len(f.certs), len(f.keys))
+	case f.clientCA != "" && len(f.certs) == 0:
 		return errors.New("--tls-client-ca: needs --tls-cert and --tls-key")
+	case f.ticketKeys != "" && len(f.certs) == 0:
+		return errors.New("--tls-ticket-keys: needs --tls-cert and --tls-key")
 	}
 	return nil
 }

@@ -208,6 +208,43 @@ func TestClientsMustHaveACertificateIfAsked(t *testing.T) {
 	}
 }
 
+// A ticket of one server is good at another that has its key, a first or a later one,
+// and at no other.
+func TestTicketsOutliveTheirServer(t *testing.T) {
+	own := certify(t, time.Hour, "localhost")
+	keys := func(lines ...string) []string {
+		path := filepath.Join(t.TempDir(), "tickets")
+		if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return append(own.flags(), "--tls-ticket-keys", path)
+	}
+	a, b := strings.Repeat("0a", 32), strings.Repeat("B1", 32)
+	first := serveTLS(t, keys(a)...)
+	for why, r := range map[string]struct {
+		args []string
+		want bool
+	}{
+		"the same key":     {keys(a), true},
+		"the key before":   {keys(b, a), true},
+		"another key":      {keys(b), false},
+		"a key of its own": {own.flags(), false},
+	} {
+		config := own.trust("localhost")
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		for i, s := range []*secured{first, first, serveTLS(t, r.args...)} {
+			c, err := s.dial(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.talk(c)
+			if got, want := c.(*tls.Conn).ConnectionState().DidResume, i == 1 || i == 2 && r.want; got != want {
+				t.Errorf("%s: handshake %d was resumed: %v", why, i, got)
+			}
+		}
+	}
+}
+
 func TestBadCertificatesAreErrorsAtTheStart(t *testing.T) {
 	one, other := certify(t, time.Hour, "localhost"), certify(t, time.Hour, "localhost")
 	none := filepath.Join(t.TempDir(), "none.pem")
@@ -225,6 +262,9 @@ func TestBadCertificatesAreErrorsAtTheStart(t *testing.T) {
 		{[]string{"--tls-cert", one.cert}, exitUsage, "a key for each certificate"},
 		{append(one.flags(), "--tls-key", other.key), exitUsage, "not 1 and 2"},
 		{[]string{"--tls-client-ca", one.cert}, exitUsage, "--tls-client-ca: needs"},
+		{append(one.flags(), "--tls-ticket-keys", none), exitFailed, "--tls-ticket-keys=" + none},
+		{append(one.flags(), "--tls-ticket-keys", one.key), exitFailed, "line 1 must have 64 hexadecimal digits"},
+		{[]string{"--tls-ticket-keys", one.key}, exitUsage, "--tls-ticket-keys: needs"},
 	} {
 		_, errs, code := run(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin="}, r.args...)...)
 		if code != r.code || !strings.Contains(errs, r.says) {
@@ -252,6 +292,9 @@ func TestLoadOverTLS(t *testing.T) {
 		{[]string{"--ca", own.key}, exitFailed, "it has no certificate in PEM"},
 		{[]string{"--ca", own.cert, "--insecure"}, exitUsage, "--ca and --insecure"},
 		{[]string{"--floor"}, exitUsage, "--floor"},
+		{[]string{"--ca", own.cert, "--tls-cert", own.cert}, exitUsage, "must be used together"},
+		{[]string{"--ca", own.cert, "--tls-cert", own.cert, "--tls-key", own.cert}, exitFailed, "--tls-cert and --tls-key"},
+		{[]string{"--ca", own.cert, "--tls-cert", own.cert, "--tls-key", own.key}, 0, "200 of 200 open"},
 	} {
 		out, errs, code := run(t, append(load, r.args...)...)
 		if code != r.code || !strings.Contains(out+errs, r.says) {

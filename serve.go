@@ -64,6 +64,7 @@ type serveCommand struct {
 	TLSCert                 []string            `name:"tls-cert" help:"Certificates, in PEM, each with its chain. They make all connections wss://, over TLS 1.3; a client gets the first that is for the name that it asks for. They are read again on SIGHUP, and when the files change." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSKey                  []string            `name:"tls-key" help:"The private keys of the certificates, in PEM, in the same order." type:"path" placeholder:"FILE" predictor:"file"`
 	TLSClientCA             string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." placeholder:"FILE" predictor:"file"`
+	TLSTicketKeys           string              `name:"tls-ticket-keys" help:"Keys of session tickets, so that clients resume their TLS sessions after a restart, or at another server: a file with 64 hexadecimal digits in each line (openssl rand -hex 32). The first key makes tickets, all are accepted. Default: keys that are made at the start and change every day." placeholder:"FILE" predictor:"file"`
 	AdminPort               adminPort           `embed:""`
 	Anyway                  bool                `help:"Start even if this machine cannot hold --max-conns."`
 	StatusPeriod            time.Duration       `name:"status" help:"How often to log the number of connections. 0 means never." default:"5s" range:"0s..24h"`
@@ -163,13 +164,17 @@ func (c *serveCommand) secure(ctx context.Context, log *slog.Logger) (*tls.Confi
 	if len(c.TLSCert) == 0 {
 		return nil, nil
 	}
-	certificates, err := readCertificates(c.TLSCert, c.TLSKey, c.TLSClientCA, log)
+	certificates, err := readCertificates(c.tlsFiles(), log)
 	if err != nil {
 		return nil, err
 	}
 	expectHandshakes()
 	go certificates.watch(ctx)
 	return certificates.server(), nil
+}
+
+func (c *serveCommand) tlsFiles() tlsFiles {
+	return tlsFiles{certs: c.TLSCert, keys: c.TLSKey, clientCA: c.TLSClientCA, ticketKeys: c.TLSTicketKeys}
 }
 
 // pages serves the files of --www. It is nil without them. A link in the directory
@@ -208,7 +213,7 @@ func (c *serveCommand) Validate() error {
 	if info, err := os.Stat(c.WWW); c.WWW != "" && (err != nil || !info.IsDir()) {
 		return fmt.Errorf("--www=%s: must be a directory", c.WWW)
 	}
-	if err := checkCertificates(c.TLSCert, c.TLSKey, c.TLSClientCA); err != nil {
+	if err := c.tlsFiles().check(); err != nil {
 		return err
 	}
 	return checkAdmin(&c.AdminPort, c.Listen)

@@ -42,6 +42,7 @@ type Progress struct {
 	Failed    int           // connections that could not be opened, or ended
 	Received  int           // messages
 	Connected int           // handshakes complete, ever
+	Resumed   int           // of these, with a TLS session ticket
 }
 
 // pollEvery is how often the coordinator looks at the workers.
@@ -168,6 +169,7 @@ func (r *run) progress(now time.Duration) Progress {
 		Failed:    r.sum(openFailures...) + r.sum(stayFailures...),
 		Received:  r.sum(Received, Echoes),
 		Connected: r.sum(Connected),
+		Resumed:   r.sum(Resumed),
 	}
 	for _, w := range r.workers {
 		p.Opening += int(w.public.opening.Load())

@@ -1,9 +1,11 @@
 package experiment
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/seed-134acfd0/lull/internal/selfsigned"
@@ -33,6 +35,17 @@ func newCertificate() (*certificate, error) {
 		return nil, fmt.Errorf("experiment: %w", err)
 	}
 	return c, nil
+}
+
+// ticketKeys makes a file with a key for session tickets.
+func (c *certificate) ticketKeys() (path string, err error) {
+	var key [32]byte
+	_, _ = rand.Read(key[:]) // never fails
+	path = filepath.Join(c.dir, "tickets")
+	if err := os.WriteFile(path, fmt.Appendf(nil, "%x\n", key), 0o600); err != nil {
+		return "", fmt.Errorf("experiment: %w", err)
+	}
+	return path, nil
 }
 
 // remove removes the files. A server has read them when it listens.

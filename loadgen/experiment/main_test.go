@@ -51,6 +51,7 @@ func serve(args []string) {
 	flags.String("fd-tables", "", "")
 	flags.String("tables", "", "")
 	flags.String("drain", "", "")
+	ticketKeys := flags.String("tls-ticket-keys", "", "")
 	flags.String("return", "", "")
 	flags.Duration("delay", 0, "")
 	flags.Duration("delay-for", 0, "")
@@ -84,6 +85,9 @@ func serve(args []string) {
 			os.Exit(1)
 		}
 		secure = &tls.Config{Certificates: []tls.Certificate{pair}}
+		if *ticketKeys != "" {
+			secure.SetSessionTicketKeys([][32]byte{{1}})
+		}
 	}
 	s, err := server.Listen([]string{*listen}, h, server.Options{
 		TLS: secure, MaxConns: *conns, Reactors: max(*reactors, *threads), Tables: netpoll.Private,

@@ -41,6 +41,7 @@ type Storm struct {
 	Back      int     `json:"back"`              // are open again
 	Seconds   float64 `json:"seconds"`           // from when the new server listened until the last was open
 	Handshake float64 `json:"server_cpu_micros"` // of the new server, for each connection
+	Resumed   int     `json:"resumed"`           // TLS handshakes with the new server that a ticket shortened
 
 	Failed    int             `json:"failed_tries"`
 	Overflows float64         `json:"listen_overflows"` // connections that the kernel dropped because the backlog was full
@@ -119,6 +120,13 @@ func (s storm) run(ctx context.Context, config StormConfig) (row Storm, err erro
 		defer files.remove()
 		row.Conns, scheme, load.TLS = config.TLSConns, "wss", files.trust
 		args = append(args, "--tls-cert", files.cert, "--tls-key", files.key)
+		if s.tickets { // the new server accepts the old one's
+			keys, err := files.ticketKeys()
+			if err != nil {
+				return row, err
+			}
+			args = append(args, "--tls-ticket-keys", keys)
+		}
 	}
 	if s.drained {
 		args = append(args, drainArgs...)
@@ -130,9 +138,12 @@ func (s storm) run(ctx context.Context, config StormConfig) (row Storm, err erro
 	}
 	defer func() { server.kill() }()
 
-	var open atomic.Int64
+	var open, resumed atomic.Int64
 	load.URLs = []string{scheme + "://" + server.addr + "/"}
-	load.Progress = func(p loadgen.Progress) { open.Store(int64(p.Open)) }
+	load.Progress = func(p loadgen.Progress) {
+		resumed.Store(int64(p.Resumed))
+		open.Store(int64(p.Open))
+	}
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
 	var result *loadgen.Result
@@ -151,6 +162,7 @@ func (s storm) run(ctx context.Context, config StormConfig) (row Storm, err erro
 	}
 
 	config.Say("  all are open; the server ends")
+	resumedBefore := resumed.Load()
 	before := listenDrops()
 	if s.drained {
 		err = server.stop()
@@ -183,7 +195,7 @@ func (s storm) run(ctx context.Context, config StormConfig) (row Storm, err erro
 	err = all()
 	row.Seconds = time.Since(begun).Seconds()
 	row.Handshake = cpu(server.cmd.Process.Pid).Seconds() / float64(row.Conns) * micro
-	row.Back = int(open.Load())
+	row.Back, row.Resumed = int(open.Load()), int(resumed.Load()-resumedBefore)
 	enough()
 	row.addPings(<-pings)
 	after := listenDrops()
@@ -294,12 +306,12 @@ func WriteStorms(w io.Writer, rows []Storm) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "Linux %s, %d processors, %s. Server and clients on this machine.\n\n"+
-		"| storm | back | all in after | away, p50 / p99 / last | failed tries | backlog overflows / SYN drops | server CPU each | a settled connection's Ping, p50 / p99 / max |\n"+
-		"|---|--:|--:|--:|--:|--:|--:|--:|\n",
+		"| storm | back | all in after | with a ticket | away, p50 / p99 / last | failed tries | backlog overflows / SYN drops | server CPU each | a settled connection's Ping, p50 / p99 / max |\n"+
+		"|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
 		machine.Kernel, machine.Processors, runtime.Version())
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %s of %s | %.1f s | %.1f / %.1f / %.1f s | %s | %.0f / %.0f | %.1f µs | %.1f / **%.1f** / %.1f ms |\n",
-			r.Name, count(float64(r.Back)), count(float64(r.Conns)), r.Seconds, r.Away.P50/1000, r.Away.P99/1000, r.Away.Last/1000,
+		fmt.Fprintf(&b, "| %s | %s of %s | %.1f s | %s | %.1f / %.1f / %.1f s | %s | %.0f / %.0f | %.1f µs | %.1f / **%.1f** / %.1f ms |\n",
+			r.Name, count(float64(r.Back)), count(float64(r.Conns)), r.Seconds, count(float64(r.Resumed)), r.Away.P50/1000, r.Away.P99/1000, r.Away.Last/1000,
 			count(float64(r.Failed)), r.Overflows, r.Drops, r.Handshake, r.PingP50, r.PingP99, r.PingMost)
 	}
 	_, err = io.WriteString(w, b.String())

@@ -20,6 +20,9 @@ func TestStorms(t *testing.T) {
 		if r.Back != r.Conns || r.Away.Count != int64(r.Conns) || r.Handshake <= 0 {
 			t.Errorf("%+v", r)
 		}
+		if tickets := strings.Contains(r.Name, "with tickets"); tickets != (r.Resumed > r.Conns/2) {
+			t.Errorf("%s: %d resumed", r.Name, r.Resumed)
+		}
 	}
 	var out strings.Builder
 	if err := WriteStorms(&out, rows); err != nil {
