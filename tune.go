@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -103,8 +104,10 @@ func (tuneApply) Help() string {
 	return `Without --yes, lull tune apply prints exactly what it would change, and changes nothing. With --yes it makes all changes
 or none: it first checks that everything can be written, and if something fails it undoes what it has done.
 
-It changes three things: the kernel settings; ` + tuning.SysctlPath + `, which sets them again at every boot; and, if
-their limits of descriptors are too low, a drop-in limits.conf for the units that the role needs, ` + tuning.ServerUnit + ` and ` + tuning.GeneratorUnit + `. Settings that can
+It changes four things: the kernel settings; ` + tuning.SysctlPath + `, which sets them again at every boot; if their
+limits of descriptors are too low, a drop-in limits.conf for the units that the role needs, ` + tuning.ServerUnit + ` and ` + tuning.GeneratorUnit + `;
+and, if TCP's hash table is too small and update-grub is there, ` + tuning.BootPath + `, which gives it more buckets
+(thash_entries) at the next boot after update-grub. Elsewhere it says what to add to the kernel's command line. Settings that can
 harm other programs (net.ipv4.tcp_mem and conntrack's) are changed only if --with or --only names them.
 
 You can apply again for more connections or other settings. revert restores what there was before the first apply.
@@ -143,6 +146,9 @@ func (c *tuneApply) Run() error {
 	if len(p.Units) > 0 {
 		fmt.Println("The units' limits take effect after systemctl daemon-reload and a restart of the unit.")
 	}
+	if slices.ContainsFunc(p.Files, func(f tuning.PlannedFile) bool { return f.Path == tuning.BootPath }) {
+		fmt.Println("The size of TCP's hash table takes effect after update-grub and a restart of the machine.")
+	}
 	return nil
 }
 
@@ -172,7 +178,7 @@ func count(n int, what string) string {
 func writePlan(w io.Writer, p *tuning.Plan) {
 	rows := [][4]string{{"KEY", "NOW", "WANTED", "AFTER"}}
 	whys := []string{""}
-	for _, r := range append(p.Rows, p.Units...) {
+	for _, r := range slices.Concat(p.Rows, p.Units, p.Boot) {
 		after := strings.Join(strings.Fields(r.After), " ")
 		if r.Skip != "" {
 			after = r.Skip
@@ -218,8 +224,10 @@ type tuneRevert struct {
 
 func (tuneRevert) Help() string {
 	return `lull tune revert restores every setting that still has the value that apply gave it. If somebody else has changed a
-setting since, revert reports it and leaves it alone. After a reboot, or in another network namespace, it restores only
-files, because the kernel's values are not those that apply set. A second revert has nothing to do.
+setting since, revert reports it and leaves it alone. After a reboot it restores only files, because the kernel's values are
+not those that apply set; in another network namespace it leaves those that each namespace has for itself. A second revert has nothing to do.
+
+It also restores what a run of "lull experiment" or "lull bench" has raised, if the run was killed.
 
 The exit code is 1 if a setting was left because somebody else has changed it, or could not be restored.
 
@@ -268,7 +276,8 @@ type tuneAddresses struct {
 }
 
 func (tuneAddresses) Help() string {
-	return `A generator can open 64,512 connections from each of its addresses to each port of the server. lull tune addresses adds
+	return `A generator has 64,512 ports for each of its addresses and each port of the server; it opens 63,248 connections with them and
+keeps the rest to spare, because other programs use some. lull tune addresses adds
 addresses as "ip addr add" does, until the next boot. --add takes addresses of the device's subnet that this machine has
 not seen in use, but not the first four and not the last; it cannot know that they are free. On EC2, an address works
 only after AWS has assigned it: the commands for that are printed too, and AWS refuses addresses that are in use.

@@ -335,8 +335,8 @@ func TestTuneAddsAndRemovesAddresses(t *testing.T) {
 			t.Errorf("%v: exit %d, %d addresses, %s%s", args, code, there(), out, errs)
 		}
 	}
-	const advice = "m4.xlarge: 4 interfaces × 15; you have 1 × 15 = 967,680 connections per server port; for 1,000,000 use two ports on the server, or"
-	tune(0, 1, "you have 1 × 1 = 64,512")
+	const advice = "m4.xlarge: 4 interfaces × 15; you have 1 × 15, for 948,706 connections per server port; for 1,000,000 use two ports on the server, or"
+	tune(0, 1, "you have 1 × 1, for 63,248 ")
 	tune(0, 1, advice, "--add", "14", "--instance-type", "m4.xlarge")
 	tune(0, 1, "--private-ip-addresses 10.0.0.21 10.0.0.22 ", "--add", "14", "--instance-type", "m4.xlarge")
 	tune(0, 1, "would add to eth7: 10.0.0.21 10.0.0.22\n\nNothing was changed", "--add", "2")

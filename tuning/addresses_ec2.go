@@ -44,9 +44,9 @@ func (m *Machine) InstanceType() string { return m.cloud().Type }
 // OnEC2 reports whether this is an EC2 instance, as far as can be seen.
 func (m *Machine) OnEC2() bool { return m.cloud().EC2 }
 
-// PortsPerAddress is how many connections one source address can open to each
-// port of a server.
-const PortsPerAddress = portMax - portMin + 1
+// connsFrom is how many connections a number of source addresses can open to each port
+// of a server.
+func connsFrom(addrs int) int { return int(connsOf(int64(addrs) * (portMax - portMin + 1))) }
 
 // Prefixes is the maximum number of addresses of an interface if all but the
 // first are /28 prefixes, which only Nitro has.
@@ -58,8 +58,8 @@ func (t InstanceType) Prefixes() int {
 // Advice says how many connections a number of addresses on one interface allows,
 // and what to do if that is less than the target.
 func (t InstanceType) Advice(addrs, target int) string {
-	have := addrs * PortsPerAddress
-	head := fmt.Sprintf("you have 1 × %d = %s connections per server port", addrs, comma(have))
+	have := connsFrom(addrs)
+	head := fmt.Sprintf("you have 1 × %d, for %s connections per server port", addrs, comma(have))
 	if t.Name != "" {
 		head = fmt.Sprintf("%s: %d interfaces × %d; %s", t.Name, t.Interfaces, t.PerInterface, head)
 	}
@@ -70,7 +70,10 @@ func (t InstanceType) Advice(addrs, target int) string {
 		return head + fmt.Sprintf(": enough for %s", comma(target))
 	}
 	ways := []string{fmt.Sprintf("use %s ports on the server", few((target+have-1)/have))}
-	need := (target + PortsPerAddress - 1) / PortsPerAddress
+	need := 1
+	for connsFrom(need) < target {
+		need++
+	}
 	switch {
 	case t.Name == "" || need <= t.PerInterface:
 		ways = append(ways, fmt.Sprintf("have %d addresses", need))

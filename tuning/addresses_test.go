@@ -92,14 +92,14 @@ func TestAdvice(t *testing.T) {
 		addrs, target int
 		want          string
 	}{
-		{m4, 15, 1_000_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 15 = 967,680 connections per server port; for 1,000,000 use two ports on the server, or two interfaces, with an ip rule for each source address"},
-		{m4, 1, 1_000_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 1 = 64,512 connections per server port; for 1,000,000 use 16 ports on the server, or two interfaces, with an ip rule for each source address"},
-		{m4, 15, 900_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 15 = 967,680 connections per server port: enough for 900,000"},
-		{m4, 16, 900_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 16 = 1,032,192 connections per server port; but AWS assigns at most 15 addresses to one interface: enough for 900,000"},
-		{m4, 15, 10_000_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 15 = 967,680 connections per server port; for 10,000,000 use 11 ports on the server"},
-		{c5, 15, 1_000_000, "c5.xlarge: 4 interfaces × 15; you have 1 × 15 = 967,680 connections per server port; for 1,000,000 use two ports on the server, or two interfaces, with an ip rule for each source address, or prefix delegation, up to 225 addresses on one interface"},
-		{c5, 1, 500_000, "c5.xlarge: 4 interfaces × 15; you have 1 × 1 = 64,512 connections per server port; for 500,000 use 8 ports on the server, or have 8 addresses"},
-		{InstanceType{}, 1, 1_000_000, "you have 1 × 1 = 64,512 connections per server port; for 1,000,000 use 16 ports on the server, or have 16 addresses"},
+		{m4, 15, 1_000_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 15, for 948,706 connections per server port; for 1,000,000 use two ports on the server, or two interfaces, with an ip rule for each source address"},
+		{m4, 1, 1_000_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 1, for 63,248 connections per server port; for 1,000,000 use 16 ports on the server, or two interfaces, with an ip rule for each source address"},
+		{m4, 15, 900_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 15, for 948,706 connections per server port: enough for 900,000"},
+		{m4, 16, 900_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 16, for 1,011,953 connections per server port; but AWS assigns at most 15 addresses to one interface: enough for 900,000"},
+		{m4, 15, 10_000_000, "m4.xlarge: 4 interfaces × 15; you have 1 × 15, for 948,706 connections per server port; for 10,000,000 use 11 ports on the server"},
+		{c5, 15, 1_000_000, "c5.xlarge: 4 interfaces × 15; you have 1 × 15, for 948,706 connections per server port; for 1,000,000 use two ports on the server, or two interfaces, with an ip rule for each source address, or prefix delegation, up to 225 addresses on one interface"},
+		{c5, 1, 500_000, "c5.xlarge: 4 interfaces × 15; you have 1 × 1, for 63,248 connections per server port; for 500,000 use 8 ports on the server, or have 8 addresses"},
+		{InstanceType{}, 1, 1_000_000, "you have 1 × 1, for 63,248 connections per server port; for 1,000,000 use 16 ports on the server, or have 16 addresses"},
 	}
 	for _, r := range rows {
 		if got := r.kind.Advice(r.addrs, r.target); got != r.want {

@@ -26,6 +26,7 @@ type Choice struct {
 type Plan struct {
 	Rows     []Row // kernel settings
 	Units    []Row // limits of units, which Files set
+	Boot     []Row // parameters of the kernel's command line, which Files set
 	Files    []PlannedFile
 	Warnings []string
 
@@ -61,8 +62,8 @@ func (p *Plan) Changes() []Change {
 }
 
 // Plan says what must change for a machine to meet a demand: kernel settings now,
-// files that set them at every boot, and the descriptor limits of systemd's
-// units. It raises and never lowers.
+// files that set them at every boot, the descriptor limits of systemd's units, and
+// the kernel's command line. It raises and never lowers.
 func (m *Machine) Plan(d Demand, c Choice) (*Plan, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -80,6 +81,9 @@ func (m *Machine) plan(d Demand, c Choice, settings []Setting) (*Plan, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	if m.exists(RunFile) {
+		p.Warnings = append(p.Warnings, "a run has raised settings and has not put them back, says "+RunFile+": wait for its end, or, if it was killed, use \"lull tune revert\"")
+	}
 	for _, s := range settings {
 		r, err := m.row(s, c)
 		if err != nil {
@@ -95,12 +99,15 @@ func (m *Machine) plan(d Demand, c Choice, settings []Setting) (*Plan, error) {
 			return nil, err
 		}
 	}
+	if err := m.planBoot(p, d, c, applied); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
 // Check returns an error if a name is unknown.
 func (c Choice) Check() error {
-	known := append(slices.Clone(tunable), limitSetting.Name)
+	known := append(slices.Clone(tunable), limitSetting.Name, bootSetting.Name)
 	for _, name := range slices.Concat(c.Only, c.With) {
 		if !slices.Contains(known, sysctlName(name)) {
 			slices.Sort(known)
@@ -163,36 +170,42 @@ func (m *Machine) planSysctls(p *Plan, applied *state) error {
 	if err != nil {
 		return fmt.Errorf("tuning: plan a file: %w", err)
 	}
-	var settings []Setting
+	text := []byte(sysctlHead)
 	if had != nil {
-		settings = parseSysctls(had.Text)
+		text = had.Text
 	}
-	before := slices.Clone(settings)
+	inFile := parseSysctls(text)
+	var edits []Setting
 	for _, r := range p.Rows {
-		i := len(settings) - 1 // of several lines the last one counts
-		for i >= 0 && settings[i].Name != r.Name {
+		i := len(inFile) - 1 // of several lines the last one counts
+		for i >= 0 && inFile[i].Name != r.Name {
 			i--
 		}
 		wanted := r.Skip == "" || r.Skip == skipEnough
 		ours := r.Skip == "" || wanted && applied != nil && applied.value(r.Name) != nil
+		edit := Setting{Name: r.Name, Want: r.After, Why: r.Why}
 		switch {
 		case i < 0 && ours:
-			settings = append(settings, Setting{Name: r.Name, Want: r.After, Why: r.Why})
+			edits = append(edits, edit)
 		case i >= 0 && wanted:
 			// The file's value may be lower than the kernel's, or higher.
 			least := Setting{Name: r.Name, Want: r.After}
 			if r.Skip == skipEnough && !ours {
 				least.Want = r.Want
 			}
-			if settings[i].Want, err = least.raise(settings[i].Want); err != nil {
-				settings[i].Want = r.After
+			if raised, err := least.raise(inFile[i].Want); err == nil {
+				edit.Want = raised
+			}
+			if edit.Want != inFile[i].Want {
+				edits = append(edits, edit)
 			}
 		}
 	}
-	if !slices.Equal(settings, before) {
-		p.Files = append(p.Files, PlannedFile{SysctlPath, SysctlFile(settings)})
+	text = editSysctls(text, edits)
+	if len(edits) > 0 {
+		p.Files = append(p.Files, PlannedFile{SysctlPath, text})
 	}
-	m.warnSysctls(p, settings)
+	m.warnSysctls(p, parseSysctls(text))
 	return nil
 }
 
@@ -234,7 +247,9 @@ func (m *Machine) confs(dirs ...string) []string {
 func byBase(a, b string) int { return cmp.Compare(filepath.Base(a), filepath.Base(b)) }
 
 // Apply carries out a plan, completely or not at all. Before it changes anything,
-// it saves in StateFile what Revert needs.
+// it saves in StateFile what Revert needs. If a run was killed, Apply puts back what
+// the run has raised, so that it is not taken for the machine's own; if the plan is
+// another one then, it returns an error.
 func (m *Machine) Apply(p *Plan) error {
 	if p.Empty() {
 		return nil
@@ -247,6 +262,9 @@ func (m *Machine) Apply(p *Plan) error {
 		return err
 	}
 	defer unlock()
+	if _, err := m.putBackAll(RunFile); err != nil {
+		return err
+	}
 	again, err := p.again()
 	if err != nil {
 		return err
@@ -254,24 +272,16 @@ func (m *Machine) Apply(p *Plan) error {
 	if !reflect.DeepEqual(p.Changes(), again.Changes()) || !reflect.DeepEqual(p.Files, again.Files) {
 		return errors.New("tuning: the machine has changed since the plan was made; try again")
 	}
-	a := application{m: m, plan: p}
-	if err := a.note(); err != nil {
-		return err
-	}
-	if err := a.run(); err != nil {
-		return a.rollBack(err)
-	}
-	return nil
+	a := application{m: m, plan: p, path: StateFile}
+	return a.carryOut()
 }
 
 // Permitted returns an error if this process may not carry out a plan.
 func (m *Machine) Permitted(p *Plan) error {
 	var errs []error
 	for _, c := range p.Changes() {
-		if f, err := os.OpenFile(m.path(c.Name), os.O_WRONLY, 0); err != nil {
+		if err := m.writable(c.Name); err != nil {
 			errs = append(errs, err)
-		} else {
-			_ = f.Close()
 		}
 	}
 	for _, path := range append(paths(p.Files), StateFile) {
@@ -300,6 +310,7 @@ func paths(files []PlannedFile) []string {
 type application struct {
 	m        *Machine
 	plan     *Plan
+	path     string              // of the state
 	before   *state              // the state of an earlier apply; nil if there is none
 	state    *state              // what is saved
 	files    map[string]*content // as they were before this apply
@@ -308,10 +319,20 @@ type application struct {
 	replaced []string            // files that were replaced
 }
 
+func (a *application) carryOut() error {
+	if err := a.note(); err != nil {
+		return err
+	}
+	if err := a.run(); err != nil {
+		return a.rollBack(err)
+	}
+	return nil
+}
+
 // note saves the current values of everything that is about to change.
 func (a *application) note() (err error) {
 	m := a.m
-	if a.before, err = loadState[state](m, StateFile); err != nil {
+	if a.before, err = loadState[state](m, a.path); err != nil {
 		return err
 	}
 	if a.state, err = m.here(); err != nil {
@@ -343,7 +364,7 @@ func (a *application) note() (err error) {
 		f.New = append(f.New, p.Text)
 		a.state.Dirs = append(a.state.Dirs, m.missing(filepath.Dir(p.Path), a.state.Dirs)...)
 	}
-	if err := m.saveState(StateFile, a.state); err != nil {
+	if err := m.saveState(a.path, a.state); err != nil {
 		return fmt.Errorf("tuning: save what will change: %w", err)
 	}
 	return nil
@@ -357,7 +378,7 @@ func (a *application) extend() error {
 		return nil
 	}
 	if b.Boot == a.state.Boot && b.Namespace != a.state.Namespace {
-		return fmt.Errorf("tuning: %s belongs to another network namespace, %s: revert there first", StateFile, b.Namespace)
+		return fmt.Errorf("tuning: %s belongs to another network namespace, %s: revert there first", a.path, b.Namespace)
 	}
 	if b.Boot == a.state.Boot {
 		for _, v := range b.Values {
@@ -399,7 +420,7 @@ func (a *application) run() error {
 		}
 		// The kernel changed what we wrote. If this were not saved, revert would take
 		// it for somebody else's value.
-		if err := m.saveState(StateFile, a.state); err != nil {
+		if err := m.saveState(a.path, a.state); err != nil {
 			return fmt.Errorf("save that %s is %s: %w", c.Name, now, err)
 		}
 		if !holds(c, now) {
@@ -411,7 +432,7 @@ func (a *application) run() error {
 			return fmt.Errorf("write %s: %w", p.Path, err)
 		}
 	}
-	if err := m.saveState(StateFile, a.state); err != nil {
+	if err := m.saveState(a.path, a.state); err != nil {
 		return fmt.Errorf("save what the kernel made of it: %w", err)
 	}
 	return nil
@@ -459,9 +480,9 @@ func (a *application) rollBack(cause error) error {
 		return fmt.Errorf("tuning: %w; and some earlier changes could not be undone: %w; try \"lull tune revert\"", cause, err)
 	}
 	if a.before != nil {
-		errs = append(errs, m.saveState(StateFile, a.before))
+		errs = append(errs, m.saveState(a.path, a.before))
 	} else {
-		errs = append(errs, m.forget(StateFile))
+		errs = append(errs, m.forget(a.path))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("tuning: %w; earlier changes were undone, but the state file could not be: %w", cause, err)
@@ -491,12 +512,13 @@ type Reverted struct {
 }
 
 // Revert restores what Apply has changed and nobody else has changed since, and
-// removes the state. It returns what happened to each thing; nothing if there is
+// removes the state. First it restores what a run that was killed has raised. It
+// returns what happened to each thing; nothing if there is
 // nothing to revert. If something cannot be restored the state stays, so that
 // Revert can be tried again.
 //
-// After a reboot, or in another network namespace, the kernel's values are not
-// ours; then only files are restored.
+// After a reboot the kernel's values are not ours, and in another network namespace
+// those are not that each namespace has for itself; then these are left.
 func (m *Machine) Revert() ([]Reverted, error) {
 	if _, err := os.Stat(m.below(filepath.Dir(StateFile))); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -509,24 +531,36 @@ func (m *Machine) Revert() ([]Reverted, error) {
 		return nil, err
 	}
 	defer unlock()
-	s, err := loadState[state](m, StateFile)
+	run, err := m.putBackAll(RunFile)
 	if err != nil {
-		return nil, err
+		return run, err
 	}
-	var all []Reverted
-	if s != nil {
-		if all, err = m.revertState(s); err != nil {
+	all, err := m.putBackAll(StateFile)
+	return append(run, all...), err
+}
+
+// putBackAll restores what the state in a file lists, and removes the file. The
+// caller has locked the states' directory.
+func (m *Machine) putBackAll(path string) (all []Reverted, err error) {
+	s, err := loadState[state](m, path)
+	switch {
+	case err != nil:
+		return nil, err
+	case s != nil:
+		if all, err = m.revertState(path, s); err != nil {
 			return all, err
 		}
+	case !m.exists(temporary(path)): // of a program that was killed
+		return nil, nil
 	}
-	if err := m.forget(StateFile); err != nil {
+	if err := m.forget(path); err != nil {
 		return all, fmt.Errorf("tuning: remove the state: %w", err)
 	}
 	return all, nil
 }
 
 // revertState restores what a state lists, the last change first.
-func (m *Machine) revertState(s *state) (all []Reverted, err error) {
+func (m *Machine) revertState(path string, s *state) (all []Reverted, err error) {
 	here, err := m.here()
 	if err != nil {
 		return nil, err
@@ -545,7 +579,7 @@ func (m *Machine) revertState(s *state) (all []Reverted, err error) {
 		errs = append(errs, r.Err)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return all, fmt.Errorf("tuning: not everything could be restored, so %s stays: %w", StateFile, err)
+		return all, fmt.Errorf("tuning: not everything could be restored, so %s stays: %w", path, err)
 	}
 	return all, nil
 }
@@ -572,6 +606,9 @@ func (m *Machine) revertFile(f file) Reverted {
 		r.To = "restored"
 		r.Err = m.putBack(f.Path, f.Old)
 	}
+	if f.Path == BootPath && r.To != "unchanged" {
+		r.To += "; run update-grub, and it counts from the next boot on"
+	}
 	return r
 }
 
@@ -581,7 +618,7 @@ func (m *Machine) revertValue(v value, s, here *state) Reverted {
 	switch {
 	case s.Boot != here.Boot:
 		r.To = "left: this is another boot"
-	case s.Namespace != here.Namespace:
+	case s.Namespace != here.Namespace && namespaced[v.Name]:
 		r.To = fmt.Sprintf("left: this is another network namespace; in %s it was %s", s.Namespace, oneLine(v.Old))
 	case err != nil:
 		r.Err = fmt.Errorf("read %s: %w", v.Name, err)
@@ -600,11 +637,21 @@ func (m *Machine) revertValue(v value, s, here *state) Reverted {
 
 // Applied lists what Revert would restore, as "key: old → new".
 func (m *Machine) Applied() ([]string, error) {
-	s, err := loadState[state](m, StateFile)
-	if s == nil || err != nil {
-		return nil, err
-	}
 	var lines []string
+	for _, path := range []string{RunFile, StateFile} {
+		s, err := loadState[state](m, path)
+		if err != nil {
+			return nil, err
+		}
+		if s != nil {
+			lines = append(lines, s.lines()...)
+		}
+	}
+	return lines, nil
+}
+
+// lines are what a state restores, as "key: old → new".
+func (s *state) lines() (lines []string) {
 	for _, v := range s.Values {
 		lines = append(lines, fmt.Sprintf("%s: %s → %s", v.Name, oneLine(v.Old), v.New[len(v.New)-1]))
 	}
@@ -615,5 +662,5 @@ func (m *Machine) Applied() ([]string, error) {
 			lines = append(lines, f.Path+": changed, "+strconv.Itoa(len(f.Old.Text))+" bytes before")
 		}
 	}
-	return lines, nil
+	return lines
 }

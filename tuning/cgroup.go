@@ -18,6 +18,21 @@ func (m *Machine) cgroup() cgroup.Memory {
 	return c
 }
 
+// chargedEach is what a cgroup is charged for one more connection with an unread
+// message. Messages count in pages. Version 1 is charged neither for them nor for the
+// TCP sockets that a server accepts, with what security modules attach to them: the
+// kernel makes these while it handles a packet.
+func (m *Machine) chargedEach(d Demand) float64 {
+	each := m.ramEach(d) - d.unread()
+	switch {
+	case m.cgroup().Version != 1:
+		return each + d.unreadPages()*float64(pageBytes)
+	case d.Server:
+		return each - m.slabCost(tcpSlab) - securityBytes
+	}
+	return each
+}
+
 // cgroupNote names the group that leaves least.
 func cgroupNote(_ Demand, m *Machine) string {
 	switch c := m.cgroup(); {

@@ -71,3 +71,25 @@ func TestAnInstanceThatDoesNotSayItsType(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// Version 1 charges a server neither for the sockets that it accepts nor for messages
+// that wait, version 2 for both.
+func TestWhatAGroupIsChargedForAConnection(t *testing.T) {
+	one := Demand{Conns: 1, Server: true, Fanout: 32}
+	other := Demand{Conns: 1, Generator: true, Fanout: 32}
+	v2 := mustRead(t, fixture(t, "cgroup2"))
+	v1 := mustRead(t, fixture(t, "cgroup2"))
+	put(t, v1, "proc/1/mountinfo", "30 23 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n")
+	put(t, v1, "proc/1/cgroup", "4:memory:/lull\n")
+	put(t, v1, "sys/fs/cgroup/memory/lull/memory.limit_in_bytes", "1000000\n")
+	put(t, v1, "sys/fs/cgroup/memory/lull/memory.usage_in_bytes", "0\n")
+	if got := v1.cgroup().Version; got != 1 {
+		t.Fatalf("version %d", got)
+	}
+	const accepted, page = 2520.6 + 92, 4096
+	for d, less := range map[Demand]float64{one: accepted + page, other: page} {
+		if got := v2.chargedEach(d) - v1.chargedEach(d); !near(got, less, 0.001) {
+			t.Errorf("%+v: %f bytes less, want %f", d, got, less)
+		}
+	}
+}

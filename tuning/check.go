@@ -2,7 +2,6 @@ package tuning
 
 import (
 	"math"
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -87,6 +86,11 @@ func (m *Machine) check(l *Limit, d Demand) Finding {
 	return f
 }
 
+// setting is the sysctl of the limit, with the value that it should have.
+func (f Finding) setting() Setting {
+	return Setting{Name: f.Limit.Sysctl, Want: f.Want, Why: f.Limit.Symptom, Named: f.Limit.Named}
+}
+
 // Settings are the sysctls that matter for a demand, in the order of Limits, and
 // the lowest value that each should have.
 func (m *Machine) Settings(d Demand) []Setting {
@@ -96,10 +100,7 @@ func (m *Machine) Settings(d Demand) []Setting {
 		if l.Sysctl == "" || f.Need == 0 {
 			continue
 		}
-		settings = append(settings, Setting{
-			Name: l.Sysctl, Want: f.Want, Named: l.Named,
-			Why: l.Symptom,
-		})
+		settings = append(settings, f.setting())
 	}
 	return settings
 }
@@ -110,7 +111,7 @@ func (m *Machine) Settings(d Demand) []Setting {
 func (m *Machine) Largest(d Demand) (int, *Limit) {
 	most, by := d.Conns, (*Limit)(nil)
 	for _, f := range m.Check(d) {
-		if f.Limit.Soft || f.Limit.Sysctl != "" && m.writable(f.Limit.Sysctl) {
+		if f.Limit.Soft || f.Limit.Sysctl != "" && m.writable(f.Limit.Sysctl) == nil {
 			continue
 		}
 		if f.Conns < most {
@@ -144,16 +145,6 @@ func (m *Machine) privateTables(d Demand) int64 {
 		return 0
 	}
 	return 1
-}
-
-// writable reports whether this process may change a sysctl.
-func (m *Machine) writable(name string) bool {
-	f, err := os.OpenFile(m.path(name), os.O_WRONLY, 0)
-	if err != nil {
-		return false
-	}
-	_ = f.Close()
-	return true
 }
 
 // Reactors returns how many reactors with private descriptor tables and one

@@ -44,7 +44,7 @@ var harmful = []struct {
 	}},
 	{"fs.file-max", "systemd sets the maximum, and this lowers it", func(m *Machine, value string, _ map[string]string) bool {
 		n := fieldOf(value, 0)
-		return n != Unknown && n < Unlimited && m.exists("run/systemd/system")
+		return n != Unknown && n < Unlimited && m.systemd()
 	}},
 }
 
@@ -80,9 +80,9 @@ type assignment struct{ file, name, value string }
 // effect.
 func (m *Machine) assignments() []assignment {
 	files := m.confs(sysctlDirs...)
-	// Debian has a link to it in sysctl.d. Without a link, sysctl --system reads it
-	// last.
-	if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == "99-sysctl.conf" }) {
+	// systemd-sysctl reads no /etc/sysctl.conf, unless there is a link to it in
+	// sysctl.d. Elsewhere sysctl --system sets the values at boot, and reads it last.
+	if !m.systemd() {
 		files = append(files, "/etc/sysctl.conf")
 	}
 	var all []assignment
@@ -93,6 +93,9 @@ func (m *Machine) assignments() []assignment {
 	}
 	return all
 }
+
+// systemd reports whether the machine was booted by systemd, sd_booted(3).
+func (m *Machine) systemd() bool { return m.exists("run/systemd/system") }
 
 // warnOfHarm finds harmful lines, and harmful values that the kernel has now.
 func (m *Machine) warnOfHarm() []Warning {

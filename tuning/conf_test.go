@@ -1,6 +1,8 @@
 package tuning
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -81,12 +83,22 @@ func TestTheLastAssignmentHolds(t *testing.T) {
 	if all := m.Warnings(d); len(all) != 0 {
 		t.Errorf("%q", all)
 	}
-	put(t, m, "etc/sysctl.conf", name+"=512\n") // last of all
-	if all := m.Warnings(d); !warned(all, "/etc/sysctl.conf", name, "512") {
+	put(t, m, "etc/sysctl.conf", name+"=512\n") // systemd does not read it
+	if all := m.Warnings(d); len(all) != 0 {
 		t.Errorf("%q", all)
 	}
-	put(t, m, "etc/sysctl.d/99-sysctl.conf", name+"=512\n") // Debian's link to it
+	if err := os.Symlink("../sysctl.conf", filepath.Join(m.root, "etc/sysctl.d/99-sysctl.conf")); err != nil { // as in Debian
+		t.Fatal(err)
+	}
 	if all := m.Warnings(d); !warned(all, "/etc/sysctl.d/99-sysctl.conf", name, "512") || len(all) != 1 {
+		t.Errorf("%q", all)
+	}
+	// Without systemd sysctl --system reads it, and last of all.
+	put(t, m, "etc/sysctl.d/99-zz.conf", name+" = 65535\n")
+	if err := os.RemoveAll(filepath.Join(m.root, "run/systemd")); err != nil {
+		t.Fatal(err)
+	}
+	if all := m.Warnings(d); !warned(all, "/etc/sysctl.conf", name, "512") || len(all) != 1 {
 		t.Errorf("%q", all)
 	}
 }

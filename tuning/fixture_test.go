@@ -10,6 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The machines of testdata have pages of 4 KiB, whatever this one has.
+func init() { pageBytes = 4096 }
+
+var thisPage = pageBytes // before init
+
 // fixture copies a machine from testdata, so that the test may change it. It also makes
 // the symbolic link /proc/self, with which Read finds its own limits, because modules
 // cannot contain links.

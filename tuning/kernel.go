@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"fmt"
 	"math/bits"
 	"net/netip"
 	"strconv"
@@ -16,9 +17,9 @@ const (
 	bucketsMax   = 512 << 10
 )
 
-// buckets is the number of buckets of TCP's hash table. It is negative in a
-// namespace that shares the first namespace's table. Linux before 6.1 does not
-// show it; there it follows from the memory.
+// buckets is the number of buckets of the TCP hash table that this network namespace
+// uses, its own or the first namespace's. Linux before 6.1 does not show it, and has
+// no others than the first one's; there it follows from the memory.
 func (m *Machine) buckets() int64 {
 	if n := m.sysctlField("net.ipv4.tcp_ehash_entries", 0); n != Unknown {
 		return max(n, -n)
@@ -27,6 +28,26 @@ func (m *Machine) buckets() int64 {
 		return Unknown
 	}
 	return min(bucketsMax, int64(1)<<bits.Len64(uint64(m.Memory/ramPerBucket-1)))
+}
+
+// chains says how many sockets are in a bucket of TCP's hash table where that is more
+// than one, whose table it is, and whether the next boot makes a larger one.
+func (m *Machine) chains(d Demand) string {
+	have, sockets := m.buckets(), d.ends()*float64(d.Conns)
+	var notes []string
+	if have > 0 && sockets > float64(have) {
+		notes = append(notes, fmt.Sprintf("%.1f sockets in a bucket", sockets/float64(have)))
+	}
+	switch n := m.sysctlField("net.ipv4.tcp_ehash_entries", 0); {
+	case n == Unknown && have != Unknown:
+		notes = append(notes, "estimated: this kernel does not show it, and namespaces have none of their own")
+	case n < 0 && n != Unknown:
+		notes = append(notes, "the first network namespace's")
+	}
+	if n := bootBuckets([]byte(m.text(BootPath))); have > 0 && n > have {
+		notes = append(notes, fmt.Sprintf("%d buckets from the next boot on, if update-grub has run", n))
+	}
+	return strings.Join(notes, "; ")
 }
 
 // ports is how many source ports an address has, without those that are reserved
@@ -44,6 +65,20 @@ func (m *Machine) ports() int {
 		if err1 == nil && err2 == nil {
 			n -= max(0, min(last, portMax)-max(first, portMin)+1)
 		}
+	}
+	return n
+}
+
+// portsSpare is how many spare combinations of source address, port and target a
+// generator keeps, in percent of its connections: other programs use some of the ports.
+const portsSpare = 2
+
+// connsOf is how many connections a generator opens with so many combinations, the
+// largest number that leaves it the spare ones.
+func connsOf(combinations int64) int64 {
+	n := combinations * 100 / (100 + portsSpare)
+	for n+1+(n+1)*portsSpare/100 <= combinations { // at most once: the spare ones are rounded down
+		n++
 	}
 	return n
 }

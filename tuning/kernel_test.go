@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -30,6 +31,37 @@ func TestBucketsOfTheHashTable(t *testing.T) {
 		}
 		if got := m.buckets(); got != r.want {
 			t.Errorf("%q, %d bytes: %d buckets, want %d", r.told, r.memory, got, r.want)
+		}
+	}
+}
+
+// The row of TCP's hash table says whose table it is, how many sockets share a
+// bucket, and what to set: a power of two.
+func TestTheHashTablesRow(t *testing.T) {
+	rows := []struct {
+		told, note, want string
+		demand           Demand
+		state            State
+	}{
+		{"262144", "7.6 sockets in a bucket", "2097152", million, Raise},
+		{"2097152", "", "2097152", million, OK},
+		{"-262144", "3.8 sockets in a bucket; the first network namespace's", "1048576", Demand{Conns: 1_000_000, Server: true}, Raise},
+		{"-262144", "the first network namespace's", "262144", Demand{Conns: 131_072, Server: true, Generator: true}, OK},
+		{"262144", "", "128", Demand{Conns: 65, Server: true, Generator: false}, OK},
+		{"262144", "64.0 sockets in a bucket", "16777216", Demand{Conns: 16 << 20, Server: true}, Raise},
+		{"", "15.3 sockets in a bucket; estimated: this kernel does not show it, and namespaces have none of their own", "2097152", million, Raise}, // 16 GiB: 131,072
+	}
+	for _, r := range rows {
+		m := &Machine{root: t.TempDir(), Memory: 16 << 30}
+		if r.told != "" {
+			write(t, m, map[string]string{"net.ipv4.tcp_ehash_entries": r.told})
+		}
+		f := finding(t, m, r.demand, "TCP hash table")
+		if f.State() != r.state || f.Note != r.note || f.Want != r.want {
+			t.Errorf("%q for %d: %s, %q, %s", r.told, r.demand.Conns, f.State(), f.Note, f.Want)
+		}
+		if fix := f.Fix(); !strings.Contains(fix, "thash_entries="+r.want) || !strings.Contains(fix, "tcp_child_ehash_entries="+r.want) {
+			t.Errorf("%s", fix)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package tuning
 
 import (
 	"fmt"
+	"math/bits"
 	"strconv"
 
 	"github.com/seed-134acfd0/lull/netpoll"
@@ -18,9 +19,9 @@ const (
 	reactorsMax = 1024
 	// portMin and portMax are the source ports of one address for each target.
 	portMin, portMax = 1024, 65535
-	// bucketConns is how many sockets one bucket of TCP's hash table may hold:
-	// 7 cost 8.9 µs a packet on loopback, 15 cost 7.9 to 10.6, 117 cost 20 to 27.
-	bucketConns = 16
+	// bucketsAsked is the most buckets of TCP's hash table that are asked for: a
+	// network namespace can have no more.
+	bucketsAsked = 16 << 20
 	// tcpMemoryShare is the share of the memory that unread messages may use.
 	tcpMemoryShare = 0.4
 	// trackedSpare is by which factor conntrack's table is larger than the number
@@ -110,10 +111,10 @@ var Limits = []Limit{
 		Scope: Process, Unit: Bytes,
 		Symptom: "the OOM killer ends the process, or memory.high slows it down, although the machine has memory left",
 		Fix:     "systemctl set-property UNIT MemoryMax={}, or docker run --memory={}",
-		Source:  measured + "; sockets, inodes, files, dentries and epoll items are charged to the cgroup",
+		Source:  measured + "; sockets, inodes, files, dentries and epoll items are charged to the cgroup, but by version 1 neither accepted sockets nor messages",
 		have:    func(_ Demand, m *Machine) int64 { return m.cgroup().Room },
 		cost: func(d Demand, m *Machine) (float64, float64) {
-			return d.ends() * processBytes, m.ramEach(d) - d.unread() + d.unreadPages()*pageBytes
+			return d.ends() * processBytes, m.chargedEach(d)
 		},
 		want: func(_ Demand, m *Machine, need int64) string { return strconv.FormatInt(m.cgroup().Used+need, 10) },
 		note: cgroupNote,
@@ -229,15 +230,24 @@ var Limits = []Limit{
 		},
 	},
 	{
-		Name: "TCP hash table", Where: "/proc/sys/net/ipv4/tcp_ehash_entries, or one for each 128 KiB of RAM", Formula: "N for each end ÷ 16",
+		Name: bucketName, Where: "/proc/sys/net/ipv4/tcp_ehash_entries, or one for each 128 KiB of RAM", Formula: "a bucket for each socket: N for each end, at most 16,777,216",
 		Scope:   Host,
-		Symptom: "each packet takes longer: 5 to 7 µs with one connection in a bucket, 20 to 27 with 117",
-		Fix:     "sysctl -w net.ipv4.tcp_child_ehash_entries=2097152, and run in a new network namespace (Linux 6.1); or thash_entries= for the kernel at boot",
-		Risk:    "16 MB for as long as the namespace exists",
-		Source:  measured,
+		Symptom: bucketSymptom,
+		Fix:     "thash_entries={} on the kernel's command line, which lull tune apply writes for GRUB; for a container or another network namespace, sysctl -w net.ipv4.tcp_child_ehash_entries={} outside before it is made (Linux 6.1)",
+		Risk:    "8 bytes for each bucket",
+		Source:  measured + ", both ends on one machine; Documentation/networking/ip-sysctl.rst",
 		Soft:    true,
 		have:    func(_ Demand, m *Machine) int64 { return m.buckets() },
-		cost:    func(d Demand, _ *Machine) (float64, float64) { return 0, d.ends() / bucketConns },
+		cost: func(d Demand, _ *Machine) (float64, float64) {
+			if d.ends()*float64(d.Conns) > bucketsAsked {
+				return bucketsAsked, 0
+			}
+			return 0, d.ends()
+		},
+		want: func(_ Demand, _ *Machine, need int64) string {
+			return strconv.FormatInt(1<<bits.Len64(uint64(max(1, need)-1)), 10) // tables have a power of two
+		},
+		note: func(d Demand, m *Machine) string { return m.chains(d) },
 	},
 	{
 		Name: "net.ipv4.tcp_mem", Where: "/proc/sys/net/ipv4/tcp_mem, pressure", Formula: "N × pages of one unread message",
@@ -254,9 +264,9 @@ var Limits = []Limit{
 		want:    wantTCPMemory,
 	},
 	{
-		Name: "source ports", Where: "addresses × (1024–65535 − /proc/sys/net/ipv4/ip_local_reserved_ports) × targets", Formula: "N",
+		Name: "source ports", Where: "addresses × (1024–65535 − /proc/sys/net/ipv4/ip_local_reserved_ports) × targets", Formula: "N, and 2 % to spare",
 		Scope:   Namespace,
-		Symptom: "connect fails with EADDRNOTAVAIL, bind with EADDRINUSE",
+		Symptom: "connect fails with EADDRNOTAVAIL, bind with EADDRINUSE; the generator says that no source port is left",
 		Fix:     "more source addresses (--sources), or more ports on the server (--listen-ports)",
 		Source:  measured + "; lull chooses address and port itself, so ip_local_port_range does not matter",
 		have: func(d Demand, m *Machine) int64 {
@@ -266,7 +276,7 @@ var Limits = []Limit{
 			case d.Sources == SourcesUnknown:
 				return Unknown
 			}
-			return int64(d.Sources) * int64(d.targets()) * int64(m.ports())
+			return connsOf(int64(d.Sources) * int64(d.targets()) * int64(m.ports()))
 		},
 		cost: func(d Demand, _ *Machine) (float64, float64) {
 			if !d.Generator {
@@ -278,7 +288,7 @@ var Limits = []Limit{
 			if !d.Generator || d.Sources < 1 {
 				return ""
 			}
-			return fmt.Sprintf("%d × %d × %d", d.Sources, m.ports(), d.targets())
+			return fmt.Sprintf("%d × %d × %d, less 2 %%", d.Sources, m.ports(), d.targets())
 		},
 	},
 	{
@@ -302,6 +312,12 @@ var Limits = []Limit{
 				return 0, 0
 			}
 			return 1, 0
+		},
+		want: func(d Demand, _ *Machine, need int64) string {
+			if d.Server && d.Generator {
+				return "2"
+			}
+			return strconv.FormatInt(need, 10)
 		},
 	},
 	{
@@ -454,6 +470,13 @@ var Limits = []Limit{
 	},
 }
 
+const (
+	bucketName = "TCP hash table"
+	// bucketSymptom is what a bucket with many sockets costs: the kernel walks a chain
+	// for each packet.
+	bucketSymptom = "each packet takes longer: with 8 sockets in a bucket, a million connections took 37 to 46 s to open and a broadcast 7.9 s to its last receiver; with one in two buckets 14.8 s and 4.4 s"
+)
+
 // tableCost is what a demand needs of each of a process's descriptor tables.
 func tableCost(d Demand, m *Machine) (fixed, each float64) {
 	const table = 1 << 30 // any size will do: the number of other descriptors does not depend on it
@@ -509,7 +532,7 @@ func (m *Machine) descriptors(d Demand) int64 {
 // share of the memory.
 func wantTCPMemory(_ Demand, m *Machine, need int64) string {
 	if m.Memory != Unknown {
-		need = min(need, int64(tcpMemoryShare*float64(m.Memory)/pageBytes))
+		need = min(need, int64(tcpMemoryShare*float64(m.Memory)/float64(pageBytes)))
 	}
 	low := m.sysctlField("net.ipv4.tcp_mem", 0)
 	if low == Unknown {
@@ -523,8 +546,8 @@ func wantTracked(d Demand, _ *Machine, need int64) string {
 	return strconv.FormatInt(max(need, whole(trackedSpare*float64(d.Conns))), 10)
 }
 
-// tunable are the sysctls of all limits: Apply sets no others, and Revert restores
-// no others.
+// tunable are the sysctls of all limits: Apply and Raise set no others, and Revert
+// restores no others.
 var tunable = func() []string {
 	var names []string
 	for _, l := range Limits {

@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -37,6 +38,7 @@ type Machine struct {
 	Privileged   bool   // has CAP_SYS_ADMIN, so fs.file-max does not apply
 
 	root  string
+	first *os.File                                       // the first network namespace, to be entered for settings that this process's does not have; or nil
 	stats func(device string) (map[string]uint64, error) // if set, used instead of ethtool
 	// tryPrivate returns why this process may not have private descriptor
 	// tables, or nil. It is nil itself for a machine that is not this one.
@@ -135,8 +137,38 @@ func (m *Machine) path(name string) string {
 
 // sysctl reads a sysctl as text.
 func (m *Machine) sysctl(name string) (string, error) {
-	b, err := os.ReadFile(m.path(name))
+	var b []byte
+	err := m.at(name, func() (err error) {
+		b, err = os.ReadFile(m.path(name))
+		return err
+	})
 	return strings.TrimSpace(string(b)), err
+}
+
+// write gives a sysctl a value. It makes no file where there is none.
+func (m *Machine) write(name, value string) error {
+	if err := step("set " + name); err != nil {
+		return err
+	}
+	return m.at(name, func() error {
+		f, err := os.OpenFile(m.path(name), os.O_WRONLY|os.O_TRUNC, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(value + "\n")
+		return errors.Join(err, f.Close())
+	})
+}
+
+// writable returns an error if this process may not change a sysctl.
+func (m *Machine) writable(name string) error {
+	return m.at(name, func() error {
+		f, err := os.OpenFile(m.path(name), os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	})
 }
 
 // sysctlField reads one of a sysctl's numbers.

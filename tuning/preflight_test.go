@@ -14,15 +14,16 @@ func TestPreflightRefusesWhatWillNotBeReached(t *testing.T) {
 	if refusal == nil {
 		t.Fatal("not refused")
 	}
-	for _, words := range []string{"tuning: 1,000,000 connections", "tops out at 967,680 connections because of source ports", "EADDRNOTAVAIL", "--sources"} {
+	for _, words := range []string{"tuning: 1,000,000 connections", "tops out at 948,706 connections because of source ports", "EADDRNOTAVAIL", "--sources"} {
 		if !strings.Contains(refusal.Error(), words) {
 			t.Errorf("%q does not say %q", refusal, words)
 		}
 	}
-	if len(warnings) != 2 || !strings.Contains(warnings[0], "tcp_tw_reuse is 0 and should be 1") || !strings.Contains(warnings[1], "transparent huge pages") {
+	if len(warnings) != 3 || !strings.Contains(warnings[0], "TCP hash table is 131,072 and should be 1,000,000") ||
+		!strings.Contains(warnings[1], "tcp_tw_reuse is 0 and should be 1") || !strings.Contains(warnings[2], "transparent huge pages") {
 		t.Errorf("%q", warnings)
 	}
-	d.Conns = 967_680
+	d.Conns = 948_706
 	if _, refusal := m.preflight(d); refusal != nil {
 		t.Errorf("%v", refusal)
 	}

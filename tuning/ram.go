@@ -2,25 +2,30 @@ package tuning
 
 import (
 	"math"
+	"os"
 	"path/filepath"
 	"strconv"
 )
 
-// pageBytes is the unit of tcp_mem and of the slabs below.
-const pageBytes = 4096
+// pageBytes is the unit of tcp_mem and of slabs: 4 KiB, on some ARM and POWER machines
+// 16 or 64 KiB. Tests replace it.
+var pageBytes = int64(os.Getpagesize())
 
-// slabs are the kernel's objects for an idle connection, in bytes, measured on
-// Linux 6.18 with slabs rounded to pages. If the running kernel's sizes can be
-// read, which needs root, they are used instead.
-var slabs = []struct {
+// A slab is one of the kernel's objects for an idle connection.
+type slab struct {
 	name  string
-	bytes float64
-}{
-	{"TCP", 2520.6},             // 13 in 32 KiB
-	{"sock_inode_cache", 862.3}, // 19 in 16 KiB
-	{"filp", 195},               // 21 in a page
-	{"dentry", 195},
+	bytes float64 // measured on Linux 6.18, with slabs rounded to pages
 }
+
+var (
+	tcpSlab = slab{"TCP", 2520.6} // 13 in 32 KiB
+	slabs   = []slab{
+		tcpSlab,
+		{"sock_inode_cache", 862.3}, // 19 in 16 KiB
+		{"filp", 195},               // 21 in a page
+		{"dentry", 195},
+	}
+)
 
 const (
 	// securityBytes is what security modules and memory cgroups attach to a socket.
@@ -82,19 +87,24 @@ func (d Demand) unread() float64 {
 }
 
 // unreadPages is the same in pages, as tcp_mem and memory cgroups count it.
-func (d Demand) unreadPages() float64 { return math.Ceil(d.unread() / pageBytes) }
+func (d Demand) unreadPages() float64 { return math.Ceil(d.unread() / float64(pageBytes)) }
 
 // socketBytes is the memory of a socket that no epoll set watches.
 func (m *Machine) socketBytes() float64 {
 	sum := float64(securityBytes)
 	for _, s := range slabs {
-		if bytes := m.slabBytes(s.name); bytes > 0 {
-			sum += bytes
-		} else {
-			sum += s.bytes
-		}
+		sum += m.slabCost(s)
 	}
 	return sum
+}
+
+// slabCost is the memory of an object: the running kernel's if that can be read, which
+// needs root, otherwise the measured one.
+func (m *Machine) slabCost(s slab) float64 {
+	if bytes := m.slabBytes(s.name); bytes > 0 {
+		return bytes
+	}
+	return s.bytes
 }
 
 // slabBytes is the memory of an object of a slab, with its share of the unused
@@ -105,7 +115,7 @@ func (m *Machine) slabBytes(name string) float64 {
 	if perSlab < 1 || order < 0 || order > 10 {
 		return 0
 	}
-	return float64(int64(pageBytes)<<order) / float64(perSlab)
+	return float64(pageBytes<<order) / float64(perSlab)
 }
 
 // number reads a file that holds one number.

@@ -127,3 +127,32 @@ func TestUnreadMessagesTakePages(t *testing.T) {
 		}
 	}
 }
+
+// On a machine with pages of 64 KiB tcp_mem, slabs and conntrack's table count in those.
+func TestPagesAreTheMachines(t *testing.T) {
+	if thisPage != int64(os.Getpagesize()) {
+		t.Errorf("a page is %d bytes, not %d", os.Getpagesize(), thisPage)
+	}
+	pageBytes = 64 << 10
+	t.Cleanup(func() { pageBytes = 4096 })
+	m := plenty(t)
+	m.Memory = 16 << 30
+	if f := finding(t, m, Demand{Conns: 1000, Fanout: 4096}, "net.ipv4.tcp_mem"); f.Need != 1000 {
+		t.Errorf("messages of 4 KiB need %d pages", f.Need)
+	}
+	if f := finding(t, m, Demand{Conns: 1_000_000, Fanout: 32}, "net.ipv4.tcp_mem"); f.Want != "1 104857 104857" { // 40 % of 16 GiB
+		t.Errorf("tcp_mem: %s", f.Want)
+	}
+	put(t, m, "sys/kernel/slab/TCP/objs_per_slab", "27")
+	put(t, m, "sys/kernel/slab/TCP/order", "0")
+	if got := m.slabBytes("TCP"); got != 65536.0/27 {
+		t.Errorf("a socket takes %f bytes", got)
+	}
+	if got, err := (Setting{Name: "net.netfilter.nf_conntrack_buckets", Want: "1200001"}).raise("262144"); err != nil || got != "1204224" { // 8192 in a page
+		t.Errorf("conntrack's buckets: %s, %v", got, err)
+	}
+	write(t, m, map[string]string{"net.ipv4.tcp_mem": "1 300000 300000"}) // 18 GiB
+	if all := m.Warnings(Demand{Conns: 10, Server: true}); !warned(all, "/proc/sys", "net.ipv4.tcp_mem", "more than the machine has") {
+		t.Errorf("%q", all)
+	}
+}

@@ -48,7 +48,7 @@ func (s Setting) raise(now string) (string, error) {
 	case "net.netfilter.nf_conntrack_buckets":
 		// The kernel rounds up to whole pages, so a value in between would not be
 		// read back.
-		const inPage = 512
+		inPage := pageBytes / 8
 		raised[0] = (raised[0] + inPage - 1) / inPage * inPage
 	}
 	if slices.Equal(raised, have) {
@@ -141,17 +141,46 @@ const sysctlHead = "# Values that lull needs at boot. Made by \"lull tune\"; \"l
 
 // SysctlFile is a file for /etc/sysctl.d that sets settings to the wanted values,
 // each with its reason above it.
-func SysctlFile(settings []Setting) []byte {
-	var b bytes.Buffer
-	b.WriteString(sysctlHead)
+func SysctlFile(settings []Setting) []byte { return editSysctls([]byte(sysctlHead), settings) }
+
+// editSysctls sets settings in the text of a file for /etc/sysctl.d to the wanted
+// values. A setting that the file has gets its value in its place, in the last of its
+// lines, which counts; others are added, each with its reason above it. Everything
+// else stays byte for byte.
+func editSysctls(text []byte, settings []Setting) []byte {
+	lines := bytes.SplitAfter(bytes.Clone(text), []byte("\n"))
+	var added bytes.Buffer
 	for _, s := range settings {
-		b.WriteByte('\n')
-		for line := range strings.Lines(s.Why) {
-			fmt.Fprintf(&b, "# %s\n", strings.TrimSpace(line))
+		want := strings.Join(strings.Fields(s.Want), " ")
+		i := len(lines) - 1
+		for ; i >= 0; i-- {
+			if name, _, ok := parseSysctl(string(lines[i])); ok && name == s.Name {
+				break
+			}
 		}
-		fmt.Fprintf(&b, "%s = %s\n", s.Name, strings.Join(strings.Fields(s.Want), " "))
+		if i >= 0 {
+			lines[i] = replaceValue(lines[i], want)
+			continue
+		}
+		added.WriteByte('\n')
+		for line := range strings.Lines(s.Why) {
+			fmt.Fprintf(&added, "# %s\n", strings.TrimSpace(line))
+		}
+		fmt.Fprintf(&added, "%s = %s\n", s.Name, want)
 	}
-	return b.Bytes()
+	edited := bytes.Join(lines, nil)
+	if n := len(edited); added.Len() > 0 && n > 0 && edited[n-1] != '\n' {
+		edited = append(edited, '\n')
+	}
+	return append(edited, added.Bytes()...)
+}
+
+// replaceValue replaces the value in a line "key = value", and none of the spaces.
+func replaceValue(line []byte, value string) []byte {
+	key, rest, _ := bytes.Cut(line, []byte("="))
+	old := bytes.TrimSpace(rest)
+	before, after, _ := bytes.Cut(rest, old)
+	return slices.Concat(key, []byte("="), before, []byte(value), after)
 }
 
 // parseSysctls reads a file as sysctl.d(5) describes it. The comment directly
@@ -160,17 +189,33 @@ func parseSysctls(text []byte) []Setting {
 	var settings []Setting
 	var why []string
 	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
-			why = append(why, strings.TrimSpace(line[1:]))
+		if comment, found := cutComment(line); found {
+			why = append(why, comment)
 			continue
 		}
-		if name, value, ok := strings.Cut(line, "="); ok {
-			settings = append(settings, Setting{Name: sysctlName(name), Want: strings.TrimSpace(value), Why: strings.Join(why, "\n")})
+		if name, value, ok := parseSysctl(line); ok {
+			settings = append(settings, Setting{Name: name, Want: value, Why: strings.Join(why, "\n")})
 		}
 		why = nil
 	}
 	return settings
+}
+
+// parseSysctl reads a line that sets a key; ok is false for any other.
+func parseSysctl(line string) (name, value string, ok bool) {
+	if _, comment := cutComment(line); comment {
+		return "", "", false
+	}
+	name, value, ok = strings.Cut(line, "=")
+	return sysctlName(name), strings.TrimSpace(value), ok
+}
+
+func cutComment(line string) (text string, found bool) {
+	line = strings.TrimSpace(line)
+	if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, ";") {
+		return "", false
+	}
+	return strings.TrimSpace(line[1:]), true
 }
 
 // sysctlName spells a key with dots. If the first separator of a key is a slash,

@@ -134,3 +134,43 @@ func TestAReasonIsAlwaysAComment(t *testing.T) {
 		}
 	}
 }
+
+func TestAValueIsReplacedInItsPlace(t *testing.T) {
+	for line, want := range map[string]string{
+		"a.b = 1\n": "a.b = 22\n", "-a/b=1": "-a/b=22", "  a.b\t=\t 1 2  3 \r\n": "  a.b\t=\t 22 \r\n", "a.b=\n": "a.b=22\n",
+		"# a.b = 1\n": "# a.b = 1\n\na.b = 22\n", "a.b": "a.b\n\na.b = 22\n", "": "\na.b = 22\n",
+		"a.b = 1\na.b = 1\na.c = 1\n": "a.b = 1\na.b = 22\na.c = 1\n",
+	} {
+		if got := string(editSysctls([]byte(line), []Setting{{Name: "a.b", Want: "22"}})); got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
+// Whatever a file holds, an edit changes the values and nothing else.
+func FuzzEditSysctls(f *testing.F) {
+	f.Add("# a\n-a.b = 1\n\n; c\na/b=2", "3")
+	f.Add("a.b\n=\r\n-", "1 2")
+	f.Fuzz(func(t *testing.T, text, value string) {
+		value = strings.Join(strings.Fields(value), " ")
+		edited := editSysctls([]byte(text), []Setting{{Name: "a.b", Want: value}})
+		before, after := parseSysctls([]byte(text)), parseSysctls(edited)
+		last := -1
+		for i, s := range after {
+			if s.Name == "a.b" {
+				last = i
+			}
+		}
+		if last < 0 || after[last].Want != value {
+			t.Fatalf("%q became %q", text, edited)
+		}
+		for i, s := range after {
+			if i != last && s != before[i] {
+				t.Errorf("%q became %q", text, edited)
+			}
+		}
+		if again := editSysctls(edited, []Setting{{Name: "a.b", Want: value}}); string(again) != string(edited) {
+			t.Errorf("%q became %q the second time", edited, again)
+		}
+	})
+}

@@ -15,8 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StateFile, below the root, is where Apply saves what Revert needs.
-const StateFile = "/var/lib/lull/tune.json"
+// StateFile and RunFile, below the root, are where Apply and Raise save what is
+// needed to put everything back.
+const (
+	StateFile = "/var/lib/lull/tune.json"
+	RunFile   = "/var/lib/lull/run.json"
+)
 
 // state is what is needed to restore everything. It is on the disk before
 // anything changes: if the process is killed at any point, the state has all
@@ -93,6 +97,20 @@ func (s *state) file(path string) *file {
 	return nil
 }
 
+// after is the new content of a file that has had until now: lines of somebody else
+// stay, before ours. The state is that of an earlier apply, or nil.
+func (s *state) after(path string, had *content, ours []byte) []byte {
+	if s != nil {
+		if f := s.file(path); f != nil && f.ours(had) {
+			had = f.Old
+		}
+	}
+	if had == nil {
+		return ours
+	}
+	return slices.Concat(had.Text, []byte("\n"), ours)
+}
+
 // here returns an empty state for this boot and network namespace. A state must
 // say which kernel and namespace its values belong to.
 func (m *Machine) here() (*state, error) {
@@ -133,7 +151,7 @@ func (s *state) check() error {
 }
 
 // ourFiles are all files that Apply writes, beside its state.
-var ourFiles = []string{SysctlPath, DropInPath(ServerUnit), DropInPath(GeneratorUnit)}
+var ourFiles = []string{SysctlPath, BootPath, DropInPath(ServerUnit), DropInPath(GeneratorUnit)}
 
 // loadState returns the state in a file, or nil if there is none.
 func loadState[T any, S interface {
@@ -187,7 +205,7 @@ func (m *Machine) saveState(path string, s any) error {
 }
 
 // errBusy is returned if another process is tuning.
-var errBusy = errors.New("tuning: another lull is tuning this machine; wait until it is done")
+var errBusy = errors.New("tuning: another lull is tuning this machine, or has raised its limits for a run; wait until it is done")
 
 // begin makes the states' directory if it does not exist, and locks it.
 func (m *Machine) begin() (unlock func(), err error) {

@@ -77,16 +77,7 @@ func (m *Machine) planUnits(p *Plan, d Demand, applied *state) error {
 		if err != nil {
 			return fmt.Errorf("tuning: plan a file: %w", err)
 		}
-		// Lines of somebody else stay, before ours.
-		if applied != nil {
-			if f := applied.file(path); f != nil && f.ours(had) {
-				had = f.Old
-			}
-		}
-		text := UnitDropIn(want)
-		if had != nil {
-			text = slices.Concat(had.Text, []byte("\n"), text)
-		}
+		text := applied.after(path, had, UnitDropIn(want))
 		p.Files = append(p.Files, PlannedFile{path, text})
 		after, from := m.unitLimit(unit, text)
 		r.After, r.Skip = descriptors(after), ""

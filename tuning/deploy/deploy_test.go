@@ -29,9 +29,11 @@ var update = flag.Bool("update", false, "write the generated files")
 // conns is how many connections the files are made for, on an m4.xlarge.
 const conns = 1_000_000
 
-// stock is an m4.xlarge, 16 GB, as it comes with a systemd of 240 or newer and
-// a Linux of 6.1 or newer.
+// stock is an m4.xlarge, 16 GB, as it comes with a systemd of 240 or newer, a Linux
+// of 6.1 or newer, and GRUB as in Debian.
 var stock = map[string]string{
+	"etc/default/grub":                          "GRUB_CMDLINE_LINUX=\"\"\n",
+	"usr/sbin/update-grub":                      "",
 	"proc/meminfo":                              "MemTotal: 16463508 kB\nMemFree: 15204416 kB\nBuffers: 2088 kB\nCached: 512304 kB\n",
 	"proc/self/limits":                          "Max open files            1024                 524288               files     \n",
 	"proc/self/status":                          "Name:\tlull\nCapEff:\t0000000000000000\n",
@@ -59,13 +61,14 @@ var roles = []struct {
 	name   string
 	demand tuning.Demand
 	sysctl string // the file for sysctl.d
+	boot   string // the file for GRUB
 	unit   string
 	data   string // for cloud-init
 }{
 	{"server", tuning.Demand{Conns: conns, Server: true, Private: true, Targets: 4},
-		"90-lull-server.conf", tuning.ServerUnit, "server.yaml"},
+		"90-lull-server.conf", "90-lull-server.cfg", tuning.ServerUnit, "server.yaml"},
 	{"generator", tuning.Demand{Conns: conns, Generator: true, Private: true, Sources: 15, Targets: 4},
-		"90-lull-load.conf", tuning.GeneratorUnit, "generator.yaml"},
+		"90-lull-load.conf", "90-lull-load.cfg", tuning.GeneratorUnit, "generator.yaml"},
 }
 
 // generated compares a file with its expected content, or writes it with -update.
@@ -115,14 +118,20 @@ var harmless = []string{
 	"net.ipv4.tcp_tw_reuse",
 }
 
-// The files for sysctl.d hold what lull tune raises, as far as it is harmless.
-func TestSysctlFilesAreWhatTuneWants(t *testing.T) {
+func stockMachine(t *testing.T) *tuning.Machine {
+	t.Helper()
 	root := t.TempDir()
 	write(t, root, stock)
 	m, err := tuning.Read(root)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return m
+}
+
+// The files for sysctl.d hold what lull tune raises, as far as it is harmless.
+func TestSysctlFilesAreWhatTuneWants(t *testing.T) {
+	m := stockMachine(t)
 	for _, role := range roles {
 		plan, err := m.Plan(role.demand, tuning.Choice{})
 		if err != nil {
@@ -142,6 +151,21 @@ func TestSysctlFilesAreWhatTuneWants(t *testing.T) {
 		head := fmt.Sprintf("# A %s of 1,000,000 connections: what lull tune raises on a stock m4.xlarge.\n"+
 			"# Made by go test ./tuning/deploy -update.\n", role.name)
 		generated(t, filepath.Join("sysctl.d", role.sysctl), append([]byte(head), body...))
+	}
+}
+
+// The files for GRUB are what lull tune writes, but for who removes them.
+func TestBootFilesAreWhatTuneWants(t *testing.T) {
+	m := stockMachine(t)
+	for _, role := range roles {
+		plan, err := m.Plan(role.demand, tuning.Choice{Only: []string{"thash_entries"}})
+		if err != nil || len(plan.Files) != 1 || plan.Files[0].Path != tuning.BootPath {
+			t.Fatalf("%+v, %v", plan, err)
+		}
+		_, body, _ := bytes.Cut(plan.Files[0].Text, []byte("\n"))
+		head := fmt.Sprintf("# A %s of 1,000,000 connections on an m4.xlarge. Run update-grub.\n"+
+			"# Made by go test ./tuning/deploy -update.\n", role.name)
+		generated(t, filepath.Join("grub.d", role.boot), append([]byte(head), body...))
 	}
 }
 
@@ -174,12 +198,12 @@ const userDataMax = 16 << 10
 func userData(t *testing.T, role int) []byte {
 	t.Helper()
 	r := roles[role]
-	unit, conf := "/etc/systemd/system/"+r.unit, "/etc/sysctl.d/"+r.sysctl
+	unit, conf, boot := "/etc/systemd/system/"+r.unit, "/etc/sysctl.d/"+r.sysctl, "/etc/default/grub.d/"+r.boot
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "#cloud-config\n# A %s, but for the program: put it to /usr/local/bin/lull.\n"+
 		"# Made by go test ./tuning/deploy -update.\nwrite_files:\n", r.name)
 	for _, f := range []struct{ path, from string }{
-		{conf, filepath.Join("sysctl.d", r.sysctl)}, {unit, filepath.Join("systemd", r.unit)},
+		{conf, filepath.Join("sysctl.d", r.sysctl)}, {unit, filepath.Join("systemd", r.unit)}, {boot, filepath.Join("grub.d", r.boot)},
 	} {
 		fmt.Fprintf(&b, "  - path: %s\n    content: |\n", f.path)
 		for line := range strings.Lines(read(t, f.from)) {
@@ -189,8 +213,10 @@ func userData(t *testing.T, role int) []byte {
 			b.WriteString(line)
 		}
 	}
-	// systemd-sysctl has run by the time these files are written.
-	fmt.Fprintf(&b, "runcmd:\n  - [sysctl, -p, %s]\n  - [systemctl, daemon-reload]\n", conf)
+	// systemd-sysctl has run by the time these files are written. The kernel's command
+	// line counts from the next boot on.
+	fmt.Fprintf(&b, "runcmd:\n  - [sysctl, -p, %s]\n  - [systemctl, daemon-reload]\n"+
+		"  - [sh, -c, \"! command -v update-grub >/dev/null || update-grub\"]\n", conf)
 	return b.Bytes()
 }
 
@@ -209,7 +235,7 @@ func TestUserDataHoldsTheFiles(t *testing.T) {
 		if err := yaml.UnmarshalStrict([]byte(text), &data); err != nil {
 			t.Fatal(err)
 		}
-		want := []string{read(t, filepath.Join("sysctl.d", role.sysctl)), read(t, filepath.Join("systemd", role.unit))}
+		want := []string{read(t, filepath.Join("sysctl.d", role.sysctl)), read(t, filepath.Join("systemd", role.unit)), read(t, filepath.Join("grub.d", role.boot))}
 		for j, f := range data.Files {
 			if f.Content != want[j] {
 				t.Errorf("%s: what it writes to %s is\n%s", path, f.Path, f.Content)
@@ -356,6 +382,7 @@ func TestInstallAndUninstallLeaveNothingBehind(t *testing.T) {
 	write(t, root, map[string]string{
 		"proc/sys/net/core/somaxconn":    "4096\n",
 		"proc/sys/net/ipv4/tcp_tw_reuse": "2\n",
+		"usr/sbin/update-grub":           "",
 		"etc/sysctl.d/10-mine.conf":      "vm.swappiness = 10\n",
 	})
 	program := filepath.Join(t.TempDir(), "program")
@@ -373,6 +400,7 @@ func TestInstallAndUninstallLeaveNothingBehind(t *testing.T) {
 				"/usr/local/bin/lull":                                       "755 a program",
 				"/etc/systemd/system/" + role.unit:                          "644 " + read(t, "systemd/"+role.unit),
 				"/etc/sysctl.d/" + role.sysctl:                              "644 " + read(t, "sysctl.d/"+role.sysctl),
+				"/etc/default/grub.d/" + role.boot:                          "644 " + read(t, "grub.d/"+role.boot),
 				"/etc/default/" + strings.TrimSuffix(role.unit, ".service"): "",
 			}
 			for path, text := range want {
@@ -382,7 +410,7 @@ func TestInstallAndUninstallLeaveNothingBehind(t *testing.T) {
 			}
 		}
 	}
-	if n := len(tree(t, root)); n != len(before)+7 { // the program is both roles'
+	if n := len(tree(t, root)); n != len(before)+9 { // the program is both roles'
 		t.Errorf("there are %d files more", n-len(before))
 	}
 	for range 2 {

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs lull on a machine with systemd: the program, a unit, kernel settings.
+# Installs lull on a machine with systemd: the program, a unit, kernel settings, and,
+# where there is update-grub, a larger TCP hash table from the next boot on.
 # uninstall.sh removes them again. With DESTDIR it writes to that tree instead,
 # for an image, and changes nothing else.
 set -eu
@@ -13,8 +14,8 @@ case $# in
 *) usage ;;
 esac
 case $1 in
-server) unit=lull conf=90-lull-server.conf variable=LULL_SERVE ;;
-generator) unit=lull-load conf=90-lull-load.conf variable=LULL_LOAD ;;
+server) unit=lull files=90-lull-server variable=LULL_SERVE ;;
+generator) unit=lull-load files=90-lull-load variable=LULL_LOAD ;;
 *) usage ;;
 esac
 
@@ -61,7 +62,10 @@ put() { # MODE PATH, from standard input
 
 put 755 /usr/local/bin/lull <"$program"
 put 644 "/etc/systemd/system/$unit.service" <"$here/systemd/$unit.service"
-raising <"$here/sysctl.d/$conf" | put 644 "/etc/sysctl.d/$conf"
+raising <"$here/sysctl.d/$files.conf" | put 644 "/etc/sysctl.d/$files.conf"
+if [ -e "$root/usr/sbin/update-grub" ]; then
+	put 644 "/etc/default/grub.d/$files.cfg" <"$here/grub.d/$files.cfg"
+fi
 if ! [ -e "$root/etc/default/$unit" ]; then
 	{
 		echo "# Flags of $unit.service, for example those that it has by default:"
@@ -70,7 +74,10 @@ if ! [ -e "$root/etc/default/$unit" ]; then
 fi
 
 [ -z "$root" ] || exit 0
-sysctl -q -p "/etc/sysctl.d/$conf"
+sysctl -q -p "/etc/sysctl.d/$files.conf"
+if [ -e /usr/sbin/update-grub ]; then
+	echo "For a larger TCP hash table, run update-grub and restart the machine."
+fi
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
 fi

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Takes away what install.sh has put here, for both roles. Kernel settings keep
-# their values until the next boot, and flags that were changed in /etc/default
-# stay.
+# their values until the next boot, and the size of TCP's hash table until
+# update-grub and a boot; flags that were changed in /etc/default stay.
 set -eu
 
 root=${DESTDIR:-}
@@ -23,7 +23,10 @@ for unit in lull lull-load; do
 	fi
 	rm -f "$root/etc/systemd/system/$unit.service"
 done
-rm -f "$root/usr/local/bin/lull" "$root/etc/sysctl.d/90-lull-server.conf" "$root/etc/sysctl.d/90-lull-load.conf"
+for files in 90-lull-server 90-lull-load; do
+	rm -f "$root/etc/sysctl.d/$files.conf" "$root/etc/default/grub.d/$files.cfg"
+done
+rm -f "$root/usr/local/bin/lull"
 if [ -z "$root" ] && [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
 fi

@@ -41,6 +41,8 @@ in
 assert (module false false).config == { };
 assert builtins.attrNames (module true false).config.environment.etc == [ "sysctl.d/90-lull-server.conf" ];
 assert builtins.attrNames services == [ "lull" "lull-load" "systemd-sysctl" ];
+assert builtins.all (p: builtins.match "thash_entries=[0-9]+" p != null) both.boot.kernelParams;
+assert builtins.length both.boot.kernelParams == 2;
 assert services.lull.wantedBy == [ "multi-user.target" ] && services.lull-load.wantedBy == [ ];
 assert services.lull.serviceConfig.ExecStart == [ "" "/package/bin/lull serve --listen=:8080" ];
 assert builtins.length (builtins.attrNames (module true true).options.services.lull) == 3;

@@ -18,11 +18,13 @@ let
       unit = "lull";
       command = "serve";
       sysctl = ../sysctl.d/90-lull-server.conf;
+      boot = ../grub.d/90-lull-server.cfg;
     };
     generator = {
       unit = "lull-load";
       command = "load --json=%S/lull-load/result.json";
       sysctl = ../sysctl.d/90-lull-load.conf;
+      boot = ../grub.d/90-lull-load.cfg;
     };
   };
 
@@ -56,6 +58,11 @@ in
 
   config = lib.mkIf (enabled != { }) {
     environment.systemPackages = [ cfg.package ];
+
+    # The size of TCP's hash table, from the next boot on.
+    boot.kernelParams = map (
+      role: builtins.head (builtins.match ".*[ ](thash_entries=[0-9]+).*" (builtins.readFile role.boot))
+    ) (lib.attrValues enabled);
 
     systemd.packages = [ units ];
 

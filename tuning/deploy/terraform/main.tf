@@ -212,11 +212,12 @@ resource "aws_instance" "generator" {
   user_data = "#cloud-config\n${yamlencode(merge(local.generator_data, {
     write_files = concat(local.generator_data.write_files, [
       { path = "/etc/default/lull-load", content = "LULL_LOAD=\"${local.generator_flags[count.index]}\"\n" },
-    ])
-    # Most images give the interface all its addresses. Where one has not, here
-    # it is.
-    runcmd = concat(local.generator_data.runcmd, [for a in local.generators[count.index] :
-      "ip -4 -o address | grep -qF ' ${a}/' || ip address add ${a}/32 dev \"$(ip -o route get ${local.server} | sed 's/.* dev //; s/ .*//')\""
+      # Most images give the interface all its addresses. Where one has not, here it
+      # is, at every boot.
+      { path = "/var/lib/cloud/scripts/per-boot/addresses", permissions = "0755", content = join("\n", concat(["#!/bin/sh"],
+        [for a in local.generators[count.index] :
+          "ip -4 -o address | grep -qF ' ${a}/' || ip address add ${a}/32 dev \"$(ip -o route get ${local.server} | sed 's/.* dev //; s/ .*//')\""
+      ], [""])) },
     ])
   }))}"
 

@@ -9,13 +9,17 @@ output "ssh_generators" {
 }
 
 output "install" {
-  description = "Bring the program, built with make, to all machines, and start the server. To be run in the repository."
+  description = "Bring the program, built with make, to all machines, restart them for the larger TCP hash table, and start the server. To be run in the repository."
   value = join("\n", concat(
     flatten([for host in concat([local.server_host], local.generator_hosts) : [
       "scp bin/lull ${host}:",
       "ssh ${host} 'cloud-init status --wait; sudo install lull /usr/local/bin/'",
     ]]),
-    ["ssh ${local.server_host} sudo systemctl enable --now lull"],
+    ["ssh ${local.server_host} sudo systemctl enable lull"],
+    flatten([for host in concat([local.server_host], local.generator_hosts) : [
+      "ssh ${host} sudo systemctl reboot || true",
+      "for _ in $(seq 60); do sleep 5; ! ssh -o ConnectTimeout=5 ${host} grep -q thash_entries /proc/cmdline || break; done",
+    ]]),
   ))
 }
 
