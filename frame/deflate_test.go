@@ -197,8 +197,11 @@ func TestUpgraderForgetsTheLastOffer(t *testing.T) {
 	}
 }
 
+// deflating is an offer to compress.
+var deflating = frame.Offer{Deflate: true}
+
 func TestDeflateRequestIsAcceptedByUpgrader(t *testing.T) {
-	head := frame.AppendDeflateRequest([]byte("held"), "example.com", "/chat", frame.SampleKey)
+	head := deflating.AppendRequest([]byte("held"), "example.com", "/chat", frame.SampleKey)
 	plain := frame.AppendRequest([]byte("held"), "example.com", "/chat", frame.SampleKey)
 	if want := strings.TrimSuffix(string(plain), "\r\n") + offerLine + terms + "\r\n\r\n"; string(head) != want {
 		t.Fatalf("the request is %q, want %q", head, want)
@@ -209,7 +212,7 @@ func TestDeflateRequestIsAcceptedByUpgrader(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if agreed, err := frame.CheckDeflateResponse(wire, frame.SampleKey); err != nil || agreed != u.Deflate {
+		if agreed, err := deflating.CheckResponse(wire, frame.SampleKey); err != nil || agreed.Deflate != u.Deflate {
 			t.Errorf("compression allowed %v: agreed %v, error %v", u.Deflate, agreed, err)
 		}
 		if err := frame.CheckResponse(wire, frame.SampleKey); (err != nil) != u.Deflate {
@@ -252,8 +255,8 @@ func TestCheckDeflateResponse(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			lines := strings.Join(append(asLines(r.lines), "Upgrade:"), "\r\n")
 			head := strings.Replace(goodResponse, "Upgrade:", lines, 1)
-			agreed, err := frame.CheckDeflateResponse([]byte(head), frame.SampleKey)
-			if agreed != r.agreed || (err != nil) != r.fails {
+			agreed, err := deflating.CheckResponse([]byte(head), frame.SampleKey)
+			if agreed.Deflate != r.agreed && !r.fails || (err != nil) != r.fails {
 				t.Errorf("agreed %v, error %v", agreed, err)
 			}
 			if err := frame.CheckResponse([]byte(head), frame.SampleKey); (err != nil) != (len(r.lines) > 0) {
@@ -262,7 +265,7 @@ func TestCheckDeflateResponse(t *testing.T) {
 		})
 	}
 	bad := strings.Replace(goodResponse, sampleAccept, "x", 1)
-	if agreed, err := frame.CheckDeflateResponse([]byte(bad), frame.SampleKey); agreed || err == nil {
+	if agreed, err := deflating.CheckResponse([]byte(bad), frame.SampleKey); err == nil {
 		t.Errorf("a bad response: agreed %v, error %v", agreed, err)
 	}
 }

@@ -7,48 +7,66 @@ import (
 	"fmt"
 )
 
-// AppendRequest appends a client's opening handshake (RFC 6455 section 4.1).
-// host is the Host header's value and target the request target; neither may
+// Offer is what a client asks for beside a plain connection. The zero value asks for
+// nothing.
+type Offer struct {
+	// Deflate offers permessage-deflate (RFC 7692), in which neither side keeps its
+	// window between two messages.
+	Deflate bool
+	// Protocols are the subprotocols of which the server may choose one, separated by
+	// commas (RFC 6455 section 4.1, item 10).
+	Protocols string
+	// Header has more lines of the head, such as cookies, each with its CRLF. It is
+	// sent as it is.
+	Header []byte
+}
+
+// Agreement is what a server chose of an Offer.
+type Agreement struct {
+	Deflate  bool   // the client may compress messages, and has to inflate the server's
+	Protocol string // empty for none
+}
+
+// AppendRequest appends a client's opening handshake (RFC 6455 section 4.1) that offers
+// nothing. host is the Host header's value and target the request target; neither may
 // contain a space or a line end.
 func AppendRequest(dst []byte, host, target string, key Key) []byte {
-	return append(appendRequest(dst, host, target, key), headEnd...)
+	return Offer{}.AppendRequest(dst, host, target, key)
 }
 
-// AppendDeflateRequest is AppendRequest with an offer of permessage-deflate in
-// which neither side keeps its window between two messages.
-func AppendDeflateRequest(dst []byte, host, target string, key Key) []byte {
-	return append(appendRequest(dst, host, target, key), "\r\n"+deflateLine+"\r\n\r\n"...)
-}
-
-// appendRequest leaves out the last line's end, and the empty line.
-func appendRequest(dst []byte, host, target string, key Key) []byte {
+// AppendRequest appends an opening handshake that makes the offer.
+func (o Offer) AppendRequest(dst []byte, host, target string, key Key) []byte {
 	dst = append(dst, "GET "...)
 	dst = append(dst, target...)
 	dst = append(dst, " HTTP/1.1\r\nHost: "...)
 	dst = append(dst, host...)
 	dst = append(dst, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "...)
-	return append(dst, key[:]...)
+	dst = append(append(dst, key[:]...), "\r\n"...)
+	if o.Deflate {
+		dst = append(dst, deflateLine+"\r\n"...)
+	}
+	if o.Protocols != "" {
+		dst = append(append(append(dst, protocolName+": "...), o.Protocols...), "\r\n"...)
+	}
+	return append(append(dst, o.Header...), "\r\n"...)
 }
 
-// CheckResponse checks a server's complete response head, as HeadLen delimits
-// it, against the key that was sent (RFC 6455 section 4.1). The client offered
-// neither extensions nor subprotocols, so it accepts none.
+const protocolName = "Sec-WebSocket-Protocol"
+
+// CheckResponse checks the answer to a request that offered nothing, as the method of
+// Offer does.
 func CheckResponse(head []byte, key Key) error {
-	_, err := checkResponse(head, key, false)
+	_, err := Offer{}.CheckResponse(head, key)
 	return err
 }
 
-// CheckDeflateResponse is CheckResponse for a client that sent
-// AppendDeflateRequest. It tells whether the server agreed; the client may
-// compress messages and has to inflate the server's then.
-func CheckDeflateResponse(head []byte, key Key) (deflate bool, err error) {
-	return checkResponse(head, key, true)
-}
-
-func checkResponse(head []byte, key Key, offered bool) (deflate bool, err error) {
+// CheckResponse checks a server's complete response head, as HeadLen delimits
+// it, against the key and the offer that were sent (RFC 6455 section 4.1). A server
+// that chooses what was not offered is an error; one that chooses nothing is not.
+func (o Offer) CheckResponse(head []byte, key Key) (chosen Agreement, err error) {
 	status, headers := firstLine(head)
 	if !bytes.HasPrefix(status, []byte("HTTP/1.1 101 ")) {
-		return false, fmt.Errorf("frame: the server answered %q in place of 101", status)
+		return chosen, fmt.Errorf("frame: the server answered %q in place of 101", status)
 	}
 	var upgrade, connection, accept bool
 	accepts := 0
@@ -56,38 +74,40 @@ func checkResponse(head []byte, key Key, offered bool) (deflate bool, err error)
 		name, value, ok := field(line)
 		switch {
 		case !ok:
-			return false, fmt.Errorf("frame: malformed header line %q", line)
+			return chosen, fmt.Errorf("frame: malformed header line %q", line)
 		case is(name, "Upgrade"):
 			upgrade = is(value, "websocket")
 		case is(name, "Connection"):
 			connection = connection || hasToken(value, "Upgrade")
 		case is(name, "Sec-WebSocket-Accept"):
 			if accepts++; accepts > 1 { // section 11.3.3
-				return false, fmt.Errorf("frame: more than one Sec-WebSocket-Accept")
+				return chosen, fmt.Errorf("frame: more than one Sec-WebSocket-Accept")
 			}
 			want := acceptKey(key)
 			accept = bytes.Equal(value, want[:])
-		case is(name, extensionsName) && offered && !deflate:
-			if deflate = acceptable(value); !deflate {
-				return false, fmt.Errorf("frame: the server answered the offer «%s» with %q", deflateTerms, value)
+		case is(name, extensionsName) && o.Deflate && !chosen.Deflate:
+			if chosen.Deflate = acceptable(value); !chosen.Deflate {
+				return chosen, fmt.Errorf("frame: the server answered the offer «%s» with %q", deflateTerms, value)
 			}
-		case is(name, extensionsName), is(name, "Sec-WebSocket-Protocol"):
-			return false, fmt.Errorf("frame: the server chose %q, which was not offered", line)
+		case is(name, protocolName) && chosen.Protocol == "" && len(value) > 0 && hasToken([]byte(o.Protocols), string(value)):
+			chosen.Protocol = string(value)
+		case is(name, extensionsName), is(name, protocolName):
+			return chosen, fmt.Errorf("frame: the server chose %q, which was not offered", line)
 		}
 	}
 	switch {
 	case !upgrade:
-		return false, fmt.Errorf("frame: the response lacks «Upgrade: websocket»")
+		return chosen, fmt.Errorf("frame: the response lacks «Upgrade: websocket»")
 	case !connection:
-		return false, fmt.Errorf("frame: the response lacks «Connection: Upgrade»")
+		return chosen, fmt.Errorf("frame: the response lacks «Connection: Upgrade»")
 	case !accept:
-		return false, fmt.Errorf("frame: Sec-WebSocket-Accept is missing or does not match the key")
+		return chosen, fmt.Errorf("frame: Sec-WebSocket-Accept is missing or does not match the key")
 	}
-	return deflate, nil
+	return chosen, nil
 }
 
 // acceptable reports whether the value of a response's header accepts what
-// AppendDeflateRequest offers. RFC 7692 section 7.1 makes a client fail the
+// an Offer's Deflate asks for. RFC 7692 section 7.1 makes a client fail the
 // connection for any other answer: the server's compressor must forget its
 // window, as it was asked, and cannot restrict a window of the client that was
 // not offered. Its own it may restrict.

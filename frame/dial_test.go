@@ -128,6 +128,31 @@ func TestCheckResponseWantsTheAnswerToItsKey(t *testing.T) {
 	}
 }
 
+// A server may choose one of the subprotocols that were offered, and no other.
+func TestTheChosenSubprotocolWasOffered(t *testing.T) {
+	offer := frame.Offer{Protocols: "chat.v2, chat.v1", Header: []byte("Cookie: a=b\r\n")}
+	head := string(offer.AppendRequest(nil, "example.com", "/", frame.SampleKey))
+	if !strings.HasSuffix(head, "\r\nSec-WebSocket-Protocol: chat.v2, chat.v1\r\nCookie: a=b\r\n\r\n") {
+		t.Errorf("the request is %q", head)
+	}
+	for chosen, right := range map[string]bool{"chat.v1": true, "chat.v2": true, "chat": false, "chat.v2, chat.v1": false, "": false} {
+		answer := strings.Replace(goodResponse, "Upgrade:", "Sec-WebSocket-Protocol: "+chosen+"\r\nUpgrade:", 1)
+		got, err := offer.CheckResponse([]byte(answer), frame.SampleKey)
+		if (err == nil) != right || right && got.Protocol != chosen {
+			t.Errorf("%q was chosen: %+v, %v", chosen, got, err)
+		}
+		if frame.CheckResponse([]byte(answer), frame.SampleKey) == nil {
+			t.Errorf("%q was taken without an offer", chosen)
+		}
+		if _, err := offer.CheckResponse([]byte(strings.Replace(answer, "Upgrade:", "Sec-WebSocket-Protocol: chat.v1\r\nUpgrade:", 1)), frame.SampleKey); err == nil {
+			t.Error("two subprotocols were taken")
+		}
+	}
+	if got, err := offer.CheckResponse([]byte(goodResponse), frame.SampleKey); err != nil || got.Protocol != "" {
+		t.Errorf("no choice: %+v, %v", got, err)
+	}
+}
+
 func FuzzCheckResponse(f *testing.F) {
 	f.Add([]byte(goodResponse))
 	f.Add([]byte(strings.Replace(goodResponse, "101", "404", 1)))

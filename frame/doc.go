@@ -13,7 +13,8 @@
 //	Parser    messages and control frames in
 //	Append…   frames out
 //
-// A client uses AppendRequest and CheckResponse in place of Upgrader.
+// A client uses AppendRequest and CheckResponse in place of Upgrader, or those of
+// an [Offer].
 //
 // Of permessage-deflate (RFC 7692) this package has what heads and frame
 // headers say, for callers that ask for it; compressing is another's work.

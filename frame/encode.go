@@ -48,8 +48,15 @@ func AppendHeader(dst []byte, op Op, length int) []byte {
 // with mask, which should come from a strong source of randomness (RFC 6455
 // section 5.3). The payload itself is not touched.
 func AppendMasked(dst []byte, op Op, mask [4]byte, payload []byte) []byte {
+	return AppendFragment(dst, op, true, mask, payload)
+}
+
+// AppendFragment is AppendMasked for a part of a message (RFC 6455 section 5.4): op is
+// that of the message for its first fragment, and Continuation for the others; last is
+// true for its last.
+func AppendFragment(dst []byte, op Op, last bool, mask [4]byte, payload []byte) []byte {
 	dst = appendHeader(dst, ws.Header{
-		Fin: true, Rsv: byte(op) >> 4, OpCode: ws.OpCode(op & 0x0f),
+		Fin: last, Rsv: byte(op) >> 4, OpCode: ws.OpCode(op & 0x0f),
 		Length: int64(len(payload)), Masked: true, Mask: mask,
 	})
 	dst = append(dst, payload...)

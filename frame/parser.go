@@ -128,19 +128,21 @@ func (p *Parser) limit(s *State) int64 {
 // header decodes and checks the frame header at the front of in. A length of
 // zero means that it has not arrived whole.
 func (p *Parser) header(s *State, in []byte) (h ws.Header, length int, err error) {
-	p.in.Reset(in)
-	h, err = ws.ReadHeaderBuffer(&p.in, p.buf[:])
-	switch {
-	case err == ws.ErrHeaderLengthMSB:
-		return h, 0, ErrLength
-	case err != nil: // the reader's end
-		return h, 0, nil
-	}
-	length = len(in) - p.in.Len()
-	// Section 5.2: the minimal number of bytes MUST be used to encode the
-	// length.
-	if length != ws.HeaderSize(h) {
-		return h, 0, ErrNotMinimal
+	if h, length = short(in); length == 0 {
+		p.in.Reset(in)
+		h, err = ws.ReadHeaderBuffer(&p.in, p.buf[:])
+		switch {
+		case err == ws.ErrHeaderLengthMSB:
+			return h, 0, ErrLength
+		case err != nil: // the reader's end
+			return h, 0, nil
+		}
+		length = len(in) - p.in.Len()
+		// Section 5.2: the minimal number of bytes MUST be used to encode the
+		// length.
+		if length != ws.HeaderSize(h) {
+			return h, 0, ErrNotMinimal
+		}
 	}
 	side := p.side
 	if s.op != 0 {
@@ -157,6 +159,26 @@ func (p *Parser) header(s *State, in []byte) (h ws.Header, length int, err error
 		return h, 0, headerError(err)
 	}
 	return h, length, nil
+}
+
+// short decodes the header of a frame with at most 125 bytes of payload, as most have,
+// without the reader that other headers take. A length of zero means that it is one of
+// these, or has not arrived whole.
+func short(in []byte) (h ws.Header, length int) {
+	const most = 125 // a greater number says how long the length is
+	if len(in) < 2 || in[1]&0x7f > most {
+		return h, 0
+	}
+	h.Fin, h.Rsv, h.OpCode = in[0]&0x80 != 0, in[0]>>4&7, ws.OpCode(in[0]&0xf)
+	h.Masked, h.Length = in[1]&0x80 != 0, int64(in[1]&0x7f)
+	if !h.Masked {
+		return h, 2
+	}
+	if len(in) < 6 {
+		return h, 0
+	}
+	copy(h.Mask[:], in[2:])
+	return h, 6
 }
 
 // control hands out a control frame, which may stand between the fragments of

@@ -24,6 +24,13 @@ const (
 	Out Interest = unix.EPOLLOUT
 )
 
+// EdgeTriggered, added to an Interest, makes a readiness be reported when it begins,
+// and not again while it lasts (epoll(7)). The kernel then asks a socket once less for
+// each event. A reader has to read until less comes than it asked for, or until the
+// stream's end if the event has Ended, or else Modify the socket, which reports a
+// readiness that lasts.
+const EdgeTriggered Interest = unix.EPOLLET | unix.EPOLLRDHUP
+
 // Event is one socket's readiness. It has the kernel's layout, so that a wait
 // copies nothing.
 type Event struct{ raw unix.EpollEvent }
@@ -38,12 +45,20 @@ func (e *Event) Writable() bool { return e.raw.Events&unix.EPOLLOUT != 0 }
 // or an error.
 func (e *Event) Readable() bool { return e.raw.Events&^unix.EPOLLOUT != 0 }
 
-// Poller is one reactor's epoll set, level-triggered. Only the reactor's
+// Ended reports whether the peer has ended its side, or the socket has failed, so that a
+// read will come to an end or an error. It is told of sockets that are EdgeTriggered.
+func (e *Event) Ended() bool {
+	return e.raw.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+}
+
+// Poller is one reactor's epoll set, level-triggered unless an Interest says otherwise.
+// Only the reactor's
 // goroutine may use it.
 type Poller struct {
 	fd     int
 	waker  *Waker
 	events [eventsPerWait]Event
+	slept  bool
 }
 
 // wakerToken is never a slot's: generations begin at 1.
@@ -117,7 +132,12 @@ func (p *Poller) Wait(timeout time.Duration) ([]Event, error) { return p.wait(ti
 // Called tells whether there was one.
 func (p *Poller) Doze(timeout time.Duration) ([]Event, error) { return p.wait(timeout, dozing) }
 
+// Slept tells whether the last Wait or Doze found nothing ready and slept, so that what it
+// returned has become ready since.
+func (p *Poller) Slept() bool { return p.slept }
+
 func (p *Poller) wait(timeout time.Duration, how uint32) ([]Event, error) {
+	p.slept = false
 	n, errno := p.ask()
 	if n == 0 && errno == 0 && timeout != 0 {
 		Yield()
@@ -126,6 +146,7 @@ func (p *Poller) wait(timeout time.Duration, how uint32) ([]Event, error) {
 	if n == 0 && errno == 0 && timeout != 0 && p.waker.begin(how) {
 		n, errno = p.block(timeout)
 		p.waker.end()
+		p.slept = true
 	}
 	switch errno {
 	case 0:

@@ -71,7 +71,7 @@ func listen(address string, backlog int) (Listener, error) {
 			return fail(err)
 		}
 	}
-	if err := unix.Bind(fd, sockaddr(addr)); err != nil {
+	if err := addressCall(unix.SYS_BIND, fd, addr); err != nil {
 		return fail(err)
 	}
 	if err := unix.Listen(fd, backlog); err != nil {
@@ -141,7 +141,7 @@ func Connect(from, to netip.AddrPort, segment int) (fd int, err error) {
 			return -1, err
 		}
 	}
-	switch err = unix.Connect(fd, sockaddr(to)); err {
+	switch err = addressCall(unix.SYS_CONNECT, fd, to); err {
 	case nil, unix.EINPROGRESS:
 		return fd, nil
 	case unix.EADDRINUSE, unix.EADDRNOTAVAIL: // bind does not see all conflicts
@@ -157,7 +157,7 @@ func bind(fd int, from netip.AddrPort) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fmt.Errorf("netpoll: SO_REUSEADDR: %w", err)
 	}
-	switch err := unix.Bind(fd, sockaddr(from)); err {
+	switch err := addressCall(unix.SYS_BIND, fd, from); err {
 	case nil:
 		return nil
 	case unix.EADDRINUSE:
@@ -165,6 +165,36 @@ func bind(fd int, from netip.AddrPort) error {
 	default:
 		return fmt.Errorf("netpoll: bind to %s: %w", from, err)
 	}
+}
+
+// addressCall is bind or connect. Neither waits, and a generator makes a million of both: unix.Bind
+// and unix.Connect allocate an address for each.
+func addressCall(call uintptr, fd int, a netip.AddrPort) error {
+	var sa unix.RawSockaddrInet6 // whose beginning is a RawSockaddrInet4's
+	size := uintptr(unix.SizeofSockaddrInet6)
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:], a.Port())
+	if a.Addr().Is4() {
+		size = unix.SizeofSockaddrInet4
+		sa.Family, (*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr = unix.AF_INET, a.Addr().As4()
+	} else {
+		sa.Family, sa.Addr, sa.Scope_id = unix.AF_INET6, a.Addr().As16(), zone(a.Addr())
+	}
+	if _, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&sa)), size); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// zone is the index of the interface that an address names, 0 for none.
+func zone(a netip.Addr) uint32 {
+	if a.Zone() == "" {
+		return 0
+	}
+	i, err := net.InterfaceByName(a.Zone())
+	if err != nil {
+		return 0
+	}
+	return uint32(i.Index)
 }
 
 // Read reads what has arrived, at most len(p) bytes. It returns 0 and no error
@@ -291,19 +321,6 @@ func streamSocket(addr netip.AddrPort) (int, error) {
 		family = unix.AF_INET
 	}
 	return unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	sa := &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
-	if zone := a.Addr().Zone(); zone != "" {
-		if i, err := net.InterfaceByName(zone); err == nil {
-			sa.ZoneId = uint32(i.Index)
-		}
-	}
-	return sa
 }
 
 func addrPort(sa unix.Sockaddr) netip.AddrPort {

@@ -124,6 +124,20 @@ func TestConnectFromAChosenAddress(t *testing.T) {
 	}
 }
 
+func TestConnectDoesNotAllocate(t *testing.T) {
+	l := mustListen(t, "127.0.0.1:0")
+	from := netip.MustParseAddrPort("127.9.8.7:0")
+	if n := testing.AllocsPerRun(50, func() {
+		fd, err := Connect(from, l.Addr, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		Reset(fd)
+	}); n != 0 {
+		t.Errorf("%v allocations for a connection", n)
+	}
+}
+
 func TestConnectWithoutAListenerIsRefused(t *testing.T) {
 	l := mustListen(t, "127.0.0.1:0")
 	Close(l.FD)

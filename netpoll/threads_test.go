@@ -288,7 +288,7 @@ func TestATableKeepsNoFIFOAlive(t *testing.T) {
 	}
 	holdPrivateTable(t)
 	writer.Close()
-	reader.SetReadDeadline(time.Now().Add(5 * time.Second))
+	reader.SetReadDeadline(time.Now().Add(testkit.Patience))
 	if _, err := reader.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the reader sees %v, want EOF", err)
 	}

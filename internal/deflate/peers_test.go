@@ -228,10 +228,10 @@ func TestServersOfOtherLibraries(t *testing.T) {
 				theirs.Close()
 				served <- err
 			}()
-			_, _ = ours.Write(frame.AppendDeflateRequest(nil, "example.com", "/", frame.SampleKey))
+			_, _ = ours.Write(frame.Offer{Deflate: true}.AppendRequest(nil, "example.com", "/", frame.SampleKey))
 			client := &end{t: t, conn: ours, parser: frame.NewClientParser(peersMax)}
 			client.parser.Deflate = true
-			if agreed, err := frame.CheckDeflateResponse(client.head(), frame.SampleKey); err != nil || !agreed {
+			if agreed, err := (frame.Offer{Deflate: true}).CheckResponse(client.head(), frame.SampleKey); err != nil || !agreed.Deflate {
 				t.Fatalf("agreed %v, error %v", agreed, err)
 			}
 			var d deflate.Deflater

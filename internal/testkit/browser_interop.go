@@ -172,6 +172,31 @@ func (b *Browser) Picture(t *testing.T, name string) {
 	}
 }
 
+// OnScreens shows the page on a screen and on a phone, in light and dark, and calls
+// check for each. It fails if the page is wider than that, and takes pictures.
+func (b *Browser) OnScreens(t *testing.T, check func(width int, scheme string)) {
+	t.Helper()
+	for _, width := range []int{1280, 360} {
+		b.Tell("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 1000}, nil)
+		for _, scheme := range []string{"light", "dark"} {
+			b.Tell("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+			var wide int // the content
+			if b.Eval("document.documentElement.scrollWidth", &wide); wide > width {
+				t.Errorf("%d pixels wide on a screen of %d", wide, width)
+			}
+			check(width, scheme)
+			b.Picture(t, fmt.Sprintf("%d-%s.png", width, scheme))
+		}
+	}
+}
+
+// Style is a computed style of the first element that a selector finds.
+func (b *Browser) Style(selector, property string) (value string) {
+	b.t.Helper()
+	b.Eval(fmt.Sprintf("getComputedStyle(document.querySelector(%q)).getPropertyValue(%q)", selector, property), &value)
+	return value
+}
+
 // Shows waits until the one element that a selector finds has a text.
 func (b *Browser) Shows(selector, text string) {
 	b.t.Helper()
