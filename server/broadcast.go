@@ -1,11 +1,14 @@
 package server
 
 import (
+	"hash/maphash"
+	"sync"
 	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/server/internal/fanout"
 	"github.com/seed-134acfd0/lull/server/internal/inbox"
+	"github.com/seed-134acfd0/lull/server/internal/topics"
 )
 
 // OutboxPolicy says what happens to a message for which there is no room,
@@ -74,7 +77,7 @@ type Receipt struct {
 // never waits. It returns ErrBackpressure when too much is on its way already, by
 // Options.MaxBroadcast, and nothing is sent then; ErrClosed when the server has
 // ended. Any goroutine may call it. What one goroutine sends and broadcasts
-// arrives in that order.
+// arrives in that order, and broadcasts arrive in the same order everywhere.
 func (s *Server) Broadcast(op frame.Op, data []byte) error {
 	return s.BroadcastAs(Kind{}, op, data, nil)
 }
@@ -82,7 +85,7 @@ func (s *Server) Broadcast(op frame.Op, data []byte) error {
 // BroadcastAs is Broadcast for a message of a Kind. receipt, if it is not nil, is
 // called once, on a goroutine of its own, unless BroadcastAs returned an error.
 func (s *Server) BroadcastAs(kind Kind, op frame.Op, data []byte, receipt func(Receipt)) error {
-	return s.broadcast(op, data, kind, Conn{}, receipt)
+	return s.broadcast(op, data, kind, nil, Conn{}, receipt)
 }
 
 // Broadcast is Server.Broadcast on behalf of a connection, for messages that it
@@ -91,27 +94,48 @@ func (s *Server) BroadcastAs(kind Kind, op frame.Op, data []byte, receipt func(R
 // taken, and its connection is not read until then. It returns ErrBackpressure
 // only in mode Inline, and only to a handler that broadcasts much more than it
 // was sent: twice Options.MaxBroadcast.
-func (c Conn) Broadcast(op frame.Op, data []byte) error {
+func (c Conn) Broadcast(op frame.Op, data []byte) error { return c.publish(nil, op, data) }
+
+// publish is Broadcast and Publish.
+func (c Conn) publish(topic *string, op frame.Op, data []byte) error {
 	s := c.server
 	if s == nil {
 		return ErrClosed
 	}
 	if s.pool == nil {
-		return s.broadcast(op, data, Kind{}, c, nil)
+		return s.broadcast(op, data, Kind{}, topic, c, nil)
+	}
+	wait := s.throttle.Wait
+	if topic != nil {
+		wait = s.throttle.WaitTopic
 	}
 	for {
-		s.throttle.Wait()
-		if err := s.broadcast(op, data, Kind{}, c, nil); err != ErrBackpressure {
+		wait()
+		if err := s.broadcast(op, data, Kind{}, topic, c, nil); err != ErrBackpressure {
 			return err
 		}
 	}
 }
 
-// broadcast posts a message to all reactors; from is the connection that sent
-// it, or zero.
-func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, from Conn, receipt func(Receipt)) error {
+// broadcast posts a message to the reactors that have somebody to send it to: to
+// all, or to those with subscribers of a topic. from is the connection that sent it,
+// or zero.
+func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, topic *string, from Conn, receipt func(Receipt)) error {
 	if !opcode.Data() {
 		return errOpcode
+	}
+	to := s.everybody
+	if topic != nil {
+		if !topics.Valid(*topic) {
+			return ErrTopicName
+		}
+		if to = s.directory.Hold(*topic, nil); len(to) == 0 {
+			s.published.Add(1)
+			if receipt != nil {
+				go receipt(Receipt{Last: time.Now()})
+			}
+			return nil
+		}
 	}
 	cost := fanout.Cost(maxHeader + len(data))
 	deflate := s.compresses(len(data)) && s.compress.peers.Load() > 0
@@ -124,7 +148,11 @@ func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, from Conn, r
 	}
 	if !take(cost) {
 		s.refusals.Add(1)
+		s.directory.Release(held(to)...)
 		return ErrBackpressure
+	}
+	if topic != nil {
+		s.published.Add(1)
 	}
 	encoded := frame.Append(make([]byte, 0, maxHeader+len(data)), opcode, data)
 	var deflated []byte
@@ -132,28 +160,53 @@ func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, from Conn, r
 		deflated = s.compress.broadcast(opcode, data)
 	}
 	var closed error
-	m := fanout.NewPublication(encoded, deflated, kind.ID, uint8(kind.Policy), len(s.reactors), func(t fanout.Tally) {
+	m := fanout.NewPublication(encoded, deflated, kind.ID, uint8(kind.Policy), len(to), func(t fanout.Tally) {
 		s.throttle.Done(cost)
 		if receipt != nil && closed == nil {
 			go receipt(Receipt(t))
 		}
 	})
-	own, token := from.address()
-	ended := 0
-	for _, r := range s.reactors {
-		o := op{kind: opBroadcast, message: m}
-		if r == own && s.pool == nil {
-			o.token = token
-		}
-		if r.mail.Force(o, nil) != nil {
+	var ended []topics.Branch
+	order := s.orders.of(topic)
+	order.Lock()
+	for _, b := range to {
+		if s.reactors[b.Reactor].mail.Force(op{kind: opBroadcast, message: m, id: b.ID}, nil) != nil {
 			closed = ErrClosed
-			ended++
+			ended = append(ended, b)
 		}
 	}
+	order.Unlock()
+	s.directory.Release(held(ended)...)
 	for range ended {
 		m.Passed(fanout.Tally{})
 	}
+	if s.pool == nil && (s.throttle.Loaded() || topic == nil && s.throttle.Crowded()) {
+		from.tell(opThrottle)
+	}
 	return closed
+}
+
+// orders keep what is published in one order, the same on all reactors: otherwise an
+// answer could overtake its question on the way to a third connection.
+type orders struct {
+	everybody sync.Mutex
+	seed      maphash.Seed   // constant
+	topics    [64]sync.Mutex // by hash
+}
+
+func (o *orders) of(topic *string) *sync.Mutex {
+	if topic == nil {
+		return &o.everybody
+	}
+	return &o.topics[maphash.String(o.seed, *topic)%uint64(len(o.topics))]
+}
+
+// held are the branches that were held for a publication: none for one to everybody.
+func held(to []topics.Branch) []topics.Branch {
+	if len(to) > 0 && to[0].ID == 0 {
+		return nil
+	}
+	return to
 }
 
 // hooks are what the pool needs: how to call the handler.
@@ -161,13 +214,14 @@ func (s *Server) hooks() inbox.Hooks[*caller] {
 	return inbox.Hooks[*caller]{
 		Call: s.call,
 		Ready: func(b *inbox.Inbox[*caller]) bool {
-			r, token := b.Owner.conn.address()
-			if r == nil {
-				return true
+			if r, token := b.Owner.conn.address(); r != nil {
+				r.mail.WaitRoom()
+				gauge := r.gauges.At(int(token.Slot))
+				if gauge.Load().Exceeds(s.high) && gauge.Await(s.low) {
+					return false
+				}
 			}
-			r.mail.WaitRoom()
-			gauge := r.gauges.At(int(token.Slot))
-			return !gauge.Load().Exceeds(s.high) || !gauge.Await(s.low)
+			return s.handler.Ready == nil || s.ready(b.Owner.conn)
 		},
 		Tell: func(n inbox.Note, b *inbox.Inbox[*caller]) {
 			switch n {
@@ -182,6 +236,17 @@ func (s *Server) hooks() inbox.Hooks[*caller] {
 			}
 		},
 	}
+}
+
+// ready asks Handler.Ready, on a worker. A panic closes the connection.
+func (s *Server) ready(c Conn) (ready bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p)
+			c.tell(opPanic)
+		}
+	}()
+	return s.handler.Ready(c)
 }
 
 // tell posts an op about a connection, unless it has ended.

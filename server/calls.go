@@ -17,6 +17,7 @@ type calls struct {
 	*conns
 	upgrader *frame.Upgrader
 	asking   *conn                   // whose request the upgrader looks at
+	topics   []string                // that it is to subscribe to
 	hand     []*inbox.Inbox[*caller] // have calls that the pool does not know of
 	handed   bool                    // inboxes were given to the pool in this turn
 }
@@ -35,6 +36,7 @@ type answer struct {
 	tag     uint64
 	terms   terms
 	expires time.Time   // zero for never
+	topics  []string    // to subscribe to
 	client  netip.Addr  // that a proxy has told, if any
 	ticket  gate.Ticket // of it
 	reject  error       // of the handler, or of package frame
@@ -63,6 +65,7 @@ func (k *calls) decide(head *frame.Request) error {
 	}
 	a := k.server.decide(k.handle(c), head, from)
 	k.settled(c, &a)
+	k.topics = a.topics
 	return a.reject
 }
 
@@ -92,6 +95,7 @@ func (k *calls) ask(c *conn, head []byte) {
 	}
 	k.want(c, flagPaused, true)
 	b := k.inbox(c)
+	k.sides.of(c).asked = true
 	b.Owner.request = origin{remote: k.remote(c), fd: -1, head: len(head), tls: k.tlsInfo(c)}
 	k.call(b, b.Add(inbox.Upgrade, 0, head))
 }

@@ -98,14 +98,16 @@ func (c *client) handshake() *client {
 	return c
 }
 
-// deflateRequest offers permessage-deflate.
-var deflateRequest = string(frame.AppendDeflateRequest(nil, "localhost", "/", frame.SampleKey))
+// deflating offers permessage-deflate, as deflateRequest does.
+var deflating = frame.Offer{Deflate: true}
+
+var deflateRequest = string(deflating.AppendRequest(nil, "localhost", "/", frame.SampleKey))
 
 // agree completes the opening handshake with permessage-deflate.
 func (c *client) agree() *client {
 	c.t.Helper()
 	c.write(deflateRequest)
-	if agreed, err := frame.CheckDeflateResponse([]byte(c.head()), frame.SampleKey); err != nil || !agreed {
+	if agreed, err := deflating.CheckResponse([]byte(c.head()), frame.SampleKey); err != nil || !agreed.Deflate {
 		c.t.Fatalf("agreed: %v, %v", agreed, err)
 	}
 	c.inflater = new(deflate.Inflater)

@@ -178,11 +178,15 @@ func (l *closer) release(c *conn) {
 	end(fd)
 }
 
-// freeIdle frees the slot, or waits until its handler's last call has returned.
+// freeIdle frees the slot, or waits until its handler's last call has returned, and
+// until the answer that a call has left is read: it may accept the connection, and
+// then its handler has to hear of the end.
 func (l *closer) freeIdle(c *conn) {
-	if x := l.sides.of(c); x == nil || x.inbox == nil || !x.inbox.Want(inbox.Idle) {
-		l.free(c)
+	x := l.sides.of(c)
+	if x != nil && (x.asked || x.inbox != nil && x.inbox.Want(inbox.Idle)) {
+		return
 	}
+	l.free(c)
 }
 
 // free gives up the slot.

@@ -165,8 +165,8 @@ func TestWhatIsCompressed(t *testing.T) {
 			s := start(t, server.Handler{}, o)
 			c := s.dial()
 			c.write(deflateRequest)
-			agreed, err := frame.CheckDeflateResponse([]byte(c.head()), frame.SampleKey)
-			if err != nil || agreed != on {
+			agreed, err := deflating.CheckResponse([]byte(c.head()), frame.SampleKey)
+			if err != nil || agreed.Deflate != on {
 				t.Fatalf("agreed: %v, %v", agreed, err)
 			}
 			for size, deflated := range map[int]bool{511: false, 512: on} {

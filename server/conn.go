@@ -134,6 +134,14 @@ func (c Conn) Queued() (messages, bytes int) {
 // 6455 section 5.2).
 const maxHeader = 10
 
+// Resume has Handler.Ready asked again about a connection for which it has returned
+// false. It never waits; one call too many does no harm. Any goroutine may call it.
+func (c Conn) Resume() {
+	if c.server != nil {
+		c.tell(opEased)
+	}
+}
+
 // Close starts the closing handshake with a code and a reason of at most 123
 // bytes. It does not wait: Handler.Close is called when the peer has answered, or
 // has not within the timeout. Messages sent before go out before. It returns

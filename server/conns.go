@@ -12,6 +12,7 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/gate"
 	"github.com/seed-134acfd0/lull/server/internal/outbox"
+	"github.com/seed-134acfd0/lull/server/internal/topics"
 )
 
 // conns are a reactor's connections, and what all parts of the reactor need to
@@ -24,6 +25,7 @@ type conns struct {
 	gauges  *netpoll.Table[outbox.Gauge]
 	tickets *netpoll.Table[gate.Ticket]  // of addresses that are counted; untouched without limits
 	expiry  *netpoll.Table[netpoll.Tick] // zero for never; untouched if nothing expires
+	topics  *topics.Subscriptions        // untouched if nobody subscribes
 	limits  limits                       // constant
 
 	clock
@@ -86,7 +88,10 @@ func newConns(s *Server, index int) (t conns, err error) {
 	if t.tickets, err = netpoll.NewTable[gate.Ticket](s.slots); err != nil {
 		return t, err
 	}
-	t.expiry, err = netpoll.NewTable[netpoll.Tick](s.slots)
+	if t.expiry, err = netpoll.NewTable[netpoll.Tick](s.slots); err != nil {
+		return t, err
+	}
+	t.topics, err = topics.NewSubscriptions(s.directory, index, s.slots, s.options.MaxSubscriptions)
 	return t, err
 }
 
@@ -183,6 +188,7 @@ func (t *conns) enter(c *conn, s state) {
 		t.server.gate.Readmit() // its handler is not through with it
 	}
 	if c.state == stateOpen {
+		t.counts.Unsubscribed += uint64(t.topics.LeaveAll(t.slots.Token(c).Slot))
 		t.open--
 		if c.is(flagLeaving) {
 			t.leaving--

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -128,74 +127,49 @@ func TestAnApplicationBehindABalancerKnowsItsClients(t *testing.T) {
 	}
 }
 
-// rooms are the members of each room.
-type rooms struct {
-	mu      sync.Mutex
-	members map[string]map[server.Conn]bool // by room; guarded by mu
+// Each connection is in the room that its request names. What it says goes to everybody there.
+var rooms = server.Handler{
+	Upgrade: func(r *server.Request) error {
+		room := r.Query().Get("room")
+		if !server.ValidTopic(room) {
+			return &server.Reject{Status: http.StatusBadRequest, Reason: "which room?"}
+		}
+		r.Value, r.Topics = room, []string{room}
+		return nil
+	},
+	Message: func(c server.Conn, op frame.Op, data []byte) { c.Publish(c.Value().(string), op, data) },
 }
 
-func (r *rooms) enter(room string, c server.Conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.members[room] == nil {
-		r.members[room] = map[server.Conn]bool{}
-	}
-	r.members[room][c] = true
-}
-
-func (r *rooms) leave(room string, c server.Conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if delete(r.members[room], c); len(r.members[room]) == 0 {
-		delete(r.members, room)
-	}
-}
-
-func (r *rooms) say(room string, op frame.Op, data []byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for c := range r.members[room] {
-		c.Send(op, data) // it does not wait; the policy counts what has no room
-	}
-}
-
-func newRooms() server.Handler {
-	r := &rooms{members: map[string]map[server.Conn]bool{}}
-	return server.Handler{
-		Upgrade: func(req *server.Request) error {
-			req.Value = req.Query().Get("room")
-			return nil
-		},
-		Open:    func(c server.Conn) { r.enter(c.Value().(string), c) },
-		Message: func(c server.Conn, op frame.Op, data []byte) { r.say(c.Value().(string), op, data) },
-		Close:   func(c server.Conn, _ frame.Code, _ error) { r.leave(c.Value().(string), c) },
-	}
+func announce(sockets *server.Server, room, text string) error {
+	return sockets.Publish(room, frame.Text, []byte(text))
 }
 
 func TestAnApplicationHasRooms(t *testing.T) {
-	sockets, err := server.Listen([]string{"127.0.0.1:0"}, newRooms(), server.Options{})
+	sockets, err := server.Listen([]string{"127.0.0.1:0"}, rooms, server.Options{})
 	must(err)
 	testkit.Run(t, t.Context(), sockets)
 	enter := func(room string) *websocket.Conn {
 		c, _, err := websocket.DefaultDialer.Dial(fmt.Sprintf("ws://%s/?room=%s", sockets.Addrs()[0], room), nil)
 		must(err)
 		t.Cleanup(func() { c.Close() })
-		must(c.WriteMessage(websocket.TextMessage, []byte("here")))
-		for hear(c) != "here" { // it has entered when it hears itself
-		}
 		return c
 	}
 	red, blue := enter("red"), enter("blue")
 	other := enter("red")
+	if _, _, err := websocket.DefaultDialer.Dial(fmt.Sprintf("ws://%s/", sockets.Addrs()[0]), nil); err == nil {
+		t.Error("somebody is in no room")
+	}
 	must(blue.WriteMessage(websocket.TextMessage, []byte("blue?")))
 	if text := hear(blue); text != "blue?" {
 		t.Errorf("blue hears %q", text)
 	}
 	must(other.WriteMessage(websocket.TextMessage, []byte("red!")))
-	for _, want := range []string{"here", "red!"} {
-		if text := hear(red); text != want {
-			t.Errorf("red hears %q, want %q", text, want)
-		}
+	if text := hear(red); text != "red!" {
+		t.Errorf("red hears %q", text)
+	}
+	must(announce(sockets, "blue", "time to go"))
+	if text := hear(blue); text != "time to go" {
+		t.Errorf("blue hears %q", text)
 	}
 }
 
@@ -232,7 +206,7 @@ func TestAnApplicationLeavesGently(t *testing.T) {
 	must(<-ended)
 }
 
-// Every piece of Go on the page is in this file.
+// Every piece of Go on the page is in this file, and the README's rooms.
 func TestThePageAboutEmbeddingShowsThisFile(t *testing.T) {
 	read := func(path string) string {
 		text, err := os.ReadFile(path)
@@ -243,15 +217,15 @@ func TestThePageAboutEmbeddingShowsThisFile(t *testing.T) {
 		}
 		return strings.Join(lines, "\n")
 	}
-	code, doc := read("embedding_test.go"), read("../docs/embedding.md")
-	pieces := strings.Split(doc, "\n```go\n")[1:]
-	for _, piece := range pieces {
+	piecesOf := func(path string) []string { return strings.Split(read(path), "\n```go\n")[1:] }
+	code, pieces := read("embedding_test.go"), piecesOf("../docs/embedding.md")
+	if len(pieces) < 5 {
+		t.Errorf("there are %d pieces", len(pieces))
+	}
+	for _, piece := range append(pieces, piecesOf("../README.md")[1:]...) { // its first is a program
 		piece, _, _ = strings.Cut(piece, "\n```\n")
 		if !strings.Contains(code, "\n"+piece+"\n") {
 			t.Errorf("this is not here:\n%s", piece)
 		}
-	}
-	if len(pieces) < 5 {
-		t.Errorf("there are %d pieces", len(pieces))
 	}
 }

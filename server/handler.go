@@ -19,7 +19,7 @@ import (
 // default: requests are accepted, messages are ignored.
 //
 // The functions are called one at a time for each connection and in this order:
-// Upgrade, Open, any number of Message and Backpressure, Close. Options.Mode
+// Upgrade, Open, any number of Ready, Message and Backpressure, Close. Options.Mode
 // says where, and whether they may block. A panic is logged and closes its
 // connection with 1011.
 type Handler struct {
@@ -34,6 +34,12 @@ type Handler struct {
 	// Message is called for each message: op is frame.Text (and data then valid
 	// UTF-8) or frame.Binary. data is valid until Message returns.
 	Message func(c Conn, op frame.Op, data []byte)
+
+	// Ready is asked before each call of Message whether the connection's next message
+	// may be handled now. While it may not, messages wait in the connection's inbox and
+	// take no worker, until Conn.Resume has it asked again. It must not block. In mode
+	// Inline it is not asked.
+	Ready func(c Conn) bool
 
 	// Backpressure is called with true when the peer does not take what it is
 	// sent: half of MaxOutbox or MaxOutboxMessages waits for it, or Send has
@@ -70,8 +76,18 @@ type Request struct {
 	// instance; never if it is zero. It is kept to a second or so.
 	Expires time.Time
 
+	// Topics are what the connection subscribes to as it opens, before anything else. With
+	// a topic that cannot be, or too many, the request is rejected with 500; if there is
+	// no room for more topics, with 503. Handler.Close is then told why.
+	Topics []string
+
+	id     uint64
 	origin origin
 }
+
+// ID is the ID that the connection will have. It is zero where the request came by
+// ServeHTTP: such a connection gets its ID when it opens.
+func (r *Request) ID() uint64 { return r.id }
 
 // RemoteAddr is the peer's address, the zero value if it has left already.
 func (r *Request) RemoteAddr() netip.AddrPort {
@@ -153,6 +169,9 @@ func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
 		return a
 	}
 	request := &Request{Request: head, origin: from}
+	if !c.stray() {
+		request.id = c.id
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(p)
@@ -161,9 +180,19 @@ func (s *Server) decide(c Conn, head *frame.Request, from origin) (a answer) {
 	}()
 	a.reject = s.handler.Upgrade(request)
 	a.tag, a.terms = request.Tag, termsOf(Kind{Policy: request.Policy}.over(a.terms.policy()), head.Deflate)
-	a.expires = request.Expires
-	if a.reject == nil && request.Value != nil {
+	a.expires, a.topics = request.Expires, request.Topics
+	if a.reject != nil {
+		return a
+	}
+	if request.Value != nil {
 		s.values.set(c.id, request.Value)
+	}
+	if a.reject = s.topicsFor(a.topics); a.reject != nil {
+		defer s.values.forget(c.id)
+		if s.handler.Close != nil {
+			c.tag = a.tag
+			s.handler.Close(c, frame.Abnormal, a.reject)
+		}
 	}
 	return a
 }

@@ -212,7 +212,7 @@ func (r *reactor) adopt(a *adoption, unread []byte) {
 	if a.tls != nil {
 		r.in.adoptTLS(c, a)
 	}
-	r.in.open(c, a.response)
+	r.in.open(c, a.response, a.topics)
 	r.in.parse(c, unread)
 }
 

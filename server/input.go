@@ -462,13 +462,13 @@ func (in *input) handshake(c *conn, data []byte) (rest []byte) {
 		refuse(err)
 		return nil
 	default:
-		in.open(c, response)
+		in.open(c, response, in.calls.topics)
 	}
 	return data[n:]
 }
 
-// open sends the response that opens a connection.
-func (in *input) open(c *conn, response []byte) {
+// open sends the response that opens a connection, and has it subscribe to topics.
+func (in *input) open(c *conn, response []byte, topics []string) {
 	in.enter(c, stateOpen)
 	c.heard = in.out.log.End()
 	in.counts.Opened++
@@ -476,6 +476,7 @@ func (in *input) open(c *conn, response []byte) {
 		in.counts.Compressed++
 		in.server.compress.peers.Add(1)
 	}
+	in.out.subscribeTo(c, topics) // it may count on them when it has the response
 	in.out.say(c, 0, response)
 	if x := in.sides.of(c); x != nil && x.tls != nil {
 		x.tls = nil
@@ -488,6 +489,7 @@ func (in *input) open(c *conn, response []byte) {
 // has accepted a connection that has gone meanwhile, it is told of the end.
 func (in *input) answered(c *conn, a *answer, response []byte) {
 	in.server.gate.Asked(a.head)
+	in.sides.of(c).asked = false
 	if c.state != stateAsking {
 		in.server.admission.leave(a.ticket)
 		a.client = netip.Addr{}
@@ -503,6 +505,6 @@ func (in *input) answered(c *conn, a *answer, response []byte) {
 		in.mark(c, fate{kind: fateReject, cause: a.reject})
 	default:
 		in.unpause(c, flagPaused)
-		in.open(c, response)
+		in.open(c, response, a.topics)
 	}
 }

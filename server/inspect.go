@@ -27,6 +27,28 @@ func (c Conn) RemoteAddr() (a netip.AddrPort) {
 	return a
 }
 
+// Conn returns the open connection of an ID, and whether there is one. Its reactor is
+// asked, as by RemoteAddr. Any goroutine may call it.
+func (s *Server) Conn(id uint64) (c Conn, open bool) {
+	c = Conn{server: s, id: id}
+	if id>>22&(reactorsMax-1) >= uint64(len(s.reactors)) {
+		return Conn{}, false
+	}
+	r, token := c.address()
+	if r == nil {
+		return Conn{}, false
+	}
+	r.inspect(func(t *conns) {
+		if live := t.slots.Get(token); live != nil && live.state == stateOpen {
+			c, open = t.handle(live), true
+		}
+	})
+	if !open {
+		return Conn{}, false
+	}
+	return c, true
+}
+
 // connsBatch is how many connections a reactor is asked for at a time, and slots
 // is how many it looks at for them.
 const (

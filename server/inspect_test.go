@@ -68,6 +68,28 @@ func TestConnsComeOnceEach(t *testing.T) {
 	})
 }
 
+func TestAConnectionIsFoundByItsID(t *testing.T) {
+	everywhere(t, func(t *testing.T, o server.Options) {
+		ids, opened := make(chan uint64, 1), make(chan server.Conn, 1)
+		s := start(t, server.Handler{
+			Upgrade: func(r *server.Request) error { r.Tag, r.Policy = 7, server.OutboxDropNew; ids <- r.ID(); return nil },
+			Open:    func(c server.Conn) { opened <- c },
+		}, o)
+		c := s.open()
+		conn, id := <-opened, <-ids
+		if found, ok := s.Conn(id); !ok || found != conn {
+			t.Errorf("found %v, %v, not %v", found, ok, conn)
+		}
+		for _, wrong := range []uint64{0, id + 1, id + 1<<32, 1<<64 - 1} {
+			if found, ok := s.Conn(wrong); ok || found != (server.Conn{}) {
+				t.Errorf("%x is %v", wrong, found)
+			}
+		}
+		c.leave()
+		eventually(t, "it is gone", func() bool { _, ok := s.Conn(id); return !ok })
+	})
+}
+
 func byID(a, b server.Conn) int {
 	if a.ID() < b.ID() {
 		return -1

@@ -76,6 +76,20 @@ type Options struct {
 	// down at a quarter of MaxOutbox.
 	MaxBroadcast int
 
+	// MaxTopics is how many topics there may be at once; 1,048,576 by default. One takes
+	// about a hundred bytes.
+	MaxTopics int
+	// MaxSubscriptions is how many topics one connection may subscribe to; 100 by
+	// default. Each takes 24 bytes, and each that comes or goes is looked for among all
+	// of its connection, so thousands are possible and a million is not.
+	MaxSubscriptions int
+	// TopicChanged is called when somebody subscribes to a topic to which nobody did,
+	// with true, and when nobody does any more, with false. It is called on a goroutine of
+	// the server's own, one call at a time, after the fact: if a topic comes and goes while
+	// it runs it may not hear of that, but what it hears last of a topic is true. It may
+	// block; topics that it was not told of count for MaxTopics.
+	TopicChanged func(topic string, live bool)
+
 	// MessageRate and ByteRate are how fast one connection may send: messages a second,
 	// of which each fragment, Ping and Pong is one, and bytes as they come from the
 	// socket. MessageBurst and ByteBurst may come at once after a rest; by default what
@@ -282,6 +296,8 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	set(&o.MaxOutboxMessages, 1<<10)
 	set(&o.OutboxPolicy, OutboxClose)
 	set(&o.MaxBroadcast, 8<<20)
+	set(&o.MaxTopics, 1<<20)
+	set(&o.MaxSubscriptions, 100)
 	set(&o.Mode, Workers)
 	set(&o.Workers, 16*netpoll.Processors())
 	if o.Mode == Serial {
@@ -329,7 +345,7 @@ func (o *Options) limits() map[string]int64 {
 		"MaxMessage": o.MaxMessage, "MaxPartial": int64(o.MaxPartial),
 		"MaxInbox": int64(o.MaxInbox), "MaxInboxMessages": int64(o.MaxInboxMessages), "MaxInboxTotal": int64(o.MaxInboxTotal),
 		"MaxOutbox": int64(o.MaxOutbox), "MaxOutboxMessages": int64(o.MaxOutboxMessages), "MaxOutboxTotal": int64(o.MaxOutboxTotal),
-		"MaxBroadcast": int64(o.MaxBroadcast),
+		"MaxBroadcast": int64(o.MaxBroadcast), "MaxTopics": int64(o.MaxTopics), "MaxSubscriptions": int64(o.MaxSubscriptions),
 	}
 }
 

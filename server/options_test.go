@@ -24,7 +24,7 @@ func TestTheZeroOptionsAreTheDefaults(t *testing.T) {
 	want := Options{
 		Reactors: procs, Tables: netpoll.Private, MaxConns: netpoll.Room(netpoll.Private, table, procs, 1), Backlog: 65535,
 		Mode: Workers, Workers: 16 * procs, MaxInboxMessages: 64, MaxInbox: 16 << 10, MaxInboxTotal: 64 << 20, InboxPolicy: InboxPause,
-		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxOutboxMessages: 1024, MaxOutboxTotal: memory() / 8, OutboxPolicy: OutboxClose, MaxPartial: 256 << 20, MaxBroadcast: 8 << 20,
+		MaxMessage: 64 << 10, MaxOutbox: 64 << 10, MaxOutboxMessages: 1024, MaxOutboxTotal: memory() / 8, OutboxPolicy: OutboxClose, MaxPartial: 256 << 20, MaxBroadcast: 8 << 20, MaxTopics: 1 << 20, MaxSubscriptions: 100,
 		HandshakeTimeout: 10 * time.Second, MessageTimeout: time.Minute, WriteTimeout: time.Minute, CallTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, CloseTimeout: 5 * time.Second, Grace: 10 * time.Second, DrainReturn: 30 * time.Second, StallAfter: 200 * time.Millisecond,
 		MaxHTTP: 1000, CompressFrom: 256, Log: slog.Default(),
 	}
@@ -37,7 +37,7 @@ func TestOptionsThatAreSetAreKept(t *testing.T) {
 	want := Options{
 		Reactors: 3, Tables: netpoll.Shared, MaxConns: 77, Backlog: 5,
 		Mode: Workers, Workers: 8, MaxInboxMessages: 9, MaxInbox: 10, MaxInboxTotal: 11, InboxPolicy: InboxClose,
-		MaxMessage: 1, MaxOutbox: 2, MaxOutboxMessages: 12, MaxOutboxTotal: 13, OutboxPolicy: OutboxLatest, MaxPartial: 3, MaxBroadcast: 4,
+		MaxMessage: 1, MaxOutbox: 2, MaxOutboxMessages: 12, MaxOutboxTotal: 13, OutboxPolicy: OutboxLatest, MaxPartial: 3, MaxBroadcast: 4, MaxTopics: 20, MaxSubscriptions: 21,
 		HandshakeTimeout: -1, MessageTimeout: 10, WriteTimeout: 11, CallTimeout: 12, IdleTimeout: 6, CloseTimeout: -7, Grace: 8, DrainDelay: 17, DrainTime: 18, DrainReturn: -19, StallAfter: 9,
 		PingAfter: 16, MaxHTTP: 14, CompressFrom: 15, Log: slog.New(slog.DiscardHandler),
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/seed-134acfd0/lull/server/internal/fanout"
 	"github.com/seed-134acfd0/lull/server/internal/histogram"
 	"github.com/seed-134acfd0/lull/server/internal/outbox"
+	"github.com/seed-134acfd0/lull/server/internal/topics"
 )
 
 // output sends. It goes this way: Conn.Send → send, or Server.Broadcast → step →
@@ -17,7 +18,7 @@ import (
 type output struct {
 	*conns
 	tls       *transport // nil without Options.TLS
-	log       fanout.Log
+	log       fanout.Round
 	owing     int          // bytes in all boxes
 	reply     []byte       // a control frame of ours
 	congested []congestion // the oldest first
@@ -304,11 +305,21 @@ func (o *output) refused(c *conn, policy OutboxPolicy) {
 	}
 }
 
+// add adds a publication for those who subscribe to a branch, or for all.
+func (o *output) add(p *fanout.Publication, branch uint32) {
+	if branch == 0 {
+		o.log.Add(p, o.began)
+		return
+	}
+	o.topics.Add(branch, p, o.began)
+	o.topics.Release(branch)
+}
+
 // step sends the slot under the pass's hand what it lacks, and returns how many
 // system calls that took.
 func (o *output) step() (sends int) {
 	if c := o.slots.At(o.log.Hand()); c != nil && c.state == stateOpen {
-		sends = o.catchUp(c)
+		sends = o.sendLacking(c, &o.log.Log, &c.heard)
 	}
 	for _, e := range o.log.Step(o.slots.High()) {
 		o.passTime.AddTime(o.began - e.Since)
@@ -317,14 +328,48 @@ func (o *output) step() (sends int) {
 	return sends
 }
 
-// catchUp sends c all broadcasts that it has not been sent, and returns how many
-// system calls that took.
-func (o *output) catchUp(c *conn) (sends int) {
-	for c.heard != o.log.End() {
-		entries := o.log.Lacks(c.heard)
+// stepTopic goes on with the topic whose turn it is, and returns how many system calls
+// that took.
+func (o *output) stepTopic() (sends int) {
+	for range topicVisits {
+		lack, ok := o.topics.Next()
+		if !ok {
+			return sends
+		}
+		sends += o.serve(o.slots.At(int(lack.Slot)), lack)
+	}
+	o.topics.Yield()
+	return sends
+}
+
+// serve sends a connection what it lacks of a topic, and returns how many system calls
+// that took.
+func (o *output) serve(c *conn, lack topics.Lack) (sends int) {
+	sends = o.sendLacking(c, lack.Log, lack.Heard)
+	o.topics.Served(lack)
+	return sends
+}
+
+// catchUp sends c all that was broadcast, or published to its topics, and that it
+// has not been sent.
+func (o *output) catchUp(c *conn) {
+	o.sendLacking(c, &o.log.Log, &c.heard)
+	if !o.topics.Busy() {
+		return // as for most messages
+	}
+	for lack := range o.topics.Lacking(o.slots.Token(c).Slot) {
+		o.serve(c, lack)
+	}
+}
+
+// sendLacking sends c what it lacks of a log, up to whose end it has heard then. It
+// returns how many system calls that took.
+func (o *output) sendLacking(c *conn, log *fanout.Log, heard *uint32) (sends int) {
+	for *heard != log.End() {
+		entries := log.Lacks(*heard)
 		sent := 0
 		if o.owed(c) == 0 && !c.is(flagMute) {
-			piece, n := o.log.Piece(c.heard, uint8(c.terms.window()))
+			piece, n := log.Piece(*heard, uint8(c.terms.window()))
 			entries = entries[:n]
 			sent = o.write(c, piece)
 			sends++
@@ -334,7 +379,7 @@ func (o *output) catchUp(c *conn) (sends int) {
 				for _, e := range entries {
 					e.Tally.Sent++
 				}
-				o.caughtUp(c, n)
+				o.caughtUp(heard, n)
 				continue
 			}
 		}
@@ -345,15 +390,15 @@ func (o *output) catchUp(c *conn) (sends int) {
 			f := outbox.Frame{Data: data, ID: e.ID, Policy: outbox.Policy(policy)}
 			count(&e.Tally, o.enqueue(c, f, false, &sent))
 		}
-		o.caughtUp(c, len(entries))
+		o.caughtUp(heard, len(entries))
 	}
 	return sends
 }
 
-// caughtUp takes note that c was sent so many broadcasts, or that they wait for
-// it or were dropped.
-func (o *output) caughtUp(c *conn, n int) {
-	c.heard += uint32(n)
+// caughtUp takes note that a connection was sent so many broadcasts, or that they
+// wait for it or were dropped.
+func (o *output) caughtUp(heard *uint32, n int) {
+	*heard += uint32(n)
 	o.counts.MessagesAccepted += uint64(n)
 	o.counts.BroadcastMessages += uint64(n)
 }

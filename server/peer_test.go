@@ -133,8 +133,8 @@ func TestPeersThatDoNotRead(t *testing.T) {
 				c.expectEnd()
 				s.counted("messages_out", received)
 				s.counted("bytes_undelivered", 0)
-				if lost := int(count(s.Stats(), "undelivered")); !row.broadcasts && received+lost != accepted {
-					t.Errorf("%d accepted, %d received, %d undelivered", accepted, received, lost)
+				if !row.broadcasts {
+					s.counted("undelivered", accepted-received)
 				}
 			})
 		})

@@ -405,3 +405,90 @@ func TestTheEndLogsHandlersThatDoNotReturn(t *testing.T) {
 	}
 	release()
 }
+
+// While a handler is not ready, messages wait without a worker, and in their order.
+func TestMessagesOfWhoIsNotReadyTakeNoWorker(t *testing.T) {
+	offReactors(t, func(t *testing.T, o server.Options) {
+		o.Workers = 1
+		var ready atomic.Bool
+		refused := make(chan server.Conn, 100)
+		h := echo
+		h.Ready = func(c server.Conn) bool {
+			if !ready.Load() && c.Tag() == 1 {
+				refused <- c
+				return false
+			}
+			return true
+		}
+		h.Upgrade = func(r *server.Request) error {
+			r.Tag = uint64(len(r.Header("X-Wait")))
+			return nil
+		}
+		s := start(t, h, o)
+		c := s.dial()
+		c.write(with("X-Wait: 1"))
+		c.accepted()
+		for i := range 3 * 64 { // more than the inbox holds
+			c.send(frame.Text, fmt.Sprint(i))
+		}
+		waiting := <-refused
+		s.open().echoed("others are served")
+		if n := s.Stats().Busy; n != 0 {
+			t.Errorf("%d workers wait", n)
+		}
+		waiting.Resume() // too early
+		<-refused
+		ready.Store(true)
+		waiting.Resume()
+		waiting.Resume()
+		for i := range 3 * 64 {
+			c.expect(frame.Text, fmt.Sprint(i))
+		}
+		server.Conn{}.Resume()
+	})
+}
+
+// Resume may come before the worker has noticed that the handler is not ready.
+func TestAnEarlyResumeIsNotForgotten(t *testing.T) {
+	var asked atomic.Int64
+	h := echo
+	h.Ready = func(c server.Conn) bool {
+		if asked.Add(1)%3 != 0 {
+			c.Resume()
+			return false
+		}
+		return true
+	}
+	s := start(t, h, server.Options{Mode: server.Workers})
+	for _, c := range s.openMany(10) {
+		for i := range 20 {
+			c.echoed(fmt.Sprint(i))
+		}
+	}
+}
+
+func TestConnectionsThatAreNotReadyEnd(t *testing.T) {
+	refused := make(chan server.Conn, 100)
+	h := echo
+	h.Ready = func(c server.Conn) bool { refused <- c; return false }
+	ended := make(chan error, 1)
+	h.Close = func(_ server.Conn, _ frame.Code, cause error) { ended <- cause }
+	s := start(t, h, server.Options{Mode: server.Workers})
+	c := s.open()
+	c.send(frame.Text, "never handled")
+	<-refused
+	c.reset()
+	if cause := <-ended; cause == nil {
+		t.Error("it ended without a cause")
+	}
+	s.counted("messages_discarded", 1)
+}
+
+func TestAPanicOfReadyEndsItsConnection(t *testing.T) {
+	h := echo
+	h.Ready = func(server.Conn) bool { panic("not ready") }
+	s := start(t, h, server.Options{Mode: server.Workers})
+	c := s.open()
+	c.send(frame.Text, "boom")
+	c.expectClose(frame.InternalError)
+}

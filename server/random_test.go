@@ -36,11 +36,12 @@ type world struct {
 	faults   float64 // probability that a system call fails
 	pace     int     // how much time passes at a time, in milliseconds
 	steps    int
-	lives    []*life        // all that ever were
-	clients  []*life        // that are connected, from the client's side
-	byConn   map[Conn]*life // that Upgrade has accepted
-	sent     uint32         // broadcasts
-	handled  int            // messages
+	lives    []*life           // all that ever were
+	clients  []*life           // that are connected, from the client's side
+	byConn   map[Conn]*life    // that Upgrade has accepted
+	sent     uint32            // broadcasts
+	topics   [topicsMax]uint32 // publications to each topic
+	handled  int               // messages
 	injected map[unix.Errno]int
 	tls      *worldTLS // nil for plain connections
 }
@@ -75,11 +76,24 @@ type life struct {
 	direct uint32 // messages that were accepted for it
 	gotten uint32 // the number of the last direct message, from 1
 	cast   uint32 // the number of the last broadcast, from 1
+	feeds  [topicsMax]feed
 
 	accepted bool // by Upgrade
 	opened   int
 	closed   int
 	high     bool
+}
+
+// feed is a topic as one connection has subscribed to it.
+type feed struct {
+	spans []span // the last is the present one, if it is open
+	last  uint32 // the number of the last publication that came
+}
+
+// span is the publications behind from, up to to.
+type span struct {
+	from, to uint32
+	open     bool
 }
 
 // A message has the tag of its connection, a number, a kind, and a filler that follows
@@ -127,11 +141,19 @@ const (
 	kindClose
 	kindPanic
 	kindForward
+	kindTopic
 	kinds
 )
 
 // everybody is the tag of broadcasts.
 const everybody = 0xffff
+
+// topicTag is the tag of the first topic's publications. What is published to that topic
+// is never dropped.
+const (
+	topicTag  = 0xff00
+	topicsMax = 5
+)
 
 func (w *world) handler() Handler {
 	return Handler{
@@ -151,7 +173,14 @@ func (w *world) handler() Handler {
 			if w.rng.IntN(3) == 0 {
 				r.Value = tag
 			}
-			w.lives[tag].accepted = true
+			l := w.lives[tag]
+			l.accepted = true
+			// It subscribes when it opens, which is later, so the first publications may
+			// not come.
+			if i := w.rng.IntN(3 * topicsMax); i > 0 && i < topicsMax && w.s.options.MaxTopics > topicsMax {
+				r.Topics = []string{topicName(i)}
+				l.feeds[i].spans = []span{{from: w.topics[i], open: true}}
+			}
 			return nil
 		},
 		Open: func(c Conn) {
@@ -165,6 +194,9 @@ func (w *world) handler() Handler {
 			l.conn = c
 			if w.rng.IntN(4) == 0 {
 				w.send(l)
+			}
+			for range w.rng.IntN(4) {
+				w.topic(l)
 			}
 		},
 		Message: func(c Conn, op frame.Op, data []byte) {
@@ -191,6 +223,8 @@ func (w *world) handler() Handler {
 				_ = c.Close(frame.NormalClosure, "as asked")
 			case kindPanic:
 				panic("in Message")
+			case kindTopic:
+				w.topic(l)
 			case kindForward:
 				if o := w.anyOpen(); o != nil {
 					w.send(o)
@@ -272,6 +306,53 @@ func (w *world) broadcast(from *Conn) {
 	}
 }
 
+func topicName(i int) string { return fmt.Sprint("topic ", i) }
+
+// topic has a connection subscribe or unsubscribe, or publishes.
+func (w *world) topic(l *life) {
+	i := w.rng.IntN(topicsMax)
+	name := topicName(i)
+	f := &l.feeds[i]
+	open := len(f.spans) > 0 && f.spans[len(f.spans)-1].open
+	var err error
+	switch n := w.rng.IntN(6); {
+	case n < 3:
+		kind := Kind{Policy: OutboxPolicy(w.rng.IntN(5))}
+		if i == 0 {
+			kind.Policy = OutboxClose
+		}
+		if err = w.s.PublishAs(kind, name, frame.Binary, spell(topicTag+uint64(i), w.topics[i]+1, 't', w.rng.IntN(300)), nil); err == nil {
+			w.topics[i]++
+		}
+	case n < 5:
+		if err = l.conn.Subscribe(name); err == nil && !open {
+			f.spans = append(f.spans, span{from: w.topics[i], open: true})
+		}
+	default:
+		if err = l.conn.Unsubscribe(name); err == nil && open {
+			f.spans[len(f.spans)-1].to, f.spans[len(f.spans)-1].open = w.topics[i], false
+		}
+	}
+	switch err {
+	case nil, ErrBackpressure, ErrClosed, ErrSubscriptions, ErrTopics:
+	default:
+		w.fail("%v", err)
+	}
+}
+
+// fed checks a publication that a connection got.
+func (w *world) fed(l *life, topic int, number uint32) {
+	f := &l.feeds[topic]
+	i := slices.IndexFunc(f.spans, func(s span) bool { return number > s.from && (s.open || number <= s.to) })
+	if i < 0 || number <= f.last {
+		w.fail("connection %d is sent number %d of topic %d after %d, and subscribed to %+v", l.tag, number, topic, f.last, f.spans)
+	}
+	if want := max(f.last, f.spans[i].from) + 1; topic == 0 && number != want {
+		w.fail("connection %d is sent number %d of a topic, want %d", l.tag, number, want)
+	}
+	f.last = number
+}
+
 // newWorld makes a reactor with bounds that are soon reached.
 func newWorld(t testing.TB, seed uint64) *world {
 	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), byConn: map[Conn]*life{}, injected: map[unix.Errno]int{}}
@@ -283,7 +364,8 @@ func newWorld(t testing.TB, seed uint64) *world {
 		MaxInbox: pick(600, 16<<10), MaxInboxMessages: pick(2, 64), MaxInboxTotal: pick(8000, 1<<20),
 		MaxOutbox: pick(1500, 8000), MaxOutboxMessages: pick(4, 100), MaxOutboxTotal: pick(4000, 1<<20),
 		MaxBroadcast: pick(2000, 8000, 1<<20),
-		InboxPolicy:  InboxPolicy(w.rng.IntN(4)), OutboxPolicy: OutboxPolicy(w.rng.IntN(5)),
+		MaxTopics:    pick(2, 100), MaxSubscriptions: pick(2, 100),
+		InboxPolicy: InboxPolicy(w.rng.IntN(4)), OutboxPolicy: OutboxPolicy(w.rng.IntN(5)),
 		HandshakeTimeout: 10 * time.Second, MessageTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second,
 		IdleTimeout: 10 * time.Second, CloseTimeout: 2 * time.Second,
 		Compress: w.rng.IntN(2) == 0, CompressFrom: pick(1, 100),
@@ -483,12 +565,12 @@ func (w *world) pull(l *life) bool {
 		if err != nil {
 			w.fail("the response to connection %d: %v", l.tag, err)
 		}
-		agreed, failed := frame.CheckDeflateResponse(l.input[:head], frame.SampleKey)
+		agreed, failed := (frame.Offer{Deflate: true}).CheckResponse(l.input[:head], frame.SampleKey)
 		if head == 0 || failed != nil {
 			return true // incomplete, or rejected
 		}
-		if agreed != l.deflates {
-			w.fail("connection %d: the server agreed to compression: %v", l.tag, agreed)
+		if agreed.Deflate != l.deflates {
+			w.fail("connection %d: the server agreed to compression: %v", l.tag, agreed.Deflate)
 		}
 		l.shaken = true
 		l.input = l.input[head:]
@@ -609,6 +691,11 @@ func (w *world) receive(l *life, ev frame.Event) {
 		}
 	case frame.Binary:
 		tag := uint64(binary.BigEndian.Uint32(ev.Payload))
+		if tag >= topicTag && tag < topicTag+topicsMax {
+			number, _ := w.check(tag, ev.Payload)
+			w.fed(l, int(tag-topicTag), number)
+			return
+		}
 		last := &l.gotten
 		if tag == everybody {
 			last = &l.cast
@@ -683,6 +770,9 @@ func (w *world) invariants() {
 		owing += x.owed()
 		held[x.account] += x.held
 	}
+	if _, n := w.s.directory.Used(); n != r.topics.Used() {
+		w.fail("the directory knows %d subscriptions, and there are %d", n, r.topics.Used())
+	}
 	if owing != r.out.owing || held != r.sides.held || sides != r.sides.pool.Used() {
 		w.fail("owing %d, held %v, sides %d; counted %d, %v, %d", r.out.owing, r.sides.held, r.sides.pool.Used(), owing, held, sides)
 	}
@@ -723,7 +813,11 @@ func (w *world) step() {
 			w.send(l)
 		}
 	case n < 69:
-		w.broadcast(nil)
+		if l := w.anyOpen(); l != nil && w.rng.IntN(3) > 0 {
+			w.topic(l)
+		} else {
+			w.broadcast(nil)
+		}
 	case n < 70:
 		if l := w.anyOpen(); l != nil && w.rng.IntN(10) == 0 {
 			_ = w.s.CloseID(l.conn.ID(), 4001, "from outside")
@@ -772,6 +866,9 @@ func (w *world) end() {
 	if n := w.s.compress.peers.Load(); n != 0 {
 		w.fail("%d peers that have agreed to compression are left", n)
 	}
+	if topics, subscriptions := w.s.directory.Used(); topics+subscriptions != 0 || r.topics.Busy() || n.Subscribed != n.Unsubscribed {
+		w.fail("%d topics and %d subscriptions are left, of %d that ended %d", topics, subscriptions, n.Subscribed, n.Unsubscribed)
+	}
 	if w.s.gate.Open() != 0 || w.s.throttle.InFlight() != 0 || w.s.values.n.Load() != 0 {
 		w.fail("%d open, %d bytes of broadcasts, %d values are left", w.s.gate.Open(), w.s.throttle.InFlight(), w.s.values.n.Load())
 	}
@@ -800,7 +897,7 @@ func (w *world) end() {
 		}
 	}
 	ended := n.ClosedTLS + n.ClosedExpired + n.ClosedClean + n.ClosedGone + n.ClosedProtocol + n.ClosedUTF8 + n.ClosedTooBig + n.ClosedOutbox + n.ClosedWriteTimeout + n.ClosedPartial +
-		n.ClosedMessageTimeout + n.ClosedIdle + n.ClosedInbox + n.ClosedCloseTimeout + n.ClosedPanic + n.ClosedRate + n.ClosedShutdown
+		n.ClosedMessageTimeout + n.ClosedIdle + n.ClosedInbox + n.ClosedCloseTimeout + n.ClosedPanic + n.ClosedRate + n.ClosedTopics + n.ClosedShutdown
 	if ended != n.Opened {
 		w.fail("%d connections were opened, %d have ended", n.Opened, ended)
 	}

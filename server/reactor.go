@@ -16,7 +16,7 @@ type op struct {
 	kind       opKind
 	policy     OutboxPolicy        // opSend, opRefused
 	code       frame.Code          // opClose
-	id         uint32              // opSend: Kind.ID
+	id         uint32              // opSend: Kind.ID; opBroadcast, opSubscribe, opUnsubscribe: the topic's branch
 	token      netpoll.Token       // of the connection, if it is about one
 	grant      netpoll.Grant       // opAccept
 	message    *fanout.Publication // opBroadcast
@@ -28,22 +28,25 @@ type op struct {
 type opKind uint8
 
 const (
-	opSend      opKind = iota // the letter's bytes are a frame for one connection
-	opRefused                 // a sender was told ErrBackpressure
-	opClose                   // the letter's bytes are the reason
-	opBroadcast               // a frame for every open connection
-	opAccept                  // a grant to accept
-	opAdopt                   // a socket waits at the door; the bytes are what was read of it
-	opTLS                     // a TLS handshake has got on
-	opAnswer                  // what the handler says to a request; the bytes are the response
-	opChanged                 // what the reactor wants of an inbox is true
-	opEased                   // the peer has taken enough
-	opRoom                    // throttled connections may go on
-	opInspect                 // another goroutine waits to read something
-	opPanic                   // the handler has panicked
-	opDrain                   // ask the connections to leave, over Options.DrainTime
-	opHurry                   // ask all that are left, then end
-	opEnd                     // end now
+	opSend        opKind = iota // the letter's bytes are a frame for one connection
+	opRefused                   // a sender was told ErrBackpressure
+	opClose                     // the letter's bytes are the reason
+	opBroadcast                 // a frame for every open connection, or for those that subscribe to a topic
+	opSubscribe                 // to a topic
+	opUnsubscribe               // from a topic
+	opAccept                    // a grant to accept
+	opAdopt                     // a socket waits at the door; the bytes are what was read of it
+	opTLS                       // a TLS handshake has got on
+	opAnswer                    // what the handler says to a request; the bytes are the response
+	opChanged                   // what the reactor wants of an inbox is true
+	opThrottle                  // its Inline handler publishes more than gets on
+	opEased                     // the peer has taken enough, or its handler is ready
+	opRoom                      // throttled connections may go on
+	opInspect                   // another goroutine waits to read something
+	opPanic                     // the handler has panicked
+	opDrain                     // ask the connections to leave, over Options.DrainTime
+	opHurry                     // ask all that are left, then end
+	opEnd                       // end now
 )
 
 // reactor serves its share of the connections on a thread of its own. It is the
@@ -95,6 +98,7 @@ const (
 	writesMax   = 16        // writes of what one connection's box holds
 	passSends   = 32        // sends of a broadcast's pass, about a quarter of a millisecond
 	passVisits  = 4 << 10   // slots of a pass, many of which may have nothing to be sent
+	topicVisits = 8         // subscribers of one topic, before the next topic has its turn
 	sampleMax   = 256       // sides or slots that are looked through for the worst
 	drainBatch  = 32        // connections that are asked to leave, and read first
 	evictMax    = 16        // connections that are evicted from a full table
@@ -183,6 +187,7 @@ func (r *reactor) turn(events []netpoll.Event) {
 	r.dismiss()
 	r.evict()
 	r.calls.handOver()
+	r.topics.Settle()
 	r.slots.Reclaim()
 }
 
@@ -237,7 +242,7 @@ func (r *reactor) wait() ([]netpoll.Event, error) {
 
 // busy reports whether there is work that needs no event.
 func (r *reactor) busy() bool {
-	return r.grants.granted || len(r.fresh) > 0 || r.out.log.Busy() || len(r.in.again) > 0 || len(r.in.curbs.due) > 0 || r.sweep.due > 0 || r.drain.busy()
+	return r.grants.granted || len(r.fresh) > 0 || r.out.log.Busy() || r.topics.Busy() || r.topics.Owing() || len(r.in.again) > 0 || len(r.in.curbs.due) > 0 || r.sweep.due > 0 || r.drain.busy()
 }
 
 // beginTurn and endTurn let others see that the reactor gets on: its turn is an
@@ -295,12 +300,13 @@ func (r *reactor) do(o *op, data []byte) {
 	case opAdopt:
 		r.adopt(o.adopted, data)
 	case opBroadcast:
-		r.out.log.Add(o.message, r.began)
-		if c != nil && r.server.throttle.Crowded() {
-			r.in.throttle(c)
-		}
+		r.out.add(o.message, o.id)
 	case opRoom:
 		r.in.unthrottle()
+	case opSubscribe:
+		r.out.subscribe(c, o.token.Slot, o.id)
+	case opUnsubscribe:
+		r.out.unsubscribe(c, o.token.Slot, o.id)
 	case opInspect:
 		o.inspection.of(&r.conns)
 		o.inspection.over <- true
@@ -331,12 +337,17 @@ func (r *reactor) doFor(c *conn, o *op, data []byte) {
 		r.in.progress(c)
 	case opAnswer:
 		r.in.answered(c, o.answer, data)
+		if c.state == stateEnded {
+			r.closer.freeIdle(c)
+		}
 	case opChanged:
 		if c.state == stateEnded {
 			r.closer.freeIdle(c)
 		} else {
 			r.in.changed(c)
 		}
+	case opThrottle:
+		r.in.throttle(c)
 	case opEased:
 		r.in.eased(c)
 	case opPanic:
@@ -426,12 +437,17 @@ func (r *reactor) resume() {
 	}
 }
 
-// pass goes on with the pass of broadcasts, for a bounded number of sends: a
-// broadcast to everybody must not make anybody wait.
+// pass goes on with the pass of broadcasts and with the topics, for a bounded number
+// of sends each: a broadcast to everybody must not make anybody wait.
 func (r *reactor) pass() {
 	sends := 0
 	for visits := 0; r.out.log.Busy() && sends < passSends && visits < passVisits; visits++ {
 		sends += r.out.step()
+		r.bury()
+	}
+	sends = 0
+	for visits := 0; r.topics.Busy() && sends < passSends && visits < passVisits; visits += topicVisits {
+		sends += r.out.stepTopic()
 		r.bury()
 	}
 }
@@ -528,6 +544,7 @@ func (r *reactor) close() {
 	for _, e := range r.out.log.Drop() {
 		e.Passed(e.Tally)
 	}
+	r.topics.Drop()
 	for i := range r.slots.High() { // whose handlers are not through with them
 		if c := r.slots.At(i); c != nil {
 			r.server.gate.Leave()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
@@ -18,6 +19,7 @@ import (
 	"github.com/seed-134acfd0/lull/server/internal/gate"
 	"github.com/seed-134acfd0/lull/server/internal/inbox"
 	"github.com/seed-134acfd0/lull/server/internal/outbox"
+	"github.com/seed-134acfd0/lull/server/internal/topics"
 )
 
 // Server accepts connections and serves them. Listen makes one, Run runs it; its
@@ -41,21 +43,26 @@ type Server struct {
 	expiring  atomic.Bool          // connections may have an expiry
 	pool      *inbox.Pool[*caller] // nil if handlers run on the reactors
 	throttle  *fanout.Throttle
+	directory *topics.Directory
+	everybody []topics.Branch // constant: what a broadcast is for
+	orders    orders
 	journal   *journal
 	endings   endings
 	leaving   leaving
 	values    values
 
-	tls      *record.Config // nil without Options.TLS
-	origins  *gate.Origins
-	httpd    *httpd // nil without Options.HTTP
-	compress compression
-	strays   atomic.Uint64
-	refusals atomic.Uint64
-	rejected atomic.Uint64 // handshakes, by ServeHTTP
-	pauses   atomic.Uint64
-	stalls   atomic.Uint64
-	stuck    atomic.Uint64
+	tls                  *record.Config // nil without Options.TLS
+	origins              *gate.Origins
+	httpd                *httpd // nil without Options.HTTP
+	compress             compression
+	strays               atomic.Uint64
+	refusals             atomic.Uint64
+	published            atomic.Uint64
+	subscriptionsRefused atomic.Uint64
+	rejected             atomic.Uint64 // handshakes, by ServeHTTP
+	pauses               atomic.Uint64
+	stalls               atomic.Uint64
+	stuck                atomic.Uint64
 }
 
 // Listen opens the listening sockets and checks what the server needs. An address
@@ -84,6 +91,7 @@ func newServer(h Handler, o Options) (*Server, error) {
 	s := &Server{handler: h, options: o, clock: netpoll.NewClock(), journal: newJournal(o.Log)}
 	s.bound = outbox.SizeOf(o.MaxOutboxMessages, o.MaxOutbox)
 	s.high, s.low = s.bound.Part(highPart), s.bound.Part(lowPart)
+	s.orders.seed = maphash.MakeSeed()
 	s.leaving.asked = make(chan struct{})
 	var err error
 	if s.origins, err = gate.ParseOrigins(o.Origins); err != nil {
@@ -98,6 +106,12 @@ func newServer(h Handler, o Options) (*Server, error) {
 	}
 	s.expiring.Store(o.MaxAge > 0)
 	s.throttle = fanout.NewThrottle(int64(o.MaxBroadcast), int64(o.MaxOutbox)/4, func() { s.tell(opRoom) })
+	if s.directory, err = topics.NewDirectory(o.MaxTopics, o.Reactors, o.TopicChanged != nil); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	for i := range o.Reactors {
+		s.everybody = append(s.everybody, topics.Branch{Reactor: uint16(i)})
+	}
 	if o.Mode != Inline {
 		limits := inbox.Limits{Messages: o.MaxInboxMessages, Bytes: o.MaxInbox, Total: int64(o.MaxInboxTotal)}
 		s.pool = inbox.NewPool(o.Workers, limits, s.hooks())
@@ -192,6 +206,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer unwatch()
 	go s.watch(watched)
 	go s.admission.watch(watched, s.journal)
+	if s.options.TopicChanged != nil {
+		go s.directory.Tell(watched.Done(), s.options.TopicChanged)
+	}
 	if err := s.acceptor.Start(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}

@@ -32,6 +32,7 @@ func TestAFullServerAnswers503UntilAConnectionEnds(t *testing.T) {
 			}
 			c.Close()
 			members[i%o.MaxConns].leave()
+			eventually(t, "its place is free", func() bool { return s.Stats().Open == int64(o.MaxConns-1) })
 			members[i%o.MaxConns] = s.open()
 		}
 		for _, c := range members {

@@ -37,6 +37,7 @@ type side struct {
 
 	rate  gate.Rate             // how fast it has sent lately; zero if that matters no more
 	inbox *inbox.Inbox[*caller] // nil until the handler is called on a worker
+	asked bool                  // the answer of the handler's Upgrade has not come
 	end   fate                  // what happens when the inbox is empty
 }
 

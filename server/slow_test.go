@@ -272,9 +272,10 @@ func TestAllOutboxesTogetherAreBounded(t *testing.T) {
 					}
 				}
 				s.arrived()
-				stats := s.Stats()
-				if w == server.OutboxClose && count(stats, "closed_outbox") == 0 || w != server.OutboxClose && stats.Open != conns {
-					t.Errorf("%d are open, %d were closed", stats.Open, count(stats, "closed_outbox"))
+				if w == server.OutboxClose {
+					eventually(t, "somebody was cut off", func() bool { return count(s.Stats(), "closed_outbox") > 0 })
+				} else if open := s.Stats().Open; open != conns {
+					t.Errorf("%d are open", open)
 				}
 			})
 		})
@@ -299,7 +300,7 @@ func TestKindsAreConflatedSeparately(t *testing.T) {
 			s.arrived()
 		}
 		kept, newest := 0, map[string]string{}
-		for len(newest) < kinds || slices.ContainsFunc(maps(newest), func(round string) bool { return round != fmt.Sprint(rounds-1) }) || kept < rounds {
+		for len(newest) < kinds || slices.ContainsFunc(valuesOf(newest), func(round string) bool { return round != fmt.Sprint(rounds-1) }) || kept < rounds {
 			_, payload, err := c.next()
 			if err != nil {
 				t.Fatalf("%v; %d are kept, the newest are %v", err, kept, newest)
@@ -322,7 +323,7 @@ func TestKindsAreConflatedSeparately(t *testing.T) {
 	})
 }
 
-func maps(m map[string]string) (values []string) {
+func valuesOf(m map[string]string) (values []string) {
 	for _, v := range m {
 		values = append(values, v)
 	}
@@ -364,9 +365,11 @@ func TestBackpressureIsReported(t *testing.T) {
 			if got := <-turns; got != "low" {
 				t.Fatalf("the second call was %q, want low", got)
 			}
-			if _, b := conn.Queued(); b > o.MaxOutbox/8 && slow.Load() == 0 {
-				t.Errorf("%d bytes are still in the outbox", b)
-			}
+			// A message may arrive before it is taken off the outbox.
+			eventually(t, "little is in the outbox of a peer that is not slow", func() bool {
+				_, b := conn.Queued()
+				return b <= s.Options().MaxOutbox/8 || slow.Load() > 0
+			})
 		}
 		c.leave()
 		eventually(t, "nobody is slow", func() bool {

@@ -44,6 +44,7 @@ type Counts struct {
 	ClosedInbox          uint64 `name:"closed_inbox"`           // peers that sent more than was handled, closed with 1013
 	ClosedCloseTimeout   uint64 `name:"closed_close_timeout"`   // peers that did not answer our Close frame
 	ClosedExpired        uint64 `name:"closed_expired"`         // connections whose time was over, closed with 1008
+	ClosedTopics         uint64 `name:"closed_topics"`          // connections for whose topics there was no room any more, closed with 1013
 	ClosedRate           uint64 `name:"closed_rate"`            // peers over their rate, closed with 1008
 	ClosedPanic          uint64 `name:"closed_panic"`           // handlers that panicked, closed with 1011
 	ClosedShutdown       uint64 `name:"closed_shutdown"`        // connections cut off at the server's end
@@ -58,17 +59,21 @@ type Counts struct {
 	Curbed            uint64 `name:"curbed"`             // times that it was not read because it was over its rate (MessageRate, ByteRate)
 	Throttled         uint64 `name:"throttled"`          // times that it was not read because too much was broadcast, or queued in all
 
-	MessagesAccepted  uint64 `name:"messages_accepted"`  // messages to be sent, a broadcast once for each connection
-	MessagesOut       uint64 `name:"messages_out"`       // of these, sent
-	DroppedNew        uint64 `name:"dropped_new"`        // of these, dropped because the outbox was full
-	DroppedOld        uint64 `name:"dropped_old"`        // of these, dropped for a newer one
-	Conflated         uint64 `name:"conflated"`          // of these, replaced by a newer one of the same Kind
-	Undelivered       uint64 `name:"undelivered"`        // of these, not sent when their connection ended
-	BroadcastMessages uint64 `name:"broadcast_messages"` // of these, broadcasts
-	BroadcastSends    uint64 `name:"broadcast_sends"`    // system calls for broadcasts; one carries several when passes are late
-	SendsRefused      uint64 `name:"sends_refused"`      // messages that Send did not accept (ErrBackpressure)
-	OutboxHigh        uint64 `name:"outbox_high"`        // times that a peer became slow (Handler.Backpressure)
-	OutboxLow         uint64 `name:"outbox_low"`         // times that it was slow no more, or ended
+	MessagesAccepted     uint64 `name:"messages_accepted"`     // messages to be sent, a broadcast once for each connection
+	MessagesOut          uint64 `name:"messages_out"`          // of these, sent
+	DroppedNew           uint64 `name:"dropped_new"`           // of these, dropped because the outbox was full
+	DroppedOld           uint64 `name:"dropped_old"`           // of these, dropped for a newer one
+	Conflated            uint64 `name:"conflated"`             // of these, replaced by a newer one of the same Kind
+	Undelivered          uint64 `name:"undelivered"`           // of these, not sent when their connection ended
+	BroadcastMessages    uint64 `name:"broadcast_messages"`    // of these, broadcasts and what was published to topics
+	BroadcastSends       uint64 `name:"broadcast_sends"`       // system calls for these; one carries several when passes are late
+	SendsRefused         uint64 `name:"sends_refused"`         // messages that Send did not accept (ErrBackpressure)
+	Published            uint64 `name:"published"`             // messages published to topics
+	Subscribed           uint64 `name:"subscribed"`            // subscriptions that began
+	Unsubscribed         uint64 `name:"unsubscribed"`          // of these, ended
+	SubscriptionsRefused uint64 `name:"subscriptions_refused"` // subscriptions beyond MaxTopics or MaxSubscriptions
+	OutboxHigh           uint64 `name:"outbox_high"`           // times that a peer became slow (Handler.Backpressure)
+	OutboxLow            uint64 `name:"outbox_low"`            // times that it was slow no more, or ended
 
 	BytesIn          uint64 `name:"bytes_in"`          // bytes received
 	BytesOut         uint64 `name:"bytes_out"`         // bytes sent
@@ -131,6 +136,8 @@ func (c *Counts) closed(cause error) *uint64 {
 		return &c.ClosedExpired
 	case errRate:
 		return &c.ClosedRate
+	case ErrTopics, ErrSubscriptions:
+		return &c.ClosedTopics
 	case ErrPanic:
 		return &c.ClosedPanic
 	case ErrShutdown:
@@ -169,6 +176,9 @@ type Stats struct {
 	Inbox     int64 // bytes that wait for handlers, of at most Options.MaxInboxTotal
 	Partial   int64 // bytes of incomplete messages, of at most Options.MaxPartial
 	Broadcast int64 // bytes of broadcasts on their way, of at most Options.MaxBroadcast
+
+	Topics        int // topics that somebody subscribes to, of at most Options.MaxTopics
+	Subscriptions int // subscriptions
 
 	Calls   int64 // calls of handlers that wait or run
 	Busy    int   // handlers that run, of at most Options.Workers
@@ -242,6 +252,9 @@ func (s *Server) Stats() Stats {
 	stats.Stalls += s.stalls.Load()
 	stats.CallsStuck += s.stuck.Load()
 	stats.SendsRefused += s.refusals.Load()
+	stats.Published += s.published.Load()
+	stats.SubscriptionsRefused += s.subscriptionsRefused.Load()
+	stats.Topics, stats.Subscriptions = s.directory.Used()
 	stats.Rejected += s.rejected.Load()
 	stats.BytesToDeflate += s.compress.before.Load()
 	stats.BytesDeflated += s.compress.after.Load()

@@ -17,14 +17,26 @@ import (
 // /healthz answers 503 while a reactor makes no progress, which is noticed after
 // Options.StallAfter. /readyz answers 503 while the server cannot take another
 // connection. The body says why.
-func Handler(ctx context.Context, s *server.Server) http.Handler {
+//
+// What degraded returns does not make the server unready, because others may be no better
+// off: /readyz answers 200 and says it. Nil functions are left out.
+func Handler(ctx context.Context, s *server.Server, degraded ...func() error) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, "ok", NotHealthy(s))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		stats := s.Stats()
-		answer(w, "ready", NotReady(ctx, s, &stats))
+		good := "ready"
+		for _, f := range degraded {
+			if f == nil {
+				continue
+			}
+			if err := f(); err != nil {
+				good += ", but degraded: " + err.Error()
+			}
+		}
+		answer(w, good, NotReady(ctx, s, &stats))
 	})
 	return mux
 }

@@ -1,9 +1,11 @@
-// Package fanout is how one message reaches every connection.
+// Package fanout is how one message reaches many connections: all, or those that
+// subscribe to a topic.
 //
-//	Publication   an encoded frame on its way to all reactors, and its receipt
-//	Log           the publications that not all of a reactor's connections have
+//	Publication   an encoded frame on its way to reactors, and its receipt
+//	Log           the publications that not all of an audience have been sent
+//	Round         the Log of all of a reactor's connections
 //	Throttle      what all publications together may take, and who has to wait
 //
-// A Log knows connections only as slots, and as positions up to which each has
-// been sent. It neither sends nor closes.
+// A Log knows connections only as positions up to which each has been sent, and a
+// Round as slots. They neither send nor close.
 package fanout

@@ -10,8 +10,10 @@ import (
 //
 // There are two bounds. A publisher that can be made to wait does so at the
 // lower one, which is small enough for every receiver's Box; nothing is taken
-// beyond the upper one. A publisher waits too while receivers are congested:
-// they read, and not as fast as they are sent to.
+// beyond the upper one. Who publishes to everybody waits too while receivers are
+// congested: they read, and not as fast as they are sent to. Who publishes to a
+// topic does not, because they may be receivers of other topics: nobody shall hold
+// up those with whom he has nothing to do.
 type Throttle struct {
 	// constant
 	most  int64  // bytes on their way
@@ -66,19 +68,25 @@ func (t *Throttle) Congested(more int) {
 	}
 }
 
-// Crowded reports whether publishers have to wait.
-func (t *Throttle) Crowded() bool {
-	return t.inFlight.Load() > t.early || t.Full() || t.congested.Load() > 0
-}
+// Crowded reports whether those who publish to everybody have to wait.
+func (t *Throttle) Crowded() bool { return t.Loaded() || t.congested.Load() > 0 }
+
+// Loaded reports whether everybody who publishes has to wait, to a topic too.
+func (t *Throttle) Loaded() bool { return t.inFlight.Load() > t.early || t.Full() }
 
 // Full reports whether TryAdd would refuse everything.
 func (t *Throttle) Full() bool { return t.inFlight.Load() >= t.most }
 
-// Wait waits until it is no longer crowded.
-func (t *Throttle) Wait() {
+// Wait waits until it is no longer crowded, and WaitTopic until it is no longer
+// loaded.
+func (t *Throttle) Wait() { t.wait(t.Crowded) }
+
+func (t *Throttle) WaitTopic() { t.wait(t.Loaded) }
+
+func (t *Throttle) wait(while func() bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for t.Crowded() {
+	for while() {
 		t.free.Wait()
 	}
 }
@@ -90,15 +98,15 @@ func (t *Throttle) AwaitRoom() bool {
 	return t.Crowded() || !t.awaited.CompareAndSwap(true, false)
 }
 
-// release lets publishers go on if it is no longer crowded.
+// release lets publishers go on whose wait may be over.
 func (t *Throttle) release() {
-	if t.Crowded() {
+	if t.Loaded() {
 		return
 	}
 	t.mu.Lock()
 	t.free.Broadcast()
 	t.mu.Unlock()
-	if t.awaited.Load() && t.awaited.CompareAndSwap(true, false) {
+	if !t.Crowded() && t.awaited.Load() && t.awaited.CompareAndSwap(true, false) {
 		t.room()
 	}
 }

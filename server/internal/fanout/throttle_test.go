@@ -42,6 +42,10 @@ func TestPublishersWaitAtTheLowerBoundAndForCongestedReceivers(t *testing.T) {
 	if !th.Crowded() {
 		t.Error("no publisher waits for a congested receiver")
 	}
+	if th.Loaded() {
+		t.Error("a publisher to a topic waits for a congested receiver")
+	}
+	th.WaitTopic()
 	th.Congested(-1)
 	if th.Crowded() {
 		t.Error("it is crowded for nothing")

@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// members drives a Log as a reactor does, and records what each member should have been
+// members drives a Round as a reactor does, and records what each member should have been
 // sent.
 type members struct {
 	t    *testing.T
-	log  Log
+	log  Round
 	by   map[int]*member // slot
 	high int
 	sent int // publications
@@ -108,7 +108,7 @@ func (m *members) check() {
 
 // Every member is sent every frame once and in order, whatever happens in between. Each
 // publication is done once, when no member lacks it. Positions wrap.
-func TestALogAgainstAModel(t *testing.T) {
+func TestARoundAgainstAModel(t *testing.T) {
 	for seed := range uint64(12) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		m := newMembers(t)
