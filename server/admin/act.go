@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/page"
 	"github.com/seed-134acfd0/lull/server"
 )
 
@@ -25,7 +26,7 @@ func (a *admin) closeConnection(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is no such connection", http.StatusNotFound)
 		return
 	}
-	answer(w, http.StatusAccepted, struct {
+	page.Answer(w, http.StatusAccepted, struct {
 		Closing string `json:"closing"`
 	}{hex(id)})
 }
@@ -35,7 +36,7 @@ func (a *admin) closeConnection(w http.ResponseWriter, r *http.Request) {
 func (a *admin) drain(w http.ResponseWriter, _ *http.Request) {
 	a.server.Drain()
 	stats := a.server.Stats()
-	answer(w, http.StatusAccepted, draining{stats.Open, stats.DrainFor.Seconds()})
+	page.Answer(w, http.StatusAccepted, draining{stats.Open, stats.DrainFor.Seconds()})
 }
 
 // draining is how far a drain has got.
@@ -76,7 +77,7 @@ func (a *admin) broadcast(w http.ResponseWriter, r *http.Request) {
 	}
 	select {
 	case t := <-receipts:
-		answer(w, http.StatusOK, receipt{t.Sent, t.Queued, t.Dropped, t.Closed, t.Last})
+		page.Answer(w, http.StatusOK, receipt{t.Sent, t.Queued, t.Dropped, t.Closed, t.Last})
 	case <-r.Context().Done(): // the client has left
 	case <-a.ctx.Done():
 		unavailable(w, "the server is ending; some connections may not get the message")

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/seed-134acfd0/lull/internal/page"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/health"
 	"github.com/seed-134acfd0/lull/tuning"
@@ -25,9 +26,9 @@ var pages embed.FS
 
 // admin is what the HTTP handlers share.
 type admin struct {
-	ctx   context.Context // of the server's Run
-	names []string
+	ctx context.Context // of the server's Run
 	source
+	backends Backends // nil without any
 }
 
 // Options are options of New. The zero value is the default.
@@ -43,23 +44,34 @@ type Options struct {
 	// Without a token there is no authentication, and the handler belongs on a loopback
 	// address, on a unix socket, or behind a proxy that authenticates.
 	Token string
+	// Degraded is for health.Handler.
+	Degraded func() error
+	// Backends, if it is not nil, tells how the backends of the server are, for the page
+	// and /api/status, and what it collects is in /metrics too.
+	Backends Backends
+}
+
+// Backends is what a handler has to say about those that it calls. A hooks.Hooks does.
+type Backends interface {
+	prometheus.Collector
+	Status() any // for JSON
 }
 
 // New returns the HTTP handler for s. ctx is the context of s.Run: once it has
 // ended, the server is no longer ready.
 func New(ctx context.Context, s *server.Server, o Options) http.Handler {
-	a := &admin{ctx: ctx, names: o.Names, source: newSource(s)}
+	a := &admin{ctx: ctx, source: newSource(s), backends: o.Backends}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{a.source}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if o.Backends != nil {
+		registry.MustRegister(o.Backends)
+	}
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", page("index.html"))
-	mux.HandleFunc("GET /page.css", page("page.css"))
-	mux.HandleFunc("GET /page.js", page("page.js"))
-
+	page.Serve(mux, pages, "page")
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
-	probes := health.Handler(ctx, s)
+	probes := health.Handler(ctx, s, o.Degraded)
 	mux.Handle("GET /healthz", probes)
 	mux.Handle("GET /readyz", probes)
 
@@ -72,11 +84,10 @@ func New(ctx context.Context, s *server.Server, o Options) http.Handler {
 	if o.Pprof {
 		profiles(mux)
 	}
-	var guarded http.Handler = mux
-	if o.Token != "" {
-		guarded = newToken(o.Token).guard(mux)
-	}
-	return sealed(a.known(sameOrigin(guarded)))
+	return page.Guard{
+		Names: o.Names, Public: []string{"/metrics", "/healthz", "/readyz"},
+		Token: o.Token, Open: []string{"/healthz", "/readyz"}, Cookie: "lull-admin", // a balancer has no token
+	}.Handler(mux)
 }
 
 func profiles(mux *http.ServeMux) {
@@ -91,24 +102,21 @@ func profiles(mux *http.ServeMux) {
 // scrapesMax is how many scrapes are answered at once.
 const scrapesMax = 4
 
-func page(name string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, pages, "page/"+name) }
-}
-
 // NewCollector returns only the metrics of s, for programs that have their own
 // registry.
 func NewCollector(s *server.Server) prometheus.Collector { return &collector{newSource(s)} }
 
 // source is where the figures come from.
 type source struct {
-	server *server.Server
-	began  time.Time
-	empty  tuning.Memory // of the process and the kernel at the start
+	server  *server.Server
+	largest *largestTopics
+	began   time.Time
+	empty   tuning.Memory // of the process and the kernel at the start
 }
 
 func newSource(s *server.Server) source {
 	empty, _ := tuning.MemoryOf(os.Getpid()) // if it fails, all memory counts as the connections'
-	return source{server: s, began: time.Now(), empty: empty}
+	return source{server: s, largest: &largestTopics{of: s.LargestTopics, now: time.Now}, began: time.Now(), empty: empty}
 }
 
 // reading is everything that is known of the server at one moment.
@@ -116,8 +124,9 @@ type reading struct {
 	options server.Options
 	stats   server.Stats
 	census  server.Census
-	user    float64 // memory of the process for each connection, in bytes; NaN while there are few
-	kernel  float64 // memory of the kernel for each connection, in bytes; NaN while there are few
+	topics  []server.Topic // the largest
+	user    float64        // memory of the process for each connection, in bytes; NaN while there are few
+	kernel  float64        // memory of the kernel for each connection, in bytes; NaN while there are few
 
 	// These are tuning.Unknown if they could not be read.
 	slab        int64 // the kernel's memory for objects, in bytes
@@ -128,7 +137,7 @@ type reading struct {
 
 func (s source) read() *reading {
 	r := &reading{
-		options: s.server.Options(), stats: s.server.Stats(), census: s.server.Census(),
+		options: s.server.Options(), stats: s.server.Stats(), census: s.server.Census(), topics: s.largest.recent(),
 		user: math.NaN(), kernel: math.NaN(), slab: tuning.Unknown, descriptors: tuning.Unknown, files: tuning.Unknown, filesMax: tuning.Unknown,
 	}
 	if now, err := tuning.MemoryOf(os.Getpid()); err == nil {

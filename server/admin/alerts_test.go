@@ -112,7 +112,7 @@ func TestAlertsAndPanelsUseMetricsThatExist(t *testing.T) {
 	// There is an alert or a panel for each way in which a message can be lost.
 	for _, name := range []string{
 		"lull_messages_dropped_total", "lull_messages_undelivered_total", "lull_connections_closed_total", "lull_handshakes_rejected_total", "lull_messages_discarded_total", "lull_sockets_evicted_total",
-		"lull_accept_pauses_total", "lull_reactor_stalls_total", "lull_inbox_high_total", "lull_slow_connections", "lull_sockets", "lull_workers_stuck",
+		"lull_accept_pauses_total", "lull_reactor_stalls_total", "lull_inbox_high_total", "lull_slow_connections", "lull_sockets", "lull_workers_stuck", "lull_subscriptions_refused_total",
 	} {
 		if !asked[name] {
 			t.Errorf("nothing asks for %s", name)

@@ -107,7 +107,7 @@ func TestProfilesAreServedOnlyIfAskedFor(t *testing.T) {
 // Its headers also forbid other pages to show it in a frame.
 func TestThePageLoadsOnlyItsOwnFiles(t *testing.T) {
 	s := start(t, server.Handler{}, server.Options{})
-	for _, path := range []string{"/", "/page.css", "/page.js", "/api/status", "/metrics", "/nothing"} {
+	for _, path := range []string{"/", "/page.css", "/page.js", "/shared.css", "/shared.js", "/api/status", "/metrics", "/nothing"} {
 		answer, body := s.do(s.request("GET", path, ""))
 		policy := answer.Header.Get("Content-Security-Policy")
 		for _, want := range []string{"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"} {
@@ -118,8 +118,8 @@ func TestThePageLoadsOnlyItsOwnFiles(t *testing.T) {
 		if strings.Contains(policy, "unsafe") || answer.Header.Get("X-Content-Type-Options") != "nosniff" || answer.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %v", path, answer.Header)
 		}
-		if strings.HasPrefix(path, "/page") || path == "/" {
-			if answer.StatusCode != http.StatusOK || len(body) < 1000 {
+		if strings.HasPrefix(path, "/page") || strings.HasPrefix(path, "/shared") || path == "/" {
+			if answer.StatusCode != http.StatusOK || len(body) < 500 {
 				t.Errorf("%s: %s, %d bytes", path, answer.Status, len(body))
 			}
 		}

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -55,6 +56,21 @@ func TestAFullServerIsNotReady(t *testing.T) {
 		code, _ := s.get("/readyz")
 		return code == http.StatusOK
 	})
+}
+
+// What is away may be away for all servers: those that are degraded stay ready, and say so.
+func TestADegradedServerIsReady(t *testing.T) {
+	s := start(t, server.Handler{}, server.Options{})
+	trouble := errors.New("the broker is away")
+	h := health.Handler(t.Context(), s.Server, nil, func() error { return trouble })
+	for _, want := range []string{"ready, but degraded: the broker is away\n", "ready\n"} {
+		answer := httptest.NewRecorder()
+		h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		if got := answer.Body.String(); answer.Code != http.StatusOK || got != want {
+			t.Errorf("%d %q, not %q", answer.Code, got, want)
+		}
+		trouble = nil
+	}
 }
 
 // Clients whose request was rejected and that do not leave use up the sockets,

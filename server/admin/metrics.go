@@ -66,6 +66,7 @@ var counted = []struct {
 	{"closed_inbox", metric{"connections_closed_total", "reason", "inbox", closedHelp}},
 	{"closed_close_timeout", metric{"connections_closed_total", "reason", "close_timeout", closedHelp}},
 	{"closed_rate", metric{"connections_closed_total", "reason", "rate", closedHelp}},
+	{"closed_topics", metric{"connections_closed_total", "reason", "topics", closedHelp}},
 	{"closed_panic", metric{"connections_closed_total", "reason", "panic", closedHelp}},
 	{"closed_shutdown", metric{"connections_closed_total", "reason", "shutdown", closedHelp}},
 
@@ -89,7 +90,11 @@ var counted = []struct {
 
 	{"broadcast_messages", metric{"broadcast_messages_total", "", "", "Broadcast messages sent, once for each connection. Divided by lull_broadcast_sends_total: how many left in one system call."}},
 	{"broadcast_sends", metric{"broadcast_sends_total", "", "", "System calls that sent broadcasts."}},
-	{"sends_refused", metric{"sends_refused_total", "", "", "Messages that Send or Broadcast refused with ErrBackpressure."}},
+	{"sends_refused", metric{"sends_refused_total", "", "", "Messages that Send, Broadcast or Publish refused with ErrBackpressure."}},
+	{"published", metric{"published_total", "", "", "Messages published to topics."}},
+	{"subscribed", metric{"subscribed_total", "", "", "Subscriptions to topics that began."}},
+	{"unsubscribed", metric{"unsubscribed_total", "", "", "Of these, ended."}},
+	{"subscriptions_refused", metric{"subscriptions_refused_total", "", "", "Subscriptions refused because there were too many topics (MaxTopics), or too many of one connection (MaxSubscriptions)."}},
 	{"outbox_high", metric{"outbox_high_total", "", "", "Times that a peer became slow: its outbox was half full, or a send was refused."}},
 	{"outbox_low", metric{"outbox_low_total", "", "", "Times that a slow peer's outbox was at most an eighth full again, or its connection ended."}},
 
@@ -146,6 +151,11 @@ var measured = []struct {
 	{metric{"partial_limit_bytes", "", "", "Maximum number of bytes of incomplete messages."}, func(r *reading) float64 { return float64(r.options.MaxPartial) }},
 	{metric{"broadcast_bytes", "", "", "Bytes of broadcasts on their way."}, func(r *reading) float64 { return float64(r.stats.Broadcast) }},
 	{metric{"broadcast_limit_bytes", "", "", "Maximum number of bytes of broadcasts on their way."}, func(r *reading) float64 { return float64(r.options.MaxBroadcast) }},
+
+	{metric{"topics", "", "", "Topics that somebody subscribes to."}, func(r *reading) float64 { return float64(r.stats.Topics) }},
+	{metric{"topics_limit", "", "", "Maximum number of topics."}, func(r *reading) float64 { return float64(r.options.MaxTopics) }},
+	{metric{"subscriptions", "", "", "Subscriptions to topics."}, func(r *reading) float64 { return float64(r.stats.Subscriptions) }},
+	{metric{"largest_topic_subscribers", "", "", "Subscribers of the largest topic. It is some seconds old."}, func(r *reading) float64 { return float64(r.largestTopic()) }},
 
 	{metric{"handler_calls", "", "", "Handler calls that wait or run."}, func(r *reading) float64 { return float64(r.stats.Calls) }},
 	{metric{"workers_busy", "", "", "Workers that run a handler."}, func(r *reading) float64 { return float64(r.stats.Busy) }},

@@ -17,12 +17,13 @@ import (
 )
 
 func TestInteropPage(t *testing.T) {
-	s := start(t, server.Handler{}, server.Options{OutboxPolicy: server.OutboxDropNew, MaxConns: 100})
+	s := start(t, server.Handler{Open: func(c server.Conn) { _ = c.Subscribe("<b>tea</b>") }}, server.Options{OutboxPolicy: server.OutboxDropNew, MaxConns: 100, MaxTopics: 1000})
 	deaf := []string{s.openDeaf().LocalAddr().String(), s.openDeaf().LocalAddr().String()}
 	s.fill()
 	for range 5 {
 		say(t, s.open(), "hello")
 	}
+	eventually(t, "all have subscribed", func() bool { return s.Stats().Subscriptions == 7 })
 	left := s.open()
 	if err := wsutil.WriteClientMessage(left, ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, "")); err != nil {
 		t.Fatal(err)
@@ -38,6 +39,8 @@ func TestInteropPage(t *testing.T) {
 	b.Shows("#outbox .note", "2 slow peers")
 	b.Shows("#workers .value", fmt.Sprintf("0 of %d", s.Options().Workers))
 	b.Shows("#lost .note", "0 connections closed for overload")
+	b.Shows("#topics .note", "of 1,000; 7 subscriptions, 0 refused; 0/s published")
+	b.Shows("#topics-largest", "<b>tea</b>")
 	b.Shows("#where", s.Addrs()[0].String())
 	b.Shows("#state", "under pressure")
 	b.Shows("#endings", "clean1")
@@ -89,24 +92,12 @@ func TestInteropPage(t *testing.T) {
 // look checks the layout on screens and phones, in light and dark.
 func look(t *testing.T, b *testkit.Browser) {
 	t.Helper()
-	for _, width := range []int{1280, 360} {
-		b.Tell("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 1000}, nil)
-		for _, scheme := range []string{"light", "dark"} {
-			b.Tell("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}}, nil)
-			var laid struct {
-				Wide int    // the width of the content
-				Back string // the background
-			}
-			b.Eval(`({ wide: document.documentElement.scrollWidth, back: getComputedStyle(document.body).backgroundColor })`, &laid)
-			if laid.Wide > width {
-				t.Errorf("%d pixels wide on a screen of %d", laid.Wide, width)
-			}
-			if want := map[string]string{"light": "rgb(246, 247, 248)", "dark": "rgb(18, 24, 27)"}[scheme]; laid.Back != want {
-				t.Errorf("in %s the background is %s", scheme, laid.Back)
-			}
-			b.Picture(t, fmt.Sprintf("%d-%s.png", width, scheme))
+	backs := map[string]string{"light": "rgb(246, 247, 248)", "dark": "rgb(18, 24, 27)"}
+	b.OnScreens(t, func(_ int, scheme string) {
+		if back := b.Style("body", "background-color"); back != backs[scheme] {
+			t.Errorf("in %s the background is %s", scheme, back)
 		}
-	}
+	})
 }
 
 // With a token the page begins with a form, and what it lets in works as without.

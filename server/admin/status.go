@@ -2,7 +2,6 @@ package admin
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/seed-134acfd0/lull/internal/page"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/health"
 )
@@ -54,10 +54,11 @@ type status struct {
 		User   *float64 `json:"user_bytes_per_connection"` // null while there are few connections
 		Kernel *float64 `json:"kernel_bytes_per_connection"`
 	} `json:"memory"`
-	Inbox     level `json:"inbox"`     // messages that wait for handlers
-	Outbox    level `json:"outbox"`    // messages that wait for peers
-	Partial   level `json:"partial"`   // incomplete messages and requests
-	Broadcast level `json:"broadcast"` // broadcasts on their way
+	Inbox     level  `json:"inbox"`     // messages that wait for handlers
+	Outbox    level  `json:"outbox"`    // messages that wait for peers
+	Partial   level  `json:"partial"`   // incomplete messages and requests
+	Broadcast level  `json:"broadcast"` // broadcasts on their way
+	Topics    topics `json:"topics"`
 	Workers   struct {
 		Busy    int `json:"busy"`
 		Stuck   int `json:"stuck"` // of these, in a call that takes longer than CallTimeout
@@ -75,6 +76,7 @@ type status struct {
 	Rejected map[int]uint64    `json:"rejected"` // handshakes, by HTTP status
 	Largest  []peerOutbox      `json:"largest"`  // outboxes
 	Causes   []cause           `json:"causes"`   // of the last thousand endings
+	Backends any               `json:"backends"` // null without any
 }
 
 // level is how full something is.
@@ -122,10 +124,14 @@ func (a *admin) status() *status {
 		Outbox:    level{r.stats.Outbox, r.options.MaxOutboxTotal},
 		Partial:   level{r.stats.Partial, r.options.MaxPartial},
 		Broadcast: level{r.stats.Broadcast, r.options.MaxBroadcast},
+		Topics:    r.topicsNow(),
 		Counters:  make(map[string]uint64),
 		Rejected:  r.stats.RejectedBy,
 		Largest:   largest(&r.census, largestShown),
 		Causes:    causes(a.server.Endings()),
+	}
+	if a.backends != nil {
+		s.Backends = a.backends.Status()
 	}
 	if r.stats.Draining {
 		s.Draining = &draining{r.stats.Open, r.stats.DrainFor.Seconds()}
@@ -156,7 +162,7 @@ func orNull(n float64) *float64 {
 }
 
 func (a *admin) showStatus(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, a.status())
+	page.Answer(w, http.StatusOK, a.status())
 }
 
 // peerOutbox is a server.PeerOutbox in JSON.
@@ -245,15 +251,9 @@ func (a *admin) showConnections(w http.ResponseWriter, r *http.Request) {
 		e := &last[i]
 		endings[i] = ending{e.Time, hex(e.ID), e.Tag, e.Remote, e.Code, causeOf(e), e.Outbox}
 	}
-	answer(w, http.StatusOK, struct {
+	page.Answer(w, http.StatusOK, struct {
 		Largest []peerOutbox `json:"largest"`
 		Causes  []cause      `json:"causes"`
 		Endings []ending     `json:"endings"`
 	}{largest(&census, n), causes(last), endings})
-}
-
-func answer(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // an error means that the client has gone
 }

@@ -9,18 +9,6 @@ const span = 10;        // answers whose times make one percentile
 
 const answers = [];     // the last ones, the oldest first
 
-// Numbers as text.
-const count = n => Math.round(n).toLocaleString("en");
-const few = n => n < 10 && n % 1 ? n.toFixed(1) : count(n);
-const scaled = (n, step, units) => {
-  let i = 0;
-  for (; n >= step && i < units.length - 1; i++) n /= step;
-  return `${few(n)} ${units[i]}`;
-};
-const bytes = n => scaled(n, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
-const seconds = s => s < 1 ? scaled(s * 1e6, 1000, ["µs", "ms"]) : s < 120 ? `${few(s)} s` : s < 7200 ? `${few(s / 60)} min` : `${few(s / 3600)} h`;
-const share = (part, all) => all > 0 ? part / all : 0;
-const percent = x => x > 0 && x < 0.01 ? "<1 %" : `${Math.round(100 * x)} %`;
 const full = level => share(level.bytes, level.limit_bytes);
 
 // before is the answer n places before the one at index i, or the first.
@@ -54,7 +42,7 @@ const time = t => t === undefined ? "–" : `≤ ${seconds(t)}`;
 
 const closed = ["closed_clean", "closed_gone", "closed_protocol", "closed_tls", "closed_expired", "closed_utf8", "closed_too_big", "closed_outbox",
   "closed_write_timeout", "closed_partial", "closed_message_timeout", "closed_idle", "closed_inbox", "closed_close_timeout",
-  "closed_rate", "closed_panic", "closed_shutdown"];
+  "closed_rate", "closed_topics", "closed_panic", "closed_shutdown"];
 const lost = ["messages_dropped", "messages_discarded", "dropped_new", "dropped_old", "conflated", "undelivered"];
 const overload = ["closed_outbox", "closed_write_timeout", "closed_inbox", "closed_partial"];
 
@@ -90,6 +78,10 @@ const pressure = [
   { id: "broadcast", title: "Broadcasts on their way", value: s => bytes(s.broadcast.bytes), line: s => s.broadcast.bytes,
     note: s => `${percent(full(s.broadcast))} of ${bytes(s.broadcast.limit_bytes)}; ${count(s.connections.throttled)} throttled`,
     warn: s => full(s.broadcast) > 0.5 },
+  { id: "topics", title: "Topics", value: s => count(s.topics.count), line: s => s.topics.count,
+    note: (s, i) => `of ${count(s.topics.limit)}; ${count(s.topics.subscriptions)} subscriptions, ${count(s.counters.subscriptions_refused)} refused; ` +
+      `${few(rate(i, "published"))}/s published`,
+    warn: (s, i) => share(s.topics.count, s.topics.limit) > 0.85 || rate(i, "subscriptions_refused") > 0 },
   { id: "partial", title: "Incomplete messages", value: s => bytes(s.partial.bytes), line: s => s.partial.bytes,
     note: s => `${percent(full(s.partial))} of ${bytes(s.partial.limit_bytes)}`,
     warn: s => full(s.partial) > 0.5 },
@@ -109,22 +101,6 @@ const pressure = [
     note: () => "because descriptors or memory ran out",
     warn: (s, i) => rate(i, "accept_pauses") > 0 },
 ];
-
-// add makes an element with a text and appends it to another.
-const add = (parent, name, text, className) => {
-  const e = document.createElement(name);
-  if (text !== undefined) e.textContent = text;
-  if (className) e.className = className;
-  parent.append(e);
-  return e;
-};
-const svg = (parent, name, attributes) => {
-  const e = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) e.setAttribute(key, value);
-  parent.append(e);
-  return e;
-};
-const byId = id => document.getElementById(id);
 
 const build = (parent, tiles) => {
   for (const tile of tiles) {
@@ -206,6 +182,34 @@ const showLargest = peers => {
   byId("largest-none").hidden = peers.length > 0;
 };
 
+const showTopics = topics => {
+  const body = byId("topics-largest");
+  body.replaceChildren();
+  for (const t of topics) {
+    const row = add(body, "tr");
+    add(add(row, "td"), "bdi", t.name); // whatever direction it turns to
+    add(row, "td", count(t.subscribers), "number");
+  }
+  byId("topics-section").hidden = topics.length === 0;
+};
+
+const showBackends = backends => {
+  const body = byId("backends");
+  body.replaceChildren();
+  for (const b of backends) {
+    const row = add(body, "tr", undefined, b.advice && "warn");
+    add(add(row, "td"), "bdi", b.path ? `${b.path} → ${b.url}` : b.url);
+    add(row, "td", b.down_seconds ? `down for ${seconds(b.down_seconds)}: ${b.cause}` : b.advice || "up");
+    add(row, "td", `${count(b.calls)} of ${count(b.calls_limit)}`, "number");
+    add(row, "td", count(b.connections_waiting), "number");
+    add(row, "td", b.connections_waiting ? seconds(b.waiting_seconds) : "–", "number");
+    add(row, "td", b.answer_median_seconds ? `≤ ${seconds(b.answer_median_seconds)}` : "–", "number");
+    add(row, "td", count(b.messages_lost), "number");
+    add(add(row, "td"), "bdi", b.longest.slice(0, 3).map(w => w.user || w.id).join(", "));
+  }
+  byId("backends-section").hidden = backends.length === 0;
+};
+
 const causesShown = 8;
 
 const showEndings = causes => {
@@ -238,6 +242,8 @@ const show = s => {
   const i = answers.length - 1;
   for (const tile of [...load, ...pressure]) draw(tile, i);
   showLargest(s.largest);
+  showBackends(s.backends ?? []);
+  showTopics(s.topics.largest);
   showEndings(s.causes);
   const u = s.setup;
   byId("where").textContent = `${s.addresses.join(", ")} · ${u.reactors} reactor${u.reactors === 1 ? "" : "s"}, ${u.tables} tables` +
