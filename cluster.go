@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/seed-134acfd0/lull/server/cluster"
+)
+
+// clusterFlags join the server to others.
+type clusterFlags struct {
+	NATS              string   `name:"nats" help:"Join the servers that are connected to this NATS server: what is said in a room is heard in it on all of them. nats://HOST:4222 or tls://HOST:4222; several of one NATS cluster have commas in between. Needs --mode=rooms or --mode=hooks." placeholder:"URL"`
+	NATSKeys          natsKeys `embed:"" prefix:"nats-"`
+	Cluster           string   `help:"Join other servers without a NATS server beside them: listen at this address for those that have it in --cluster-peers. Needs --mode=rooms or --mode=hooks." placeholder:"ADDRESS" example:"10.0.0.1:6222"`
+	ClusterPeers      []string `help:"Addresses at which other servers listen with --cluster. One is enough: it tells of the rest." placeholder:"ADDRESS" example:"10.0.0.1:6222"`
+	ClusterSecretFile string   `help:"File with a secret that all servers with --cluster know. Or the secret is in the variable LULL_CLUSTER_SECRET. Needed unless --cluster is on loopback." type:"path" placeholder:"FILE" predictor:"file"`
+	ClusterName       string   `help:"The cluster's name. Clusters of different names do not meet, though they have the same NATS server." default:"lull" placeholder:"NAME"`
+	NodeName          string   `help:"The server's name in the cluster, where no two have the same. Default: the host's name." placeholder:"NAME"`
+}
+
+// check checks the flags.
+func (f *clusterFlags) check(mode string) error {
+	switch {
+	case f.NATS == "" && f.Cluster == "":
+		if len(f.ClusterPeers) > 0 {
+			return errors.New("--cluster-peers: needs --cluster, an address at which this server listens for others")
+		}
+		return nil
+	case f.NATS != "" && f.Cluster != "":
+		return errors.New("--nats and --cluster: cannot be used together")
+	case mode != "rooms" && mode != "hooks":
+		return errors.New("--nats and --cluster: need --mode=rooms or --mode=hooks")
+	}
+	if f.Cluster == "" {
+		for one := range strings.SplitSeq(f.NATS, ",") {
+			if u, err := url.Parse(strings.TrimSpace(one)); err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Host == "" {
+				return fmt.Errorf("--nats=%s: must be nats://HOST:4222 or tls://HOST:4222", f.NATS)
+			}
+		}
+		return f.NATSKeys.check("--nats-")
+	}
+	for _, peer := range f.ClusterPeers {
+		if _, _, err := net.SplitHostPort(peer); err != nil {
+			return fmt.Errorf("--cluster-peers=%s: must be host:port; for example --cluster-peers=10.0.0.1:6222", peer)
+		}
+	}
+	return checkAddress("--cluster", f.Cluster, "10.0.0.1:6222")
+}
+
+// join joins the cluster, and returns nil if the flags name none. leave ends that.
+func (f *clusterFlags) join(ctx context.Context, maxMessage int, log *slog.Logger) (node *cluster.Node, leave func(), err error) {
+	if f.NATS == "" && f.Cluster == "" {
+		return nil, func() {}, nil
+	}
+	o := cluster.Options{Cluster: f.ClusterName, Name: f.NodeName, MaxMessage: maxMessage, Queue: max(clusterQueue, 4*maxMessage), Log: log}
+	end := func() {}
+	if f.Cluster != "" {
+		secret, err := readToken("--cluster-secret-file", f.ClusterSecretFile, "LULL_CLUSTER_SECRET")
+		if err != nil {
+			return nil, nil, err
+		}
+		b, err := cluster.Embed(cluster.BrokerOptions{Listen: f.Cluster, Routes: f.ClusterPeers, Secret: secret, MaxMessage: maxMessage})
+		if err != nil {
+			return nil, nil, fmt.Errorf("--cluster=%s: %w%s", f.Cluster, err, listenHint(err, "--cluster", []string{f.Cluster}))
+		}
+		log.Info("listens for other servers", "cluster", b.Addr())
+		o.Broker, end = b, b.Close
+	} else {
+		b, err := f.NATSKeys.client("--nats-", f.NATS)
+		if err != nil {
+			return nil, nil, err
+		}
+		o.URL, o.Token, o.CredsFile, o.TLS = b.URL, b.Token, b.CredsFile, b.TLS
+	}
+	if node, err = cluster.Join(ctx, o); err != nil {
+		end()
+		if errors.Is(err, cluster.ErrName) {
+			err = fmt.Errorf("%w; --node-name gives this server another one", err)
+		}
+		return nil, nil, err
+	}
+	return node, func() { node.Leave(); end() }, nil
+}
+
+// clusterQueue is how many bytes may wait for the NATS server.
+const clusterQueue = 8 << 20
+
+// clusterStatus is what the log says of the cluster.
+func clusterStatus(s cluster.Stats) []any {
+	return []any{"nodes", len(s.Nodes) + 1, "nats", s.Connected, "subjects", s.Subjects, "published", s.Published, "received", s.Received,
+		"lost", s.Lost, "unsent", s.Unsent, "waiting", s.Queued}
+}

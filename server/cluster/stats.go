@@ -1,0 +1,87 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+)
+
+// counts are the node's counters.
+type counts struct {
+	published, refused, unsent                 atomic.Uint64
+	sent, sentBytes                            atomic.Uint64
+	received, stale, lost, unsure              atomic.Uint64
+	undelivered, overruns, malformed           atomic.Uint64
+	unconfirmed, unwatched, unkept, reconnects atomic.Uint64
+}
+
+// Stats are a node's figures. Those in the first group are of the moment, the others count
+// since it has joined.
+type Stats struct {
+	Connected bool     // the broker is there
+	Nodes     []string // the names of the other living nodes, in order
+	Subjects  int      // that the node follows
+	Queued    int      // messages that wait for the broker
+	QueuedMax int      // the most bytes that have waited for it
+
+	Published   uint64 // messages by this node, on all topics
+	Refused     uint64 // that were refused, because too much waited for the broker
+	Unsent      uint64 // of Published, that other nodes did not get because the broker was away
+	Sent        uint64 // messages to the broker, answers and tails among them
+	SentBytes   uint64 // of these, without the subjects
+	Received    uint64 // messages of other nodes
+	Lost        uint64 // messages of other nodes that have not arrived
+	Unsure      uint64 // times that more may have been lost
+	Stale       uint64 // messages that came twice, or after they were lost
+	Undelivered uint64 // of Received, that the server did not take for a second
+	Overruns    uint64 // times that NATS' client had no room for what came
+	Malformed   uint64 // messages that were not understood
+	Unconfirmed uint64 // subscriptions that were not confirmed in time
+	Unwatched   uint64 // topics whose members are not followed, because there are too many
+	Unkept      uint64 // topics whose messages are not kept, because there are too many
+	Reconnects  uint64 // times that the broker was there again
+}
+
+// Stats returns the node's figures. It never waits for the broker.
+func (n *Node) Stats() Stats {
+	c := &n.counts
+	s := Stats{
+		Published: c.published.Load(), Refused: c.refused.Load(), Unsent: c.unsent.Load(),
+		Sent: c.sent.Load(), SentBytes: c.sentBytes.Load(),
+		Received: c.received.Load(), Lost: c.lost.Load(), Unsure: c.unsure.Load(), Stale: c.stale.Load(),
+		Undelivered: c.undelivered.Load(), Overruns: c.overruns.Load(), Malformed: c.malformed.Load(),
+		Unconfirmed: c.unconfirmed.Load(), Reconnects: c.reconnects.Load(), Unwatched: c.unwatched.Load(), Unkept: c.unkept.Load(),
+	}
+	n.queue.mu.Lock()
+	s.Queued, s.QueuedMax = n.queue.messages, n.queue.highest
+	n.queue.mu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.Connected, s.Subjects = n.link != nil, len(n.interest.follows)
+	for _, p := range n.peers.byID {
+		if p.alive {
+			s.Nodes = append(s.Nodes, p.name)
+		}
+	}
+	slices.Sort(s.Nodes)
+	return s
+}
+
+// Ready returns nil while the node takes part in its cluster, and otherwise why it does not:
+// ErrAway, ErrName or ErrLeft, with details. A node that is not ready serves its own clients
+// nevertheless.
+func (n *Node) Ready() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.refused != nil:
+		return n.refused
+	case n.link != nil:
+		return nil
+	case n.left:
+		return ErrLeft
+	case n.lost != nil:
+		return fmt.Errorf("%w: messages reach the clients of this node alone: %w", ErrAway, n.lost)
+	}
+	return ErrAway
+}
