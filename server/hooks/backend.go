@@ -1,0 +1,273 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/internal/histogram"
+)
+
+// backend is an HTTP application that is told of the connections of one path.
+//
+// Nothing waits for it on a worker but its turn: while it is down, or messages enough
+// are on their way, connections are parked (Handler.Ready), and a message that could not
+// be handed over is held, and comes before all others of its connection.
+type backend struct {
+	// constant
+	index                   uint8
+	path, url               string
+	limit                   int // calls at once
+	transport               transport
+	timeout, connectTimeout time.Duration
+	retries                 int       // of a message that the backend may have seen
+	batch                   int       // messages in one call, at most
+	publisher               Publisher // nil without one
+	log                     *slog.Logger
+	ctx                     context.Context // ends with Hooks.Close
+
+	breaker breaker
+	turns   chan struct{} // has one for each call that runs
+
+	mu      sync.Mutex
+	running int                 // calls of Message; guarded by mu
+	asking  int                 // calls of Upgrade; guarded by mu
+	granted map[uint64]struct{} // places of connections that are asked again; guarded by mu
+	parked  lot                 // guarded by mu
+	held    map[uint64]*message // by the connection's ID; guarded by mu
+	letters []*letter           // messages for the next batches; guarded by mu
+	queue   []disconnect        // guarded by mu
+	senders int                 // goroutines that send them; guarded by mu
+	emptier sync.Cond           // the queue has become shorter, or the backend is down
+
+	counts     counts
+	waiting    atomic.Int64     // calls that wait for their turn
+	answerTime histogram.Atomic // what answers took
+	turnTime   histogram.Atomic // what calls waited for their turn
+	complained atomic.Int64     // when something was logged last, in nanoseconds since 1970
+}
+
+// Bounds of what is kept for a backend, beside its connections' inboxes.
+const (
+	queueMost = 64 << 10 // disconnects that wait to be told
+)
+
+// messagesMost is how many messages may be on workers: those that are on their way, and
+// half as many that wait for their turn, so that it is never nobody's.
+func (b *backend) messagesMost() int { return b.batch * (b.limit + max(1, b.limit/2)) }
+
+// workers is how many workers the backend needs: for messages, and half as many as it
+// has turns for handshakes, which do not wait behind all messages so.
+func (b *backend) workers() int { return b.messagesMost() + max(1, b.limit/2) }
+
+// ready reports whether a message of c can be sent now; then done has to be called after
+// it. Otherwise c is parked. Who is parked comes before who is not, in the order of coming.
+func (b *backend) ready(c server.Conn) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, granted := b.granted[c.ID()]
+	delete(b.granted, c.ID())
+	if b.takes() && b.held[c.ID()] == nil && (granted || b.free() > 0 && b.parked.len() == 0) {
+		b.running++
+		return true
+	}
+	if b.parked.add(c, time.Now()) {
+		b.counts.add(parkings)
+	}
+	return false
+}
+
+// takes reports whether messages may be sent at all. It needs mu.
+func (b *backend) takes() bool { return !b.breaker.down() && len(b.held) < b.limit*b.batch }
+
+// free is how many more messages may be on workers. It needs mu.
+func (b *backend) free() int { return b.messagesMost() - b.running - len(b.granted) }
+
+// done gives the place of a message back.
+func (b *backend) done() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running--
+	b.resume()
+}
+
+// resume gives free places to those that have been parked for longest. It needs mu.
+func (b *backend) resume() {
+	for b.takes() && b.free() > 0 {
+		c, ok := b.parked.next(func(id uint64) bool { return b.held[id] == nil })
+		if !ok {
+			return
+		}
+		b.granted[c.ID()] = struct{}{}
+		c.Resume()
+	}
+}
+
+// leave forgets a connection that has ended, but for a message that is held.
+func (b *backend) leave(id uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.parked.remove(id)
+	if _, granted := b.granted[id]; granted {
+		delete(b.granted, id)
+		b.resume()
+	}
+}
+
+// fate says what became of a call.
+type fate uint8
+
+const (
+	fateAnswered fate = iota // there is an answer
+	fateUnsent               // the backend has not taken it: it can be made again
+	fateUnknown              // nobody knows whether the backend has seen it
+)
+
+// do makes a call when it is its turn, for which it waits as long as patience says, for ever
+// if that is zero, and calls use with the answer. It returns what became of it, and why it is
+// not fateAnswered.
+func (b *backend) do(c *call, patience, timeout time.Duration, use func(answer)) (fate, error) {
+	at, err := b.turn(patience)
+	if err != nil {
+		return fateUnsent, err
+	}
+	return b.make(c, at, timeout, use)
+}
+
+// make makes a call whose turn it is, and ends the turn.
+func (b *backend) make(c *call, at time.Time, timeout time.Duration, use func(answer)) (fate, error) {
+	if b.breaker.down() { // since it has waited
+		<-b.turns
+		return fateUnsent, errDown
+	}
+	a, give, err := b.transport.do(c, at, timeout)
+	<-b.turns
+	if err == nil {
+		defer give()
+		b.answerTime.AddTime(time.Since(at))
+		switch a.status {
+		case http.StatusServiceUnavailable:
+			err = unsent{errUnavailable}
+		case http.StatusBadGateway, http.StatusGatewayTimeout:
+			err = errGateway
+		}
+	}
+	if err == nil {
+		b.breaker.up()
+		use(a)
+		return fateAnswered, nil
+	}
+	b.failed(err)
+	if not := (unsent{}); errors.As(err, &not) {
+		return fateUnsent, err
+	}
+	return fateUnknown, err
+}
+
+// turn waits until a call may be made, and returns when that is.
+func (b *backend) turn(patience time.Duration) (at time.Time, err error) {
+	asked := time.Now()
+	select {
+	case b.turns <- struct{}{}:
+		b.turnTime.AddTime(0)
+		return asked, nil
+	default:
+	}
+	var late <-chan time.Time
+	if patience > 0 {
+		late = time.After(patience)
+	}
+	b.waiting.Add(1)
+	defer b.waiting.Add(-1)
+	select {
+	case b.turns <- struct{}{}:
+		at = time.Now()
+		b.turnTime.AddTime(at.Sub(asked))
+		return at, nil
+	case <-late:
+		return at, errBusy
+	case <-b.ctx.Done():
+		return at, b.ctx.Err()
+	}
+}
+
+// What is wrong with a backend that has answered, or has not been asked.
+var (
+	errUnavailable = errors.New("the backend answered 503")
+	errGateway     = errors.New("the backend's gateway answered 502 or 504")
+	errBusy        = errors.New("all of the backend's workers are busy")
+	errDown        = errors.New("the backend is down")
+)
+
+// failed counts a failure. So many in a row mean that the backend is down.
+func (b *backend) failed(err error) {
+	b.counts.add(fault(err))
+	if b.ctx.Err() != nil || !b.breaker.fail(time.Now(), err) {
+		return
+	}
+	b.counts.add(trips)
+	b.log.Error("the backend is down: handshakes are refused and messages wait", "backend", b.url, "error", err)
+	b.mu.Lock()
+	b.emptier.Broadcast()
+	b.mu.Unlock()
+	go b.probe()
+}
+
+// probe asks the backend until it answers. A probe is a request with the method OPTIONS,
+// which changes nothing.
+func (b *backend) probe() {
+	for {
+		select {
+		case <-time.After(b.breaker.wait(time.Now())):
+		case <-b.ctx.Done():
+			return
+		}
+		now := time.Now()
+		a, give, err := b.transport.do(&call{}, now, b.timeout)
+		if err == nil {
+			switch a.status {
+			case http.StatusServiceUnavailable:
+				err = errUnavailable
+			case http.StatusBadGateway, http.StatusGatewayTimeout:
+				err = errGateway
+			}
+			give()
+		}
+		b.counts.add(probes)
+		if b.breaker.probed(time.Now(), err); err == nil {
+			b.log.Info("the backend is back", "backend", b.url)
+			b.back()
+			return
+		}
+	}
+}
+
+// back goes on with everything that has waited for the backend.
+func (b *backend) back() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range b.held {
+		go m.again()
+	}
+	b.resume()
+	b.send()
+}
+
+// retryAfter is when it is worth trying again to connect, in seconds.
+func (b *backend) retryAfter() string {
+	return strconv.Itoa(1 + int(b.breaker.wait(time.Now())/time.Second))
+}
+
+// complain logs what went wrong, at most once a second.
+func (b *backend) complain(text string, args ...any) {
+	now := time.Now().UnixNano()
+	if last := b.complained.Load(); now-last >= int64(time.Second) && b.complained.CompareAndSwap(last, now) {
+		b.log.Warn(text, append([]any{"backend", b.url}, args...)...)
+	}
+}
