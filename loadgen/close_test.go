@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
@@ -34,7 +35,7 @@ func TestConnectionsEndWithTheClosingHandshake(t *testing.T) {
 		}
 	})
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Workers: 1})
-	expect(t, res, map[Counter]int{Connected: conns})
+	expect(t, res, map[measure.Counter]int{measure.Connected: conns})
 	if !res.OK() {
 		t.Errorf("not OK: %v", res.Errors)
 	}
@@ -51,7 +52,7 @@ func TestEndsAreCountedByTheirCause(t *testing.T) {
 	rows := []struct {
 		why    string
 		script func(*peer)
-		want   Counter
+		want   measure.Counter
 		error  string
 	}{
 		{"with a Close frame", func(p *peer) {
@@ -59,32 +60,28 @@ func TestEndsAreCountedByTheirCause(t *testing.T) {
 			if op, payload, _ := p.next(); op != frame.Close || string(payload) != "\x03\xe9restart" {
 				p.Errorf("answered with %s %q", op, payload)
 			}
-		}, Closed, ""},
+		}, measure.Closed, "1001 restart"},
 		{"with an empty Close frame", func(p *peer) {
 			p.open(frame.Append(nil, frame.Close, nil))
 			if op, payload, _ := p.next(); op != frame.Close || len(payload) > 0 {
 				p.Errorf("answered with %s %q", op, payload)
 			}
-		}, Closed, ""},
-		{"with a Close frame and a reset", func(p *peer) { p.open(goodbye); p.reset() }, Closed, ""},
-		{"with a Close frame, without the end", func(p *peer) { p.open(goodbye); p.rest(); _, _ = io.Copy(io.Discard, p.in) }, Closed, ""},
+		}, measure.Closed, "1005"},
+		{"with a Close frame and a reset", func(p *peer) { p.open(goodbye); p.reset() }, measure.Closed, "1001 restart"},
+		{"with a Close frame, without the end", func(p *peer) { p.open(goodbye); p.rest(); _, _ = io.Copy(io.Discard, p.in) }, measure.Closed, "1001 restart"},
 
-		{"without a Close frame", func(p *peer) { p.open() }, Dropped, "EOF"},
-		{"with a reset", func(p *peer) { p.open(); p.reset() }, Dropped, "reset"},
-		{"in the middle of a frame", func(p *peer) { p.open(goodbye[:5]) }, Dropped, "EOF"},
+		{"without a Close frame", func(p *peer) { p.open() }, measure.Dropped, errEnded.Error()},
+		{"with a reset", func(p *peer) { p.open(); p.reset() }, measure.Dropped, "reset"},
+		{"in the middle of a frame", func(p *peer) { p.open(goodbye[:5]) }, measure.Dropped, errEnded.Error()},
 	}
 	for _, r := range rows {
 		t.Run(r.why, func(t *testing.T) {
-			res := runUntil(t, Config{URLs: []string{fake(t, r.script)}, Conns: conns, Hold: forever}, func(p Progress) bool {
-				return p.Failed == conns
+			res := runUntil(t, Config{URLs: []string{fake(t, r.script)}, Conns: conns, Hold: forever}, func(s *measure.Snapshot) bool {
+				return s.Failed() == conns
 			})
-			expect(t, res, map[Counter]int{Connected: conns, r.want: conns})
-			if r.want == Dropped {
-				expectError(t, res, "dropped: ", conns)
-				expectError(t, res, r.error, conns)
-			} else if len(res.Errors) > 0 {
-				t.Errorf("errors %v", res.Errors)
-			}
+			expect(t, res, map[measure.Counter]int{measure.Connected: conns, r.want: conns})
+			expectError(t, res, r.want.String()+": ", conns)
+			expectError(t, res, r.error, conns)
 		})
 	}
 }
@@ -130,33 +127,24 @@ func TestAnInterruptedRunLeavesNothingBehind(t *testing.T) {
 		why    string
 		config Config
 		script func(*peer)
-		when   func(Progress) bool
+		when   func(*measure.Snapshot) bool
 		open   int
 	}{
 		{
 			"while it opens", Config{}, func(p *peer) { p.request(); _, _ = io.Copy(io.Discard, p.in) },
-			func(p Progress) bool { return p.Opening == conns }, 0,
+			func(s *measure.Snapshot) bool { return s.Opening == conns }, 0,
 		},
 		{
 			"while it holds", Config{Hold: forever}, func(p *peer) { p.open(); p.rest() },
-			func(p Progress) bool { return p.Phase == "hold" }, conns,
+			func(s *measure.Snapshot) bool { return s.Phase == "hold" }, conns,
 		},
 		{
 			"while it waits for a broadcast", Config{Broadcasts: 1, Patience: forever}, func(p *peer) { p.open(); p.rest() },
-			func(p Progress) bool { return p.Phase == "broadcast" }, conns,
+			func(s *measure.Snapshot) bool { return s.Phase == "broadcast" }, conns,
 		},
 		{
-			"while it talks", talk, func(p *peer) {
-				p.open()
-				for {
-					op, payload, ok := p.next()
-					if !ok || op == frame.Close {
-						return
-					}
-					p.send(whole(payload))
-				}
-			},
-			func(p Progress) bool { return p.Received > 10 }, conns,
+			"while it talks", talk, func(p *peer) { p.open(); p.answer(same) },
+			func(s *measure.Snapshot) bool { return received(s) > 10 }, conns,
 		},
 	}
 	for _, tables := range []netpoll.Tables{netpoll.Shared, netpoll.Private} {
@@ -195,10 +183,10 @@ func TestAnInterruptedBroadcastIsAccountedFor(t *testing.T) {
 		}
 		return nil
 	})
-	res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Broadcasts: 3, Patience: forever}, func(p Progress) bool {
-		return p.Received == reached
+	res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Broadcasts: 3, Patience: forever}, func(s *measure.Snapshot) bool {
+		return received(s) == reached
 	})
-	expect(t, res, map[Counter]int{Connected: conns, Sent: 1, Received: reached})
+	expect(t, res, map[measure.Counter]int{measure.Connected: conns, measure.Sent: 1, measure.Received: reached})
 	if len(res.Broadcasts) != 1 || res.Lost != conns-reached || res.OK() {
 		t.Errorf("OK is %v, %d lost, broadcasts %+v", res.OK(), res.Lost, res.Broadcasts)
 	}
@@ -210,11 +198,11 @@ func TestAnInterruptedRampStops(t *testing.T) {
 	url := fake(t, func(p *peer) { p.open(); p.rest() })
 	c := Config{URLs: []string{url}, Conns: conns, Rate: 200, Workers: 1}
 	atStop := 0
-	res := runUntil(t, c, func(p Progress) bool {
-		if p.Phase == "ramp" {
-			atStop = p.Open
+	res := runUntil(t, c, func(s *measure.Snapshot) bool {
+		if s.Phase == "ramp" {
+			atStop = s.Open
 		}
-		return p.Open >= soon
+		return s.Open >= soon
 	})
 	last := res.Timeline[len(res.Timeline)-1]
 	if last.Open > atStop+1000 { // a ramp that goes on opens 4000 more within closeTimeout

@@ -1,42 +1,29 @@
 package loadgen
 
 import (
-	"errors"
-
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/deflate"
 )
 
-// compression is a worker's permessage-deflate.
+// compression is a worker's permessage-deflate, for the groups that have it.
 type compression struct {
+	parser     *frame.Parser
 	deflater   deflate.Deflater
 	inflater   deflate.Inflater
 	compressed []byte // a message
 }
 
-var errPlain = errors.New("the server does not compress")
-
-// shaken checks the head of a response to c.
-func (w *worker) shaken(c *client, head []byte) error {
-	key := w.run.key(c.index)
-	if w.compression == nil {
-		return frame.CheckResponse(head, key)
-	}
-	agreed, err := frame.CheckDeflateResponse(head, key)
-	if err == nil && !agreed {
-		return errPlain
-	}
-	return err
+func newCompression() *compression {
+	parser := frame.NewClientParser(messageMax)
+	parser.Deflate = true
+	return &compression{parser: parser}
 }
 
-// body returns the payload as it is sent: compressed if that was agreed and makes it
-// shorter.
-func (w *worker) body() (frame.Op, []byte) {
-	if z := w.compression; z != nil {
-		z.compressed = z.deflater.Deflate(z.compressed[:0], w.payload, frame.MaxWindow)
-		if len(z.compressed) < len(w.payload) {
-			return frame.Binary | frame.Deflated, z.compressed
-		}
+// body returns a message as it is sent: compressed if that makes it shorter.
+func (z *compression) body(op frame.Op, payload []byte) (frame.Op, []byte) {
+	z.compressed = z.deflater.Deflate(z.compressed[:0], payload, frame.MaxWindow)
+	if len(z.compressed) < len(payload) {
+		return op | frame.Deflated, z.compressed
 	}
-	return frame.Binary, w.payload
+	return op, payload
 }

@@ -13,14 +13,14 @@ func TestConfigHasDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.ConnectTimeout != 30*time.Second || c.Burst != 1 || c.Size != 32 || c.Patience != time.Minute || c.Tables != netpoll.Private {
+	if c.ConnectTimeout != 30*time.Second || c.Patience != time.Minute || c.Tables != netpoll.Private {
 		t.Errorf("%+v", c)
 	}
 	given := Config{
-		URLs: c.URLs, Conns: 1, ConnectTimeout: 1, Burst: 2, Size: 20, Patience: 3, Tables: netpoll.Shared,
+		URLs: c.URLs, Conns: 1, ConnectTimeout: 1, Patience: 3, Tables: netpoll.Shared,
 	}
 	c, err = given.withDefaults()
-	if err != nil || c.ConnectTimeout != 1 || c.Burst != 2 || c.Size != 20 || c.Patience != 3 || c.Tables != netpoll.Shared {
+	if err != nil || c.ConnectTimeout != 1 || c.Patience != 3 || c.Tables != netpoll.Shared {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
@@ -32,18 +32,18 @@ func TestImpossibleConfigsAreRefused(t *testing.T) {
 		fails  string
 	}{
 		{"as it is", func(*Config) {}, ""},
-		{"smallest message", func(c *Config) { c.Size = 16 }, ""},
-		{"largest message", func(c *Config) { c.Size = 64 << 10 }, ""},
-		{"largest for the floor", func(c *Config) { c.Floor, c.Size = true, 125 }, ""},
+		{"smallest message", func(c *Config) { c.Broadcasts, c.Size = 1, 16 }, ""},
+		{"largest message", func(c *Config) { c.Broadcasts, c.Size = 1, 64<<10 }, ""},
+		{"largest for the floor", func(c *Config) { c.Broadcasts, c.Floor, c.Size = 1, true, 125 }, ""},
 		{"all active", func(c *Config) { c.Active = 10 }, ""},
 
 		{"no URL", func(c *Config) { c.URLs = nil }, "URL"},
 		{"no connection", func(c *Config) { c.Conns = 0 }, "at least one connection"},
 		{"fewer than none", func(c *Config) { c.Conns = -1 }, "at least one connection"},
-		{"no room for the time", func(c *Config) { c.Size = 15 }, "16 to 65536 bytes, not 15"},
-		{"negative size", func(c *Config) { c.Size = -1 }, "not -1"},
-		{"more than a socket's buffer", func(c *Config) { c.Size = 64<<10 + 1 }, "not 65537"},
-		{"too much for the floor", func(c *Config) { c.Floor, c.Size = true, 126 }, "125"},
+		{"no room for the time", func(c *Config) { c.Broadcasts, c.Size = 1, 15 }, "size is 15: it must be 16 to 65"},
+		{"negative size", func(c *Config) { c.Size = -1 }, "negative"},
+		{"more than a socket's buffer", func(c *Config) { c.Broadcasts, c.Size = 1, 64<<10+1 }, "it must be 16 to 65"},
+		{"too much for the floor", func(c *Config) { c.Broadcasts, c.Floor, c.Size = 1, true, 126 }, "125"},
 		{"TLS to the floor", func(c *Config) { c.Floor, c.URLs = true, []string{"wss://127.0.0.1:1/"} }, "does not speak TLS"},
 		{"more active than there are", func(c *Config) { c.Active = 11 }, "11 active"},
 	}
@@ -82,7 +82,7 @@ func TestResolve(t *testing.T) {
 		if secure := strings.HasPrefix(r.url, "wss:"); (got.tls != nil) != secure {
 			t.Errorf("%s: TLS is %v", r.url, got.tls)
 		}
-		if err != nil || got.addr.String() != r.addr || got.host != r.host || got.path != r.path {
+		if err != nil || got.addr.String() != r.addr || got.host != r.host || got.path.String() != r.path {
 			t.Errorf("%s: %+v, %v", r.url, got, err)
 		}
 	}

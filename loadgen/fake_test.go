@@ -2,17 +2,14 @@ package loadgen
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/gobwas/ws"
 
@@ -109,7 +106,7 @@ func (p *peer) next() (op frame.Op, payload []byte, ok bool) {
 	if err != nil {
 		return 0, nil, false
 	}
-	if err := ws.CheckHeader(h, ws.StateServerSide); err != nil || !h.Fin || h.Length > sizeMax {
+	if err := ws.CheckHeader(h, ws.StateServerSide); err != nil || !h.Fin || h.Length > messageMax {
 		p.Errorf("frame %+v: %v", h, err)
 		return 0, nil, false
 	}
@@ -145,9 +142,52 @@ func (p *peer) reset() {
 	p.Close()
 }
 
-// hub starts a chat server. For each message it sends relay's result to each
-// connection: to is the connection's number, n the message's, both from 0.
-func hub(t *testing.T, relay func(to, n int, payload []byte) []byte) (url string) {
+// answer is what a server makes of a connection's message with a number, from 0: what it sends,
+// and whether the connection goes on.
+type answer = func(n int, op frame.Op, payload []byte) (wire []byte, goesOn bool)
+
+// same answers with the same message.
+func same(_ int, op frame.Op, payload []byte) ([]byte, bool) {
+	return frame.Append(nil, op, payload), true
+}
+
+// answer answers messages until that says to end, or the connection ends, and Pings and the Close
+// frame too. It returns how many messages came.
+func (p *peer) answer(with answer) (n int) {
+	for {
+		op, payload, ok := p.next()
+		switch {
+		case !ok:
+			return n
+		case op == frame.Close:
+			p.send(frame.Append(nil, frame.Close, payload))
+			return n
+		case op == frame.Ping:
+			p.send(frame.Append(nil, frame.Pong, payload))
+			continue
+		}
+		wire, goesOn := with(n, op, payload)
+		n++
+		if p.send(wire); !goesOn {
+			_ = p.CloseWrite()
+			_, _ = io.Copy(io.Discard, p.in) // unread bytes would make it a reset, which may overtake the answer
+			return n
+		}
+	}
+}
+
+// answers starts a server that answers messages. connection is called for each connection.
+func answers(t *testing.T, connection func() answer) (url string) {
+	return fake(t, func(p *peer) { p.open(); p.answer(connection()) })
+}
+
+// echoes starts a server that answers each message with the same one.
+func echoes(t *testing.T) (url string) { return answers(t, func() answer { return same }) }
+
+// hubOf starts a chat server. What relay makes of each message is sent to each connection, to which
+// there is no more to be sent if it returns false: to is the connection's number, n the
+// message's, both from 0.
+func hubOf(t *testing.T, relay func(to, n int, op frame.Op, payload []byte) ([]byte, bool)) (url string) {
 	var mu sync.Mutex
 	var peers []*peer
 	n := 0
@@ -157,103 +197,40 @@ func hub(t *testing.T, relay func(to, n int, payload []byte) []byte) (url string
 		peers = append(peers, p) // before the answer, so that it receives every message
 		mu.Unlock()
 		p.send([]byte(accept(r)))
-		for {
-			op, payload, ok := p.next()
-			switch {
-			case !ok:
-				return
-			case op == frame.Close:
-				p.send(frame.Append(nil, frame.Close, payload))
-				return
-			case op != frame.Binary:
-				p.Errorf("a message is %s", op)
-			}
+		p.answer(func(_ int, op frame.Op, payload []byte) ([]byte, bool) {
 			mu.Lock()
+			defer mu.Unlock()
 			for to, q := range peers {
-				q.send(relay(to, n, payload))
+				frames, goesOn := relay(to, n, op, payload)
+				if q.send(frames); !goesOn {
+					_ = q.CloseWrite()
+				}
 			}
 			n++
-			mu.Unlock()
-		}
+			return nil, true
+		})
 	})
+}
+
+// hub starts a chat server. For each message it sends relay's result to each
+// connection: to is the connection's number, n the message's, both from 0.
+func hub(t *testing.T, relay func(to, n int, payload []byte) []byte) (url string) {
+	return hubOf(t, func(to, n int, op frame.Op, payload []byte) ([]byte, bool) {
+		if op != frame.Binary {
+			t.Errorf("a message is %s", op)
+		}
+		return relay(to, n, payload), true
+	})
+}
+
+// chats starts a chat server, which sends each message to everybody.
+func chats(t *testing.T) (url string) {
+	return hubOf(t, func(_, n int, op frame.Op, payload []byte) ([]byte, bool) { return same(n, op, payload) })
 }
 
 func whole(payload []byte) []byte { return frame.Append(nil, frame.Binary, payload) }
 
-// short is a context that ends a run that hangs.
-func short(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func mustRun(t *testing.T, ctx context.Context, c Config) *Result {
-	t.Helper()
-	res, err := Run(ctx, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res
-}
-
-// runUntil interrupts a run when done is true.
-func runUntil(t *testing.T, c Config, done func(Progress) bool) *Result {
-	t.Helper()
-	ctx, cancel := context.WithCancel(short(t))
-	defer cancel()
-	c.Progress = func(p Progress) {
-		if done(p) {
-			cancel()
-		}
-	}
-	res := mustRun(t, ctx, c)
-	if !res.Interrupted {
-		t.Error("the run ended by itself")
-	}
-	return res
-}
-
-// expect compares the counters except for those that depend on timing.
-func expect(t *testing.T, res *Result, want map[Counter]int) {
-	t.Helper()
-	for c := range tallies {
-		switch c {
-		case BytesIn, Held, Skipped:
-			continue
-		}
-		if got := res.Counts[c.String()]; got != want[c] {
-			t.Errorf("%s: %d, want %d", c, got, want[c])
-		}
-	}
-	open := want[Connected]
-	for _, c := range stayFailures {
-		open -= want[c]
-	}
-	if res.Open != open {
-		t.Errorf("%d open, want %d", res.Open, open)
-	}
-	received := 0
-	for i, b := range res.Broadcasts {
-		received += b.Received
-		if len(res.Broadcasts) == 1 && b.Expected != b.Received+res.Lost {
-			t.Errorf("broadcast %d: %d expected, %d received, %d lost", i, b.Expected, b.Received, res.Lost)
-		}
-	}
-	if received != want[Received] {
-		t.Errorf("%d received in broadcasts, want %d", received, want[Received])
-	}
-}
-
-// expectError checks that errors with these words were counted n times.
-func expectError(t *testing.T, res *Result, words string, n int) {
-	t.Helper()
-	got := 0
-	for text, times := range res.Errors {
-		if strings.Contains(text, words) {
-			got += times
-		}
-	}
-	if got != n {
-		t.Errorf("%d errors contain %q, want %d: %v", got, words, n, fmt.Sprint(res.Errors))
-	}
+// masked is a frame as only a client may send it.
+func masked(op frame.Op, payload []byte) []byte {
+	return frame.AppendMasked(nil, op, [4]byte{1, 2, 3, 4}, bytes.Clone(payload))
 }

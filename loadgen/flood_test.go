@@ -9,6 +9,8 @@ import (
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/plan"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
 )
@@ -46,8 +48,8 @@ func TestEveryMessageOfAFloodIsAnswered(t *testing.T) {
 				if rate > 0 && f.Sent > int(rate*0.5)+2*2 {
 					t.Errorf("%d messages were sent at %v a second", f.Sent, rate)
 				}
-				if n := count(res, loadgen.Asked); n == 0 || n > 100 || count(res, loadgen.Echoes) != n {
-					t.Errorf("the active connections sent %d messages and received %d echoes", n, count(res, loadgen.Echoes))
+				if n := count(res, measure.Asked); n == 0 || n > 100 || count(res, measure.Echoes) != n {
+					t.Errorf("the active connections sent %d messages and received %d echoes", n, count(res, measure.Echoes))
 				}
 			})
 		}
@@ -59,24 +61,24 @@ func TestEveryMessageOfAFloodIsAnswered(t *testing.T) {
 func TestAFloodWithWrongAnswersIsNotOK(t *testing.T) {
 	rows := map[string]struct {
 		answer func(c server.Conn, n int, data []byte)
-		wrong  loadgen.Counter
+		wrong  measure.Counter
 	}{
 		"one is lost": {func(c server.Conn, n int, data []byte) {
 			if n != 5 {
 				_ = c.Send(frame.Binary, data)
 			}
-		}, loadgen.Missed},
+		}, measure.Missed},
 		"one comes twice": {func(c server.Conn, n int, data []byte) {
 			_ = c.Send(frame.Binary, data)
 			if n == 5 {
 				_ = c.Send(frame.Binary, data)
 			}
-		}, loadgen.Repeated},
+		}, measure.Repeated},
 		"the connection is closed": {func(c server.Conn, n int, data []byte) {
 			if n == 5 {
 				_ = c.Close(frame.TryAgainLater, "enough")
 			}
-		}, loadgen.Abandoned},
+		}, measure.Abandoned},
 	}
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +101,7 @@ func TestAFloodWithWrongAnswersIsNotOK(t *testing.T) {
 			}
 			var text strings.Builder
 			res.WriteText(&text)
-			if !strings.Contains(text.String(), "flood        1 connections") {
+			if !strings.Contains(text.String(), "flood         1 connections") {
 				t.Errorf("the text does not mention the flood:\n%s", &text)
 			}
 		})
@@ -122,7 +124,7 @@ func TestDeafConnectionsReadAfterTheBroadcasts(t *testing.T) {
 					t.Errorf("burst %d: %d of %d received, want %d", i, b.Received, b.Expected, want)
 				}
 			}
-			if got, missed := count(res, loadgen.DeafReceived), count(res, loadgen.DeafMissed); got != deaf*messages || missed != 0 {
+			if got, missed := count(res, measure.DeafReceived), count(res, measure.DeafMissed); got != deaf*messages || missed != 0 {
 				t.Errorf("deaf connections received %d and missed %d, want %d and 0", got, missed, deaf*messages)
 			}
 		})
@@ -131,6 +133,7 @@ func TestDeafConnectionsReadAfterTheBroadcasts(t *testing.T) {
 
 // Deaf connections that the server has closed are counted when they read again.
 func TestTheServerMayCloseDeafConnections(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	res, err := loadgen.Run(ctx, loadgen.Config{
@@ -139,7 +142,42 @@ func TestTheServerMayCloseDeafConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.OK() || count(res, loadgen.DeafEnded) != 2 || res.Open != 8 || res.Lost != 0 {
+	if res.OK() || count(res, measure.DeafEnded) != 2 || res.Open != 8 || res.Lost != 0 {
 		t.Errorf("OK is %v, %d open, %d lost, counts %v", res.OK(), res.Open, res.Lost, res.Counts)
+	}
+}
+
+// Who was deaf in a phase is like others in later ones: it talks, receives, and may be deaf again.
+func TestWhoWasDeafTakesPartInLaterPhases(t *testing.T) {
+	t.Parallel()
+	const users, deaf, messages = 12, 4, 5
+	url, err := plan.ParseText(serve(t, chat))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res := mustRun(t, loadgen.Config{Workers: 3, Plan: &plan.Plan{
+		Groups: []plan.Group{{Name: "users", Users: users, URLs: []*plan.Text{url}}},
+		Phases: []plan.Phase{
+			{Name: "ramp", Kind: plan.Ramp},
+			{Name: "deaf", Kind: plan.Publish, Count: messages, Deaf: deaf},
+			{Name: "talk", Kind: plan.Talk, For: 50 * time.Millisecond, Streams: []plan.Stream{{Rate: 100, Message: plan.Message{Size: 16}}}},
+			{Name: "all", Kind: plan.Publish, Count: messages},
+			{Name: "again", Kind: plan.Publish, Count: messages, Deaf: deaf},
+		},
+	}})
+	received := map[string]int{}
+	for _, b := range res.Broadcasts {
+		received[b.Phase] += b.Received
+	}
+	for phase, want := range map[string]int{"deaf": (users - deaf) * messages, "all": users * messages, "again": (users - deaf) * messages} {
+		if received[phase] != want {
+			t.Errorf("%d received in %q, want %d", received[phase], phase, want)
+		}
+	}
+	if n := count(res, measure.DeafReceived); n != 2*deaf*messages {
+		t.Errorf("the deaf received %d", n)
+	}
+	if f := res.Echo.Flood; f == nil || f.Conns != users {
+		t.Errorf("%+v talk, want %d", f, users)
 	}
 }

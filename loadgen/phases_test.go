@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/plan"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
@@ -28,7 +32,7 @@ func TestBroadcastsReachEverybody(t *testing.T) {
 				res := mustRun(t, short(t), Config{
 					URLs: []string{hub(t, relayed)}, Conns: conns, Workers: workers, Tables: tables, Broadcasts: 7, Burst: 3,
 				})
-				expect(t, res, map[Counter]int{Connected: conns, Sent: 7, Received: 7 * conns})
+				expect(t, res, map[measure.Counter]int{measure.Connected: conns, measure.Sent: 7, measure.Received: 7 * conns})
 				if !res.OK() || res.Workers != workers || res.Lost != 0 {
 					t.Errorf("%+v", res)
 				}
@@ -64,7 +68,7 @@ func TestABroadcastReceivedTwiceIsNotOK(t *testing.T) {
 		// With one worker, each repetition is counted before the run ends.
 		Conns: conns, Workers: 1, Broadcasts: 1,
 	})
-	expect(t, res, map[Counter]int{Connected: conns, Sent: 1, Received: conns, Repeated: conns})
+	expect(t, res, map[measure.Counter]int{measure.Connected: conns, measure.Sent: 1, measure.Received: conns, measure.Repeated: conns})
 	if res.OK() || res.Lost != 0 {
 		t.Errorf("OK is %v, %d lost", res.OK(), res.Lost)
 	}
@@ -80,10 +84,10 @@ func TestABroadcastThatIsSkippedIsLost(t *testing.T) {
 		}
 		return whole(payload)
 	})
-	res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Broadcasts: 3, Burst: 3}, func(p Progress) bool {
-		return p.Received == 3*conns-skipped
+	res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Broadcasts: 3, Burst: 3}, func(s *measure.Snapshot) bool {
+		return received(s) == 3*conns-skipped
 	})
-	expect(t, res, map[Counter]int{Connected: conns, Sent: 3, Received: 3*conns - skipped, Missed: skipped})
+	expect(t, res, map[measure.Counter]int{measure.Connected: conns, measure.Sent: 3, measure.Received: 3*conns - skipped, measure.Missed: skipped})
 	if res.Lost != skipped || res.OK() {
 		t.Errorf("OK is %v, %d lost", res.OK(), res.Lost)
 	}
@@ -93,12 +97,12 @@ func TestABroadcastThatNobodyReceivesIsLostAfterPatience(t *testing.T) {
 	const conns = 3
 	url := hub(t, func(int, int, []byte) []byte { return nil })
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Broadcasts: 2, Patience: 50 * time.Millisecond})
-	expect(t, res, map[Counter]int{Connected: conns, Sent: 2})
+	expect(t, res, map[measure.Counter]int{measure.Connected: conns, measure.Sent: 2})
 	if len(res.Broadcasts) != 2 || res.Lost != 2*conns || res.OK() {
 		t.Errorf("OK is %v, %d lost, broadcasts %+v", res.OK(), res.Lost, res.Broadcasts)
 	}
 	for _, b := range res.Broadcasts {
-		if b.Expected != conns || b.Received != 0 || b.Deliveries != 0 || b.Latency != (Latency{}) {
+		if b.Expected != conns || b.Received != 0 || b.Deliveries != 0 || b.Latency != (result.Latency{}) {
 			t.Errorf("%+v", b)
 		}
 	}
@@ -118,9 +122,9 @@ func TestAServerThatDoesNotReadStalls(t *testing.T) {
 	defer close(end)
 	// 600 × 64 KiB are more than all socket buffers hold.
 	res := runUntil(t, Config{
-		URLs: []string{url}, Conns: 1, Size: sizeMax, Broadcasts: 600, Burst: 600, Patience: forever,
-	}, func(p Progress) bool { return p.Failed == 1 })
-	if res.Counts[Stalled.String()] != 1 || res.Open != 0 || res.Lost != 600 {
+		URLs: []string{url}, Conns: 1, Size: 64 << 10, Broadcasts: 600, Burst: 600, Patience: forever,
+	}, func(s *measure.Snapshot) bool { return s.Failed() == 1 })
+	if res.Counts[measure.Stalled.String()] != 1 || res.Open != 0 || res.Lost != 600 {
 		t.Errorf("%d lost, counts %v", res.Lost, res.Counts)
 	}
 	expectError(t, res, "stalled: ", 1)
@@ -135,10 +139,10 @@ func TestAConnectionThatEndsDuringABroadcastLosesIt(t *testing.T) {
 		}
 		return whole(payload)
 	})
-	res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Broadcasts: 1, Patience: forever}, func(p Progress) bool {
-		return p.Received == conns-1 && p.Failed == 1
+	res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Broadcasts: 1, Patience: forever}, func(s *measure.Snapshot) bool {
+		return received(s) == conns-1 && s.Failed() == 1
 	})
-	expect(t, res, map[Counter]int{Connected: conns, Sent: 1, Received: conns - 1, Foreign: 1, Closed: 1})
+	expect(t, res, map[measure.Counter]int{measure.Connected: conns, measure.Sent: 1, measure.Received: conns - 1, measure.Foreign: 1, measure.Closed: 1})
 	if res.Lost != 1 || res.OK() {
 		t.Errorf("OK is %v, %d lost", res.OK(), res.Lost)
 	}
@@ -151,16 +155,7 @@ func TestEchoesKeepTheActiveBusy(t *testing.T) {
 			silent := make(chan int, conns)
 			url := fake(t, func(p *peer) {
 				p.open()
-				n := 0
-				for {
-					op, payload, ok := p.next()
-					if !ok || op == frame.Close {
-						silent <- n
-						return
-					}
-					p.send(whole(payload))
-					n++
-				}
+				silent <- p.answer(same)
 			})
 			res := mustRun(t, short(t), Config{
 				URLs: []string{url}, Conns: conns, Workers: 2, Tables: tables, Active: active, Echo: 100 * time.Millisecond, Size: 16,
@@ -169,7 +164,7 @@ func TestEchoesKeepTheActiveBusy(t *testing.T) {
 			if e == nil || e.Active != active || e.Messages < active || e.Rate <= 0 || e.Latency.Count < int64(e.Messages) || e.Lag.Count == 0 {
 				t.Errorf("%+v", e)
 			}
-			if !res.OK() || res.Open != conns || res.Counts[Foreign.String()] != 0 {
+			if !res.OK() || res.Open != conns || res.Counts[measure.Foreign.String()] != 0 {
 				t.Errorf("OK is %v, counts %v, errors %v", res.OK(), res.Counts, res.Errors)
 			}
 			idle, messages := 0, 0
@@ -183,26 +178,28 @@ func TestEchoesKeepTheActiveBusy(t *testing.T) {
 				t.Errorf("%d connections were silent, want %d", idle, conns-active)
 			}
 			// Each connection has one message on its way.
-			if got := res.Counts[Echoes.String()]; got > messages || got < messages-active {
+			if got := res.Counts[measure.Echoes.String()]; got > messages || got < messages-active {
 				t.Errorf("%d echoes of %d messages", got, messages)
 			}
 		})
 	}
 }
 
-func TestPhasesAndProgressAreReported(t *testing.T) {
+func TestSinksSeeARun(t *testing.T) {
 	var phases []string
-	var last Progress
+	var last measure.Snapshot
 	res := mustRun(t, short(t), Config{
 		URLs: []string{hub(t, relayed)}, Conns: 3, Hold: 250 * time.Millisecond, Broadcasts: 1,
 		Active: 1, Echo: time.Millisecond,
-		Phase: func(name string) { phases = append(phases, name) },
-		Progress: func(p Progress) {
-			if p.Elapsed < last.Elapsed || p.Open > 3 || p.Connected > 3 || !slices.Contains(phases, p.Phase) || p.Failed != 0 {
-				t.Errorf("%+v after %+v", p, last)
-			}
-			last = p
-		},
+		Sinks: []measure.Sink{measure.Funcs{
+			OnPhase: func(name string) { phases = append(phases, name) },
+			OnSnapshot: func(s *measure.Snapshot) {
+				if s.At < last.At || s.Open > 3 || s.Counts[measure.Connected] > 3 || !slices.Contains(phases, s.Phase) || s.Failed() != 0 {
+					t.Errorf("%+v after %+v", s, last)
+				}
+				last = *s
+			},
+		}},
 	})
 	want := []string{"ramp", "hold", "broadcast", "echo", "close"}
 	if !slices.Equal(phases, want) {
@@ -217,7 +214,7 @@ func TestPhasesAndProgressAreReported(t *testing.T) {
 		t.Errorf("held for %v s", res.Phases[1].Seconds)
 	}
 	if len(res.Timeline) == 0 || last.Open != 3 || last.Opening != 0 {
-		t.Errorf("timeline %v, last progress %+v", res.Timeline, last)
+		t.Errorf("timeline %v, the last snapshot %+v", res.Timeline, last)
 	}
 }
 
@@ -235,8 +232,13 @@ func TestPhasesAreLeftOut(t *testing.T) {
 	}
 	for _, r := range rows {
 		var names []string
-		for _, p := range (&run{config: r.config}).phases() {
-			names = append(names, p.name)
+		r.config.URLs, r.config.Conns = []string{"ws://127.0.0.1/"}, 1
+		p, err := r.config.MakePlan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range p.Phases {
+			names = append(names, p.Name)
 		}
 		if fmt.Sprint(names) != r.want {
 			t.Errorf("%+v: %v, want %s", r.config, names, r.want)
@@ -244,9 +246,17 @@ func TestPhasesAreLeftOut(t *testing.T) {
 	}
 }
 
+// coordinator is a run without workers.
+func coordinator() *run {
+	return &run{
+		begun: time.Now(), ended: make(chan error, 1), plan: &plan.Plan{}, builder: result.NewBuilder(result.Run{}),
+		config: Config{Control: &Control{}}, paused: -1,
+	}
+}
+
 func TestAWorkersFailureEndsThePhase(t *testing.T) {
 	failed := errors.New("epoll is gone")
-	r := &run{begun: time.Now(), ended: make(chan error, 1), result: &Result{}}
+	r := coordinator()
 	r.ended <- failed
 	err := r.await(t.Context(), func(time.Duration) bool { return false })
 	if !errors.Is(err, failed) || !strings.Contains(err.Error(), "a worker has failed") {
@@ -257,7 +267,7 @@ func TestAWorkersFailureEndsThePhase(t *testing.T) {
 func TestAPhaseEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	r := &run{begun: time.Now(), result: &Result{}}
+	r := coordinator()
 	if err := r.await(ctx, func(time.Duration) bool { return false }); err != context.Canceled {
 		t.Errorf("got %v", err)
 	}
@@ -266,25 +276,47 @@ func TestAPhaseEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// The workers' shares follow each other, and together are all connections.
-func TestConnectionsAreDividedAmongWorkers(t *testing.T) {
+// The workers' users follow each other, and together are all of them. Each ramp is
+// divided so that all workers have the same part of it.
+func TestUsersAreDividedAmongWorkers(t *testing.T) {
 	for _, conns := range []int{1, 2, 5, 9, 100} {
 		for workers := 1; workers <= 7; workers++ {
-			r := &run{config: Config{Conns: conns, Rate: 12}, slots: (conns + workers - 1) / workers}
+			r := &run{config: Config{Workers: workers}, plan: users(conns), groups: []*group{{Group: &plan.Group{Users: conns}}}}
 			next := 0
 			for i := range workers {
-				o := r.share(i, 3)
-				if o.kind != orderConnect || o.rate != 4 || o.count > r.slots || o.count > 0 && o.from != next {
-					t.Errorf("%d connections, worker %d of %d: %+v", conns, i, workers, o)
+				r.workers = append(r.workers, &worker{run: r, index: i})
+				s := r.span(i, 0)
+				if r.left = append(r.left, spans{s}); s.next != next {
+					t.Errorf("%d users, worker %d of %d: %+v, not from %d on", conns, i, workers, s, next)
 				}
-				next += o.count
+				next = s.end
 			}
 			if next != conns {
-				t.Errorf("%d workers have %d of %d connections", workers, next, conns)
+				t.Errorf("%d workers have %d of %d users", workers, next, conns)
+			}
+			for opened, ramps := 0, []int{conns / 3, conns / 2, 0}; len(ramps) > 0; ramps = ramps[1:] {
+				want, rate, all := ramps[0], 0.0, 0
+				if want == 0 && len(ramps) > 1 {
+					continue
+				}
+				for i, o := range r.rampOrders(&phase{Phase: &plan.Phase{Users: want, Rate: 12}, groups: 1}) {
+					r.take(i, 1, o.count)
+					rate += r.rates[i]
+					all += o.count
+				}
+				if opened += all; want > 0 && all != want || want == 0 && opened != conns {
+					t.Errorf("%d users, %d workers: a ramp of %d opens %d", conns, workers, want, all)
+				}
+				if all > 0 && math.Abs(rate-1) > 1e-9 {
+					t.Errorf("%d users, %d workers: the parts of the rate are %v together", conns, workers, rate)
+				}
 			}
 		}
 	}
 }
+
+// users is a plan with one group.
+func users(n int) *plan.Plan { return &plan.Plan{Groups: []plan.Group{{Users: n}}} }
 
 func TestChooseWorkers(t *testing.T) {
 	// A limit of 1024 leaves 960 descriptors in a table. A private table holds
@@ -314,7 +346,7 @@ func TestChooseWorkers(t *testing.T) {
 		{"more than tables can hold", 229_921, 0, netpoll.Private, 0, 0, "raise the limit"}, //
 	}
 	for _, r := range rows {
-		run := &run{config: Config{Conns: r.conns, Workers: r.workers, Tables: r.tables}}
+		run := &run{config: Config{Workers: r.workers, Tables: r.tables}, plan: users(r.conns), groups: []*group{{Group: &plan.Group{Users: r.conns}}}}
 		err := run.chooseWorkers(processors)
 		switch {
 		case (err != nil) != (r.fails != ""):
@@ -357,18 +389,13 @@ func TestAServerThatDoesNotEchoIsNotOK(t *testing.T) {
 // An echo that comes twice counts as repeated, and the second one does not make
 // the connection send again.
 func TestEchoesThatComeTwiceAreCounted(t *testing.T) {
-	url := fake(t, func(p *peer) {
-		p.open()
-		for {
-			op, payload, ok := p.next()
-			if !ok || op == frame.Close {
-				return
-			}
-			p.send(append(whole(payload), whole(payload)...))
+	url := answers(t, func() answer {
+		return func(_ int, _ frame.Op, payload []byte) ([]byte, bool) {
+			return append(whole(payload), whole(payload)...), true
 		}
 	})
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 1, Active: 1, Echo: 20 * time.Millisecond})
-	if res.OK() || res.Counts[Repeated.String()] == 0 {
+	if res.OK() || res.Counts[measure.Repeated.String()] == 0 {
 		t.Errorf("OK is %v, counts %v", res.OK(), res.Counts)
 	}
 }
@@ -380,7 +407,7 @@ func TestTheActiveConnectionsAreAsManyAsConfigured(t *testing.T) {
 		sent := make(chan int, conns)
 		url := fake(t, func(p *peer) { p.open(); sent <- len(p.rest()) })
 		mustRun(t, short(t), Config{
-			URLs: []string{url}, Conns: conns, Active: active, Workers: 4, Echo: 20 * time.Millisecond, Patience: 50 * time.Millisecond,
+			URLs: []string{url}, Conns: conns, Active: active, Workers: 4, Echo: 150 * time.Millisecond, Patience: 50 * time.Millisecond,
 		})
 		busy := 0
 		for range conns {
@@ -396,7 +423,7 @@ func TestTheActiveConnectionsAreAsManyAsConfigured(t *testing.T) {
 
 func TestTheErrorAboutWorkersHasNoNegativeNumber(t *testing.T) {
 	lowerLimit(t, 1024)
-	r := &run{config: Config{Conns: 229_921, Tables: netpoll.Private}}
+	r := &run{config: Config{Tables: netpoll.Private}, plan: users(229_921), groups: []*group{{Group: &plan.Group{Users: 229_921}}}}
 	if err := r.chooseWorkers(2); err == nil || strings.Contains(err.Error(), "-") || !strings.Contains(err.Error(), "229920 connections") {
 		t.Errorf("got %v", err)
 	}
@@ -404,22 +431,9 @@ func TestTheErrorAboutWorkersHasNoNegativeNumber(t *testing.T) {
 
 // Without broadcasts the probe measures during the echoes.
 func TestEchoesAreProbed(t *testing.T) {
-	url := fake(t, func(p *peer) {
-		p.open()
-		for {
-			op, payload, ok := p.next()
-			switch {
-			case !ok:
-				return
-			case op == frame.Ping:
-				p.send(frame.Append(nil, frame.Pong, payload))
-			default:
-				p.send(frame.Append(nil, op, payload))
-			}
-		}
-	})
+	t.Parallel()
 	res := mustRun(t, short(t), Config{
-		URLs: []string{url}, Conns: 2, Active: 1, Echo: 100 * time.Millisecond, Probe: time.Millisecond, Workers: 1,
+		URLs: []string{echoes(t)}, Conns: 2, Active: 1, Echo: 100 * time.Millisecond, Probe: time.Millisecond, Workers: 1,
 	})
 	if res.Probe == nil || res.Probe.Idle.Count == 0 || res.Probe.Busy.Count == 0 || res.Echo.Messages == 0 {
 		t.Errorf("probe %+v, echo %+v", res.Probe, res.Echo)

@@ -10,6 +10,10 @@ import (
 	"github.com/gobwas/ws"
 
 	"github.com/seed-134acfd0/lull/frame"
+
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/plan"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 )
 
 func TestARunWhoseProbeIsRefusedFails(t *testing.T) {
@@ -50,20 +54,20 @@ func TestTheProbeMeasuresItsOwnPongs(t *testing.T) {
 		}
 		p.rest() // closing with unread Pings would send RST, and Pongs would be lost
 	})
-	r := &run{config: Config{URLs: []string{url}, Probe: time.Millisecond}, begun: time.Now()}
+	r := &run{plan: &plan.Plan{}, groups: []*group{{Group: &plan.Group{URLs: []*plan.Text{plan.Plain(url)}}}}, begun: time.Now()}
 	ctx := short(t)
-	p, err := r.startProbe(ctx)
+	p, err := r.startProbe(ctx, time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := newHistogram()
+	got := measure.NewHistogram()
 	for got.TotalCount() < pings && ctx.Err() == nil {
 		got.Merge(p.take())
 	}
-	if l := latency(got); l.Count != pings || l.First <= 0 {
+	if l := result.LatencyOf(got); l.Count != pings || l.First <= 0 {
 		t.Errorf("%+v", l)
 	}
-	if l := p.stop(); l.Count != 0 {
+	if l := p.stop(); l.TotalCount() != 0 {
 		t.Errorf("after all were taken: %+v", l)
 	}
 	if err := ws.WriteFrame(p.conn, ws.NewPingFrame(nil)); err == nil {

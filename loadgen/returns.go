@@ -1,42 +1,37 @@
 package loadgen
 
 import (
+	"cmp"
 	"container/heap"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
 )
 
-// returns are the connections that the server has ended, and that are opened again
-// (Config.Reconnect). Those that stay open cost nothing.
+// returns are the connections that have ended and are opened again: those of groups that
+// reconnect, and those that churn and storms have ended. Those that stay open cost
+// nothing.
 type returns struct {
-	away   absences           // the next one first
-	bySlot map[uint32]absence // connections that open again, and those that were told when to come back
+	away   queue[absence]
+	bySlot map[uint32]absence // connections that open again, and those that will when they have ended
 }
 
 // absence is the time that a connection is away.
 type absence struct {
-	index uint32        // of its connection
-	tries int           // that have failed
-	since time.Duration // when it ended
-	until time.Duration // when it is opened again
+	user   uint32
+	group  uint8
+	tries  int           // that have failed
+	since  time.Duration // when it ended
+	until  time.Duration // when it is opened again
+	paced  bool          // that is as a storm's rate says
+	stream *stream       // that it had, and gets again; nil for none
 }
 
-// absences is a heap.
-type absences []absence
-
-func (a absences) Len() int           { return len(a) }
-func (a absences) Less(i, j int) bool { return a[i].until < a[j].until }
-func (a absences) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *absences) Push(x any)        { *a = append(*a, x.(absence)) }
-
-func (a *absences) Pop() any {
-	last := (*a)[len(*a)-1]
-	*a = (*a)[:len(*a)-1]
-	return last
-}
+func (a absence) due() time.Duration { return a.until }
 
 // A client that was not told when to come back waits for about backoffFirst, and
 // twice as long after each try that fails, up to backoffMost. It comes at a random
@@ -65,82 +60,108 @@ func retryAfter(payload []byte) (wait time.Duration, ok bool) {
 	return min(wait, retryMost), err == nil && wait >= 0
 }
 
-// told takes note of when the server's Close frame tells c to come back.
+// pace opens those whom a storm cut off at another rate.
+func (r *returns) pace(rate float64, now time.Duration) {
+	slices.SortFunc(r.away, func(a, b absence) int { return cmp.Compare(a.until, b.until) }) // a heap as well
+	p := pace{rate: rate, begun: now}
+	for i := range r.away {
+		if a := &r.away[i]; a.paced {
+			a.until = p.next(now)
+		}
+	}
+	heap.Init(&r.away)
+}
+
+// shift makes everybody come back later.
+func (r *returns) shift(by time.Duration) {
+	for i := range r.away {
+		r.away[i].until += by
+	}
+}
+
+// told takes note that c will come back, and when the server's Close frame tells it to.
 func (w *worker) told(c *client, payload []byte) {
-	if w.returns == nil {
+	if !w.group(c).Reconnect {
 		return
 	}
+	a := absence{}
 	if wait, ok := retryAfter(payload); ok {
-		w.returns.bySlot[w.slot(c)] = absence{until: w.now + wait}
+		a.until = w.now + wait
 	}
+	w.returns.bySlot[w.slot(c)] = a
+}
+
+// recall has c, which the generator ends, opened again then: not before a time, which
+// follows from a storm's rate if it is paced.
+func (w *worker) recall(c *client, until time.Duration, paced bool) {
+	w.returns.bySlot[w.slot(c)] = absence{until: until, paced: paced}
+	w.count(measure.Recalled, 1)
 }
 
 // leave takes note that c has ended, and when it is to be opened again.
 func (w *worker) leave(c *client) {
-	r := w.returns
-	if r == nil || w.closing >= 0 || w.ended {
-		return
-	}
+	r := &w.returns
 	a, known := r.bySlot[w.slot(c)]
 	delete(r.bySlot, w.slot(c))
-	switch {
-	case c.state >= open:
-		a.since = w.now
-	case known:
-		a.tries++
-	default:
-		return // it has never been open, and was counted as failed
+	if w.closing >= 0 || w.ended || !w.group(c).Reconnect && !known {
+		return
 	}
-	a.index = c.index
-	r.add(a, w.now)
+	a.user, a.group = c.user, c.group
+	if w.talking(c) {
+		a.stream = w.talks.At(c.talk).stream
+	}
+	switch {
+	case c.is(leaving) && !known: // for good
+	case c.is(leaving):
+		a.since = w.now
+		heap.Push(&r.away, a)
+	case c.state >= silent:
+		a.since, a.tries = w.now, 0
+		r.add(a, w.now)
+	case c.is(returning):
+		a.tries++
+		r.add(a, w.now)
+	} // otherwise it has never been open, and was counted as failed
 }
 
 // add has a connection opened again.
 func (r *returns) add(a absence, now time.Duration) {
 	if a.until <= now {
-		a.until = now + backoff(a.tries)
+		a.until, a.paced = now+backoff(a.tries), false
 	}
 	heap.Push(&r.away, a)
 }
 
 // reconnectSome opens the connections that are due again.
 func (w *worker) reconnectSome() {
-	if w.returns == nil || w.closing >= 0 {
+	if w.closing >= 0 {
 		return
 	}
-	for r := w.returns; len(r.away) > 0 && r.away[0].until <= w.now && w.ramp.opening < w.inFlight; {
+	for r := &w.returns; len(r.away) > 0 && r.away[0].until <= w.now && w.opening() < w.inFlight; {
 		a := heap.Pop(&r.away).(absence)
-		w.connect(int(a.index), &a)
+		w.connect(w.run.groups[a.group], a.user, max(a.until, a.since), &a)
 	}
 }
 
 // untilReturn is how long it takes until a connection is opened again, -1 if there
 // is none for now.
 func (w *worker) untilReturn(now time.Duration) time.Duration {
-	if w.returns == nil || w.closing >= 0 || len(w.returns.away) == 0 || w.ramp.opening >= w.inFlight {
+	if w.closing >= 0 || w.paused || len(w.returns.away) == 0 || w.opening() >= w.inFlight {
 		return -1
 	}
 	return max(0, w.returns.away[0].until-now)
 }
 
-// returning reports whether c is being opened again.
-func (w *worker) returning(c *client) bool {
-	if w.returns == nil || c.state >= open {
-		return false
+// returned takes note that c is open, if it is open again. It returns the stream that c had, or
+// nil.
+func (w *worker) returned(c *client) *stream {
+	if !c.is(returning) {
+		return nil
 	}
-	_, again := w.returns.bySlot[w.slot(c)]
-	return again
-}
-
-// returned takes note that c is open, if it is open again.
-func (w *worker) returned(c *client) {
-	if w.returns == nil {
-		return
-	}
-	if a, again := w.returns.bySlot[w.slot(c)]; again {
-		delete(w.returns.bySlot, w.slot(c))
-		c.flags |= missing
-		w.tally.counts[Returned]++
-		w.tally.measure(w.tally.away, w.now-a.since)
-	}
+	c.flags &^= returning
+	a := w.returns.bySlot[w.slot(c)]
+	delete(w.returns.bySlot, w.slot(c))
+	w.count(measure.Returned, 1)
+	w.measure(measure.Away, w.now-a.since)
+	return a.stream
 }

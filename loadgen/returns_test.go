@@ -3,10 +3,14 @@ package loadgen
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/plan"
+	"github.com/seed-134acfd0/lull/loadgen/wire"
 )
 
 func TestTheReasonTellsWhenToComeBack(t *testing.T) {
@@ -70,7 +74,7 @@ func (c *comings) note(key string) (before int, since time.Duration) {
 func TestConnectionsComeBack(t *testing.T) {
 	const conns, told = 5, 300 * time.Millisecond
 	message7 := make([]byte, 32)
-	message{number: 7, kind: kindBroadcast}.encode(message7)
+	wire.Message{Number: 7, Kind: wire.Published}.Encode(message7)
 	closing := frame.AppendClose(nil, frame.ServiceRestart, "retry="+told.String())
 	for why, end := range map[string]func(*peer){
 		"told when":           func(p *peer) { p.send(closing); _, _, _ = p.next() },
@@ -94,11 +98,11 @@ func TestConnectionsComeBack(t *testing.T) {
 				p.send(whole(message7))
 				p.rest()
 			})
-			res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Reconnect: true, Hold: time.Minute}, func(p Progress) bool { return p.Received == conns })
+			res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Reconnect: true, Hold: time.Minute}, func(s *measure.Snapshot) bool { return received(s) == conns })
 			if b := res.Returns; res.Open != conns || b == nil || b.Count != conns || b.Failed != 0 || b.Away.Count != conns {
 				t.Errorf("%+v, %d open", b, res.Open)
 			}
-			if n := res.Counts[Missed.String()] + res.Counts[Repeated.String()]; n != 0 {
+			if n := res.Counts[measure.Missed.String()] + res.Counts[measure.Repeated.String()]; n != 0 {
 				t.Errorf("%d messages count as missed or repeated", n)
 			}
 		})
@@ -107,6 +111,7 @@ func TestConnectionsComeBack(t *testing.T) {
 
 // A try that fails is counted, and there is another. The hold lasts until all are back.
 func TestConnectionsTryAgain(t *testing.T) {
+	t.Parallel()
 	const conns = 3
 	var c comings
 	url := fake(t, func(p *peer) {
@@ -123,7 +128,7 @@ func TestConnectionsTryAgain(t *testing.T) {
 		}
 	})
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Reconnect: true, Hold: time.Millisecond})
-	expect(t, res, map[Counter]int{Connected: 2 * conns, Dropped: conns, Returned: conns, RetryFailed: conns})
+	expect(t, res, map[measure.Counter]int{measure.Connected: 2 * conns, measure.Dropped: conns, measure.Returned: conns, measure.RetryFailed: conns})
 	expectError(t, res, "503", conns)
 	if !res.OK() {
 		t.Errorf("%+v", res)
@@ -134,5 +139,44 @@ func TestConnectionsTryAgain(t *testing.T) {
 func TestWhoWasNeverOpenDoesNotComeBack(t *testing.T) {
 	url := fake(t, func(p *peer) { p.request(); p.send([]byte("HTTP/1.1 503 Busy\r\n\r\n")) })
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 3, Reconnect: true, Hold: time.Millisecond})
-	expect(t, res, map[Counter]int{Rejected: 3})
+	expect(t, res, map[measure.Counter]int{measure.Rejected: 3})
+}
+
+// Who comes back in a talk takes part in it again, in the stream that it had.
+func TestWhoComesBackTalksAgain(t *testing.T) {
+	const users = 4
+	for name, s := range map[string]plan.Stream{
+		"at a rate":  {Rate: 200, Window: 4},
+		"one by one": {Window: 1},
+		"a flood":    {Window: 0, Rate: 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var c comings
+			var again atomic.Int64
+			url := fake(t, func(p *peer) {
+				r := p.request()
+				before, _ := c.note(r.Header.Get("Sec-WebSocket-Key"))
+				p.send([]byte(accept(r)))
+				p.answer(func(n int, op frame.Op, payload []byte) ([]byte, bool) {
+					if before == 0 && n == 5 {
+						return frame.AppendClose(nil, frame.ServiceRestart, "retry=10ms"), false
+					}
+					if before > 0 && n == 5 {
+						again.Add(1)
+					}
+					return same(n, op, payload)
+				})
+			})
+			g := groupOf(users, url)
+			g.Reconnect = true
+			s.Message = plan.Message{Answer: answered(plan.AnswerEcho)}
+			res := runUntil(t, Config{Workers: 2, Plan: planOf(g, plan.Phase{Name: "talk", Kind: plan.Talk, For: time.Minute, Streams: []plan.Stream{s}})}, func(*measure.Snapshot) bool {
+				return again.Load() == users
+			})
+			if n := counted(res, measure.Returned); n != users || again.Load() != users || counted(res, measure.Repeated, measure.Strayed, measure.Missed) != 0 {
+				t.Errorf("%d came back, %d of them talk; counts %v", n, again.Load(), res.Counts)
+			}
+		})
+	}
 }

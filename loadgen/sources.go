@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"go4.org/netipx"
@@ -93,6 +94,24 @@ func ownAddresses(to netip.Addr) ([]netip.Addr, error) {
 		}
 	}
 	return own, nil
+}
+
+// OwnSources returns an error that names the first of some addresses that is none of this
+// machine's.
+func OwnSources(addrs []netip.Addr) error {
+	for _, a := range addrs {
+		if a.IsLoopback() {
+			continue
+		}
+		own, err := ownAddresses(a)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(own, a) {
+			return fmt.Errorf("loadgen: this machine has no address %s", a)
+		}
+	}
+	return nil
 }
 
 // ParseSources reads addresses and ranges of them, such as

@@ -6,8 +6,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"slices"
+	"time"
 
 	"github.com/seed-134acfd0/lull/internal/record"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
@@ -28,6 +31,7 @@ type secure struct {
 // handshake is a TLS handshake that is under way.
 type handshake struct {
 	*record.Handshake
+	begun  time.Duration
 	hungUp bool // the server sends no more
 }
 
@@ -42,7 +46,7 @@ func newSecure(r *run) (*secure, error) {
 	}
 	// Ciphers are kept for the connections that send again and again. All others
 	// use theirs so rarely that they are derived anew.
-	lively := (r.config.Active + r.config.Flood) / r.config.Workers
+	lively := r.talkers / r.config.Workers
 	return &secure{
 		states: states, layer: record.NewLayer(2*lively + 16),
 		handshakes: map[uint32]*handshake{}, partial: map[uint32][]byte{},
@@ -51,12 +55,9 @@ func newSecure(r *run) (*secure, error) {
 
 // secure reports whether a URL is wss://.
 func (r *run) secure() bool {
-	for i := range r.targets {
-		if r.targets[i].tls != nil {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.groups, func(g *group) bool {
+		return slices.ContainsFunc(g.targets, func(t target) bool { return t.tls != nil })
+	})
 }
 
 // clientTLS is what the TLS handshakes with one target have in common. With
@@ -75,8 +76,8 @@ func clientTLS(c *tls.Config, host string, resume bool) *record.Config {
 }
 
 func (w *worker) target(c *client) *target {
-	_, i := w.run.sources.Pick(int(c.index))
-	return &w.run.targets[i]
+	g := w.group(c)
+	return &g.targets[g.source(c.user, w.run.config.First)%len(g.targets)]
 }
 
 func (w *worker) slot(c *client) uint32 { return w.slots.Token(c).Slot }
@@ -89,25 +90,30 @@ func (w *worker) tlsState(c *client) *record.State { return w.tls.states.At(int(
 func (w *worker) startTLS(c *client) {
 	token := w.slots.Token(c)
 	h := w.target(c).tls.Start(func() { _ = w.mail.Force(order{kind: orderTLS, token: token}, nil) })
-	w.tls.handshakes[token.Slot] = &handshake{Handshake: h}
+	w.tls.handshakes[token.Slot] = &handshake{Handshake: h, begun: w.run.elapsed()}
 	c.state = securing
 }
 
 // feed brings what c has received to its TLS handshake.
-func (w *worker) feed(c *client) {
+// ended is whether the server sends no more.
+func (w *worker) feed(c *client, ended bool) {
 	h := w.tls.handshakes[w.slot(c)]
 	n, err := netpoll.Read(int(c.FD), w.buf)
-	w.tally.counts[BytesIn] += uint64(n)
+	w.count(measure.BytesIn, n)
 	switch {
 	case err == io.EOF: // the handshake may have to read the server's alert first
 		h.hungUp = true
 		h.FeedEOF()
-		w.poll(c, 0)
+		w.setFlag(c, unread, true)
 	case err != nil:
 		w.hangUp(c, err)
 	case n > 0:
 		if err := h.Feed(w.buf[:n]); err != nil {
-			w.drop(c, Rejected, err)
+			w.drop(c, measure.Rejected, err)
+			return
+		}
+		if ended || n == len(w.buf) {
+			w.feed(c, ended)
 		}
 	}
 }
@@ -130,17 +136,18 @@ func (w *worker) progressTLS(t netpoll.Token) {
 	result, err := h.Result()
 	switch {
 	case errors.Is(err, record.ErrHungUp), err == nil && h.hungUp:
-		w.drop(c, Reset, cmp.Or(err, io.EOF))
+		w.drop(c, measure.Reset, cmp.Or(err, io.EOF))
 		return
 	case err != nil:
-		w.drop(c, Rejected, err)
+		w.drop(c, measure.Rejected, err)
 		return
 	}
+	w.measure(measure.TLS, w.run.elapsed()-h.begun)
 	delete(w.tls.handshakes, t.Slot)
 	*w.tlsState(c) = result.State
 	c.flags |= secured
 	if result.Resumed {
-		w.tally.counts[Resumed]++
+		w.count(measure.Resumed, 1)
 	}
 	if w.request(c); c.state == requested {
 		w.openRecords(c, 0, result.Rest)
@@ -169,9 +176,9 @@ func (w *worker) openRecords(c *client, held int, in []byte) {
 	case err == record.ErrClosed:
 		w.hangUp(c, io.EOF)
 	case c.state < open:
-		w.drop(c, Rejected, err)
+		w.drop(c, measure.Rejected, err)
 	default:
-		w.drop(c, Broken, err)
+		w.drop(c, measure.Broken, err)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"github.com/seed-134acfd0/lull/internal/record"
 	"github.com/seed-134acfd0/lull/internal/selfsigned"
 	"github.com/seed-134acfd0/lull/internal/testkit"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/wire"
 )
 
 // trusting trusts the tests' certificate.
@@ -66,7 +68,7 @@ func TestRecordsMayComeInPieces(t *testing.T) {
 	const conns = 3
 	m := func(n uint32, size int) []byte {
 		payload := make([]byte, size)
-		message{number: n, kind: kindBroadcast}.encode(payload)
+		wire.Message{Number: n, Kind: wire.Published}.Encode(payload)
 		return whole(payload)
 	}
 	for _, size := range []int{16, 20_000} {
@@ -91,10 +93,10 @@ func TestRecordsMayComeInPieces(t *testing.T) {
 						p.Errorf("at the end: %d bytes, %v, want close_notify", n, err)
 					}
 				})
-				res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Size: size, TLS: trusting(), Hold: time.Minute}, func(p Progress) bool {
-					return p.Received == 2*conns && pongs.Load() == conns
+				res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Size: size, TLS: trusting(), Hold: time.Minute}, func(s *measure.Snapshot) bool {
+					return received(s) == 2*conns && pongs.Load() == conns
 				})
-				if res.Open != conns || len(res.Errors) > 0 || res.Counts[Missed.String()] > 0 {
+				if res.Open != conns || len(res.Errors) > 0 || res.Counts[measure.Missed.String()] > 0 {
 					t.Errorf("%+v", res)
 				}
 			})
@@ -128,37 +130,37 @@ func TestTLSFailuresAreCounted(t *testing.T) {
 		why   string
 		url   string
 		trust *tls.Config
-		want  Counter
+		want  measure.Counter
 		error string
 	}{
-		{"a certificate of an authority", fakeTLS(t, nil, nil, opens), trusting(), Connected, ""},
-		{"any certificate, insecurely", fakeTLS(t, with(expired), nil, opens), &tls.Config{InsecureSkipVerify: true}, Connected, ""},
-		{"a certificate of nobody", fakeTLS(t, nil, nil, opens), nil, Rejected, "the peer's certificate is not valid"},
-		{"another's certificate", fakeTLS(t, with(other), nil, opens), &tls.Config{RootCAs: selfsigned.Pool(other)}, Rejected, "the peer's certificate is not valid"},
-		{"an expired certificate", fakeTLS(t, with(expired), nil, opens), &tls.Config{RootCAs: selfsigned.Pool(expired)}, Rejected, "expired"},
-		{"TLS 1.2 alone", fakeTLS(t, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, nil, opens), trusting(), Rejected, "protocol version"},
-		{"a server that wants certificates", fakeTLS(t, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, nil, opens), trusting(), Rejected, "certificate required"},
-		{"a server that verifies certificates", fakeTLS(t, verifying, nil, opens), showing(mine), Connected, ""},
-		{"a server that verifies certificates, and another's", fakeTLS(t, verifying, nil, opens), showing(other), Rejected, "unknown certificate authority"},
-		{"no TLS", plain(func(p *peer) { p.send([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")); _, _ = io.Copy(io.Discard, p.in) }), trusting(), Rejected, "plain HTTP"},
-		{"the end at once", plain(func(*peer) {}), trusting(), Reset, ""},
-		{"the end in place of the handshake", plain(func(p *peer) { _, _ = p.in.ReadByte() }), trusting(), Reset, ""},
-		{"the end in place of an answer", fakeTLS(t, nil, nil, func(p *peer, c *tls.Conn) { p.request(); _ = c.CloseWrite(); _, _ = io.Copy(io.Discard, p.in) }), trusting(), Reset, "EOF"},
-		{"a refusal", fakeTLS(t, nil, nil, func(p *peer, c *tls.Conn) { p.request(); p.send([]byte("HTTP/1.1 503 Busy\r\n\r\n")); p.rest() }), trusting(), Rejected, "503"},
+		{"a certificate of an authority", fakeTLS(t, nil, nil, opens), trusting(), measure.Connected, ""},
+		{"any certificate, insecurely", fakeTLS(t, with(expired), nil, opens), &tls.Config{InsecureSkipVerify: true}, measure.Connected, ""},
+		{"a certificate of nobody", fakeTLS(t, nil, nil, opens), nil, measure.Rejected, "the peer's certificate is not valid"},
+		{"another's certificate", fakeTLS(t, with(other), nil, opens), &tls.Config{RootCAs: selfsigned.Pool(other)}, measure.Rejected, "the peer's certificate is not valid"},
+		{"an expired certificate", fakeTLS(t, with(expired), nil, opens), &tls.Config{RootCAs: selfsigned.Pool(expired)}, measure.Rejected, "expired"},
+		{"TLS 1.2 alone", fakeTLS(t, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, nil, opens), trusting(), measure.Rejected, "protocol version"},
+		{"a server that wants certificates", fakeTLS(t, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, nil, opens), trusting(), measure.Rejected, "certificate required"},
+		{"a server that verifies certificates", fakeTLS(t, verifying, nil, opens), showing(mine), measure.Connected, ""},
+		{"a server that verifies certificates, and another's", fakeTLS(t, verifying, nil, opens), showing(other), measure.Rejected, "unknown certificate authority"},
+		{"no TLS", plain(func(p *peer) { p.send([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")); _, _ = io.Copy(io.Discard, p.in) }), trusting(), measure.Rejected, "plain HTTP"},
+		{"the end at once", plain(func(*peer) {}), trusting(), measure.Reset, ""},
+		{"the end in place of the handshake", plain(func(p *peer) { _, _ = p.in.ReadByte() }), trusting(), measure.Reset, ""},
+		{"the end in place of an answer", fakeTLS(t, nil, nil, func(p *peer, c *tls.Conn) { p.request(); _ = c.CloseWrite(); _, _ = io.Copy(io.Discard, p.in) }), trusting(), measure.Reset, errEnded.Error()},
+		{"a refusal", fakeTLS(t, nil, nil, func(p *peer, c *tls.Conn) { p.request(); p.send([]byte("HTTP/1.1 503 Busy\r\n\r\n")); p.rest() }), trusting(), measure.Rejected, "503"},
 		{"a record of another key", fakeTLS(t, nil, nil, func(p *peer, c *tls.Conn) {
 			p.request()
 			_, _ = p.TCPConn.Write([]byte("\x17\x03\x03\x00\x20" + strings.Repeat("?", 32)))
 			if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "bad record MAC") {
 				p.Errorf("the server is told %v", err)
 			}
-		}), trusting(), Rejected, "does not open"},
+		}), trusting(), measure.Rejected, "does not open"},
 	}
 	for _, r := range rows {
 		t.Run(r.why, func(t *testing.T) {
 			res := mustRun(t, short(t), Config{URLs: []string{r.url}, Conns: conns, Workers: 1, TLS: r.trust})
 			// A server that wants certificates may refuse before or after the request.
-			expect(t, res, map[Counter]int{r.want: conns})
-			if r.want != Connected {
+			expect(t, res, map[measure.Counter]int{r.want: conns})
+			if r.want != measure.Connected {
 				expectError(t, res, r.error, conns)
 			}
 		})
@@ -171,22 +173,22 @@ func TestOpenTLSConnectionsMayEnd(t *testing.T) {
 	for _, r := range []struct {
 		why   string
 		end   func(p *peer, c *tls.Conn)
-		want  Counter
+		want  measure.Counter
 		error string
 	}{
-		{"close_notify", func(p *peer, c *tls.Conn) { _ = c.CloseWrite(); _, _ = io.Copy(io.Discard, p.in) }, Dropped, "EOF"},
-		{"end of stream", func(p *peer, c *tls.Conn) {}, Dropped, "EOF"},
-		{"reset", func(p *peer, c *tls.Conn) { p.reset() }, Dropped, "reset"},
+		{"close_notify", func(p *peer, c *tls.Conn) { _ = c.CloseWrite(); _, _ = io.Copy(io.Discard, p.in) }, measure.Dropped, errEnded.Error()},
+		{"end of stream", func(p *peer, c *tls.Conn) {}, measure.Dropped, errEnded.Error()},
+		{"reset", func(p *peer, c *tls.Conn) { p.reset() }, measure.Dropped, "reset"},
 		{"bytes that are no record", func(p *peer, c *tls.Conn) {
 			_, _ = p.TCPConn.Write([]byte("GET / HTTP/1.1\r\n"))
 			_, _ = io.Copy(io.Discard, p.in)
-		}, Broken, "not encrypted"},
-		{"a frame that is none", func(p *peer, c *tls.Conn) { p.send(bytes.Repeat([]byte{0xff}, 20)); _, _ = io.Copy(io.Discard, p.in) }, Broken, ""},
+		}, measure.Broken, "not encrypted"},
+		{"a frame that is none", func(p *peer, c *tls.Conn) { p.send(bytes.Repeat([]byte{0xff}, 20)); _, _ = io.Copy(io.Discard, p.in) }, measure.Broken, ""},
 	} {
 		t.Run(r.why, func(t *testing.T) {
 			url := fakeTLS(t, nil, nil, func(p *peer, c *tls.Conn) { p.open(); r.end(p, c) })
-			res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Workers: 1, TLS: trusting(), Hold: time.Minute}, func(p Progress) bool { return p.Failed == conns })
-			expect(t, res, map[Counter]int{Connected: conns, r.want: conns})
+			res := runUntil(t, Config{URLs: []string{url}, Conns: conns, Workers: 1, TLS: trusting(), Hold: time.Minute}, func(s *measure.Snapshot) bool { return s.Failed() == conns })
+			expect(t, res, map[measure.Counter]int{measure.Connected: conns, r.want: conns})
 			expectError(t, res, r.error, conns)
 		})
 	}
@@ -216,8 +218,8 @@ func TestFewTLSHandshakesAreUnderWayAtATime(t *testing.T) {
 		c.Certificates = nil
 	}, nil, func(p *peer, _ *tls.Conn) { p.open(); p.rest() })
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Workers: 1, TLS: trusting()})
-	expect(t, res, map[Counter]int{Connected: conns})
-	if res.Counts[Held.String()] == 0 {
+	expect(t, res, map[measure.Counter]int{measure.Connected: conns})
+	if res.Counts[measure.Held.String()] == 0 {
 		t.Error("no connection had to wait")
 	}
 }
@@ -225,7 +227,7 @@ func TestFewTLSHandshakesAreUnderWayAtATime(t *testing.T) {
 func TestASilentTLSServerTimesOut(t *testing.T) {
 	url := "wss" + strings.TrimPrefix(fake(t, func(p *peer) { _, _ = io.Copy(io.Discard, p.in) }), "ws")
 	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: 5, ConnectTimeout: 50 * time.Millisecond})
-	expect(t, res, map[Counter]int{TimedOut: 5})
+	expect(t, res, map[measure.Counter]int{measure.TimedOut: 5})
 }
 
 // openssl asks for new keys, and is answered with them.
@@ -274,8 +276,8 @@ func TestKeyUpdatesAreAnswered(t *testing.T) {
 		talked <- cmd.Wait()
 	}()
 	c := Config{URLs: []string{"wss://" + strings.TrimSpace(address) + "/"}, Conns: 1, TLS: trusting(), Hold: time.Minute}
-	res := runUntil(t, c, func(Progress) bool { return updated.Load() })
-	expect(t, res, map[Counter]int{Connected: 1})
+	res := runUntil(t, c, func(*measure.Snapshot) bool { return updated.Load() })
+	expect(t, res, map[measure.Counter]int{measure.Connected: 1})
 	if err := <-talked; err != nil {
 		t.Error(err)
 	}

@@ -276,18 +276,15 @@ func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
 // growth samples the server's memory until stop is called. stop returns the
 // largest growth, in MiB.
 func (a *attack) growth() (stop func() float64) {
-	resident := func() int64 {
-		m, _ := tuning.MemoryOf(a.server.cmd.Process.Pid) // zero if it has ended
-		return m.Resident
-	}
-	before, most := resident(), int64(0)
+	pid := a.server.cmd.Process.Pid
+	before, most := resident(pid), int64(0)
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			most = max(most, resident())
+			most = max(most, resident(pid))
 			select {
 			case <-tick.C:
 			case <-quit:

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -35,6 +37,7 @@ type scenario struct {
 	mode  string
 	serve []string // more arguments of lull serve, or of slowhandler
 	floor string   // the floor's mode, empty for none
+	joins bool     // the floor coalesces
 	peer  bool     // compared with the peer program
 	tls   bool     // over TLS, by clients on crypto/tls in place of the generator
 
@@ -69,9 +72,9 @@ type target struct {
 
 // outcome is one run of a scenario against one server.
 type outcome struct {
-	load      *loadgen.Result // of the last load
-	costs     []Cost          // of the last load
-	remaining []remaining     // after each load
+	load      *result.Result // of the last load
+	costs     []Cost         // of the last load
+	remaining []remaining    // after each load
 
 	samples []Sample // of the last load
 	watcher *watcher // of the last load, if the scenario is watched
@@ -107,12 +110,18 @@ func (o outcome) deliveries() float64 {
 }
 
 // median is the median of a value over the broadcasts.
-func (o outcome) median(of func(loadgen.Broadcast) float64) float64 {
+func (o outcome) median(of func(result.Broadcast) float64) float64 {
 	values := make([]float64, len(o.load.Broadcasts))
 	for i, b := range o.load.Broadcasts {
 		values[i] = of(b)
 	}
-	return median(values)
+	return result.Median(values)
+}
+
+// grownSince is by how much the server's memory has grown since the end of a load, in
+// KiB.
+func (o outcome) grownSince(load int) float64 {
+	return float64(o.remaining[len(o.remaining)-1].resident-o.remaining[load].resident) / 1024
 }
 
 const micro = 1e6
@@ -120,7 +129,10 @@ const micro = 1e6
 // These functions make targets readable in the table below.
 func ratioAtMost(must, aim float64) target { return target{must: must, aim: aim, ratio: true} }
 func atMost(must, aim float64) target      { return target{must: must, aim: aim} }
-func atLeast(must, aim float64) target     { return target{must: must, aim: aim, more: true} }
+func ratioAtLeast(must, aim float64) target {
+	return target{must: must, aim: aim, ratio: true, more: true}
+}
+func atLeast(must, aim float64) target { return target{must: must, aim: aim, more: true} }
 
 func broadcastFigures() []figure {
 	return []figure{
@@ -128,7 +140,7 @@ func broadcastFigures() []figure {
 			return o.serverCPU("broadcast") / o.deliveries() * micro
 		}},
 		{"last receiver", "ms", ratioAtMost(1.2, 1.1), func(o outcome) float64 {
-			return o.median(func(b loadgen.Broadcast) float64 { return b.Latency.Last })
+			return o.median(func(b result.Broadcast) float64 { return b.Latency.Last })
 		}},
 	}
 }
@@ -164,7 +176,14 @@ var scenarios = []scenario{
 		name: "burst", mode: "chat", floor: "fanout",
 		load: loadgen.Config{Conns: 15_000, Hold: time.Second, Broadcasts: 100, Burst: 20},
 		figures: []figure{{"burst of 20 to 15,000", "deliveries/s", atLeast(1.5e6, 2e6), func(o outcome) float64 {
-			return o.median(func(b loadgen.Broadcast) float64 { return b.Deliveries })
+			return o.median(func(b result.Broadcast) float64 { return b.Deliveries })
+		}}},
+	},
+	{
+		name: "burst-coalesced", mode: "chat", floor: "fanout", joins: true,
+		load: loadgen.Config{Conns: 15_000, Hold: time.Second, Broadcasts: 100, Burst: 20},
+		figures: []figure{{"burst of 20 to 15,000, beside a floor that coalesces too", "deliveries/s", ratioAtLeast(0.8, 0.9), func(o outcome) float64 {
+			return o.median(func(b result.Broadcast) float64 { return b.Deliveries })
 		}}},
 	},
 	{
@@ -178,10 +197,12 @@ var scenarios = []scenario{
 		name: "churn", mode: "echo",
 		load: loadgen.Config{Conns: 20_000}, times: 50,
 		figures: []figure{
-			// Compared with the memory after a fifth of them, when the Go runtime
-			// has what it needs.
-			{"memory grown by in a million connects and closes", "KiB", atMost(1024, 256), func(o outcome) float64 {
-				return float64(o.remaining[len(o.remaining)-1].resident-o.remaining[len(o.remaining)/5].resident) / 1024
+			{"memory grown by in a million connects and closes, from the end of the first 20,000", "KiB", atMost(1024, 256), func(o outcome) float64 {
+				return o.grownSince(0)
+			}},
+			// After a fifth of them the Go runtime has what it needs.
+			{"the same, from the end of the first 220,000", "KiB", atMost(1024, 256), func(o outcome) float64 {
+				return o.grownSince(len(o.remaining) / 5)
 			}},
 			{"sockets left by them", "", atMost(0, 0), func(o outcome) float64 {
 				return float64(o.remaining[len(o.remaining)-1].sockets - o.remaining[0].sockets)
@@ -215,6 +236,15 @@ func ScenarioNames() []string {
 		names[i] = s.name
 	}
 	return names
+}
+
+// MostConns is how many connections the largest of the named scenarios opens, or of
+// those that Bench runs without a name.
+func MostConns(names []string) (most int) {
+	for _, s := range (BenchConfig{Scenarios: names}).chosen() {
+		most = max(most, s.load.Conns)
+	}
+	return most
 }
 
 // Row is one figure with its values in all rounds.
@@ -304,6 +334,14 @@ func (s scenario) command(lull, slowHandler, reactors string) (name string, args
 	return lull, append(args, s.serve...)
 }
 
+func (s scenario) floorArgs(reactors string) []string {
+	args := []string{"-listen", "127.0.0.1:0", "-mode", s.floor, "-tables", "private", "-threads", reactors}
+	if s.joins {
+		args = append(args, "-coalesce")
+	}
+	return args
+}
+
 // round runs a scenario once against each server.
 func (s scenario) round(ctx context.Context, lull string, config BenchConfig, rows []Row) error {
 	reactors := strconv.Itoa(tuning.Reactors(s.load.Conns))
@@ -330,7 +368,7 @@ func (s scenario) round(ctx context.Context, lull string, config BenchConfig, ro
 	case s.peer:
 		theirs, err = s.run(ctx, s.load, config.Peer, peerArgs...)
 	case s.floor != "":
-		theirs, err = s.run(ctx, s.load, config.Floor, "-listen", "127.0.0.1:0", "-mode", s.floor, "-tables", "private", "-threads", reactors)
+		theirs, err = s.run(ctx, s.load, config.Floor, s.floorArgs(reactors)...)
 	}
 	if err != nil {
 		return err
@@ -359,25 +397,26 @@ func (s scenario) run(ctx context.Context, load loadgen.Config, name string, arg
 		o.tls, err = s.measureTLS(ctx, server)
 		return o, err
 	}
+	sinks := load.Sinks
 	for range max(1, s.times) {
-		watch := observe(server.cmd.Process.Pid, load.Progress)
+		watch := observe(server.cmd.Process.Pid)
 		load.URLs = []string{"ws://" + server.addr + "/"}
 		load.Floor = s.floor != "" // lull and the floor get the same load
-		load.Phase = watch.phase
+		load.Sinks = append(slices.Clone(sinks), measure.Funcs{OnPhase: watch.Phase})
 		scraped := make(chan error, 1)
 		if s.scraped {
-			load.Phase = func(name string) {
-				if watch.phase(name); name == "hold" {
+			load.Sinks = append(load.Sinks, measure.Funcs{OnPhase: func(name string) {
+				if name == "hold" {
 					go func() {
 						var err error
 						o.scrapes, err = measureScrapes(ctx, server.admin)
 						scraped <- err
 					}()
 				}
-			}
+			}})
 		}
-		if s.watched {
-			load.Progress = watch.progress
+		if s.watched { // samples take time of the processors that others measure
+			load.Sinks = append(load.Sinks, measure.Funcs{OnSnapshot: watch.Snapshot})
 			o.watcher = watchMetrics(server.admin)
 		}
 		o.load, err = loadgen.Run(ctx, load)
@@ -394,16 +433,16 @@ func (s scenario) run(ctx context.Context, load loadgen.Config, name string, arg
 			return o, fmt.Errorf("%s: %d of %d connections, %d messages lost", name, o.load.Open, load.Conns, o.load.Lost)
 		}
 		o.costs, o.samples = watch.cost(), watch.samples
-		o.remaining = append(o.remaining, remaining{watch.sample(0).Server, sockets(server.cmd.Process.Pid)})
+		o.remaining = append(o.remaining, remaining{watch.sample(0, false).Server, sockets(server.cmd.Process.Pid)})
 	}
 	return o, ctx.Err()
 }
 
 // judge compares the median with the target.
 func (r *Row) judge() {
-	value := median(r.Lull)
+	value := result.Median(r.Lull)
 	if r.target.ratio {
-		value = median(r.Ratios)
+		value = result.Median(r.Ratios)
 	}
 	reached := func(goal float64) bool {
 		if r.target.more {
@@ -433,15 +472,15 @@ func WriteRows(w io.Writer, rows []Row) error {
 	for _, r := range rows {
 		floor, ratio := "", ""
 		if len(r.Ratios) > 0 {
-			floor = number(median(r.Floor))
-			ratio = fmt.Sprintf("**%.2f** (%.2f–%.2f)", median(r.Ratios), slices.Min(r.Ratios), slices.Max(r.Ratios))
+			floor = number(result.Median(r.Floor))
+			ratio = fmt.Sprintf("**%.2f** (%.2f–%.2f)", result.Median(r.Ratios), slices.Min(r.Ratios), slices.Max(r.Ratios))
 		}
 		sign := "≤"
 		if r.target.more {
 			sign = "≥"
 		}
 		_, e := fmt.Fprintf(w, "| %s: %s | %s | %s | %s | %s %s | %s %s | %s |\n",
-			r.Scenario, strings.TrimSuffix(r.Name+", "+r.Unit, ", "), number(median(r.Lull)), floor, ratio, sign, number(r.Must), sign, number(r.Aim), r.Reached)
+			r.Scenario, strings.TrimSuffix(r.Name+", "+r.Unit, ", "), number(result.Median(r.Lull)), floor, ratio, sign, number(r.Must), sign, number(r.Aim), r.Reached)
 		err = errors.Join(err, e)
 	}
 	return err
@@ -459,14 +498,4 @@ func number(v float64) string {
 		return count(math.Round(v))
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64)
-}
-
-// median is the middle value, or the mean of the middle two; 0 of none.
-func median(values []float64) float64 {
-	n := len(values)
-	if n == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 )
 
 func TestMedian(t *testing.T) {
@@ -27,7 +29,7 @@ func TestMedian(t *testing.T) {
 	}
 	for _, r := range rows {
 		before := slices.Clone(r.values)
-		if got := median(r.values); got != r.want {
+		if got := result.Median(r.values); got != r.want {
 			t.Errorf("of %v: %v, want %v", r.values, got, r.want)
 		}
 		if !slices.Equal(r.values, before) {
@@ -75,16 +77,16 @@ func TestFiguresAreJudgedByTheirMedian(t *testing.T) {
 
 func TestFiguresOfAnOutcome(t *testing.T) {
 	o := outcome{
-		load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{
-			{Received: 10, Latency: loadgen.Latency{Last: 3}}, {Received: 20, Latency: loadgen.Latency{Last: 1}},
-			{Received: 30, Latency: loadgen.Latency{Last: 2}},
+		load: &result.Result{Broadcasts: []result.Broadcast{
+			{Received: 10, Latency: result.Latency{Last: 3}}, {Received: 20, Latency: result.Latency{Last: 1}},
+			{Received: 30, Latency: result.Latency{Last: 2}},
 		}},
 		costs: []Cost{{Phase: "ramp", ServerCPU: 1.5}, {Phase: "echo", ServerCPU: 2}},
 	}
 	if got := o.deliveries(); got != 60 {
 		t.Errorf("%v deliveries", got)
 	}
-	if got := o.median(func(b loadgen.Broadcast) float64 { return b.Latency.Last }); got != 2 {
+	if got := o.median(func(b result.Broadcast) float64 { return b.Latency.Last }); got != 2 {
 		t.Errorf("median %v", got)
 	}
 	if got := o.serverCPU("echo"); got != 2 {
@@ -242,11 +244,11 @@ func TestBenchFailsIfAConnectionIsLost(t *testing.T) {
 	t.Setenv(fault, "dies")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s.load.Progress = func(p loadgen.Progress) {
-		if p.Failed > 0 && p.Opening == 0 {
+	s.load.Sinks = []measure.Sink{measure.Funcs{OnSnapshot: func(s *measure.Snapshot) {
+		if s.Failed() > 0 && s.Opening == 0 {
 			cancel()
 		}
-	}
+	}}}
 	_, err := s.run(ctx, s.load, os.Args[0], "serve", "--listen", "127.0.0.1:0", "--mode", "chat")
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("of %d connections", faultConns)) {
 		t.Errorf("got %v", err)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -23,8 +25,8 @@ type Config struct {
 	Compress   bool // with permessage-deflate
 	TLS        bool // over TLS, with a certificate made for the run
 
-	Say      func(format string, args ...any) // prints what the user should know during the run
-	Progress func(loadgen.Progress)
+	Say   func(format string, args ...any) // prints what the user should know during the run
+	Sinks []measure.Sink                   // are told what the load does
 }
 
 // ConnsAuto is the most connections if Config.Conns is 0.
@@ -37,7 +39,7 @@ type Report struct {
 	Wanted  int             `json:"wanted"` // connections, 0 for as many as possible; Load.Conns are fewer if there is a Limit
 	Limit   string          `json:"limit,omitempty"`
 	Raised  []tuning.Change `json:"raised,omitempty"` // sysctls, for the run
-	Load    *loadgen.Result `json:"load"`
+	Load    *result.Result  `json:"load"`
 	Costs   []Cost          `json:"costs"`
 	Memory  Memory          `json:"memory"`
 	Model   Model           `json:"model"`
@@ -50,6 +52,11 @@ type Machine struct {
 	Go         string `json:"go"`
 	Processors int    `json:"processors"`
 	Memory     int64  `json:"memory_bytes"`
+	Buckets    int    `json:"tcp_hash_buckets,omitempty"` // of the network namespace; 0 if unknown
+}
+
+func machineOf(m *tuning.Machine) Machine {
+	return Machine{Kernel: m.Kernel, Go: runtime.Version(), Processors: m.Processors, Memory: m.Memory, Buckets: HashTable()}
 }
 
 // Model is the memory that the doctor's model predicts for the connections: both
@@ -67,19 +74,6 @@ func (r *Report) ModelOff() float64 {
 	return 100 * (float64(r.Model.Kernel+r.Model.User)/measured - 1)
 }
 
-// Memory is what the connections needed when all were open and idle. The kernel's
-// part is for both ends, because both are on this machine.
-type Memory struct {
-	ServerRSS       int64   `json:"server_rss_bytes"`
-	GeneratorRSS    int64   `json:"generator_rss_bytes"`
-	ServerPerConn   float64 `json:"server_bytes_per_connection"`
-	GenPerConn      float64 `json:"generator_bytes_per_connection"`
-	KernelPerConn   float64 `json:"kernel_bytes_per_connection_both_ends"`
-	ServerSlope     float64 `json:"server_bytes_per_connection_15k_100k,omitempty"`
-	GeneratorSlope  float64 `json:"generator_bytes_per_connection_15k_100k,omitempty"`
-	MeasuredSeconds float64 `json:"measured_at_s"`
-}
-
 // Run runs the experiment. If it fails after it has read the machine's limits, it
 // returns an error together with the report until then.
 func Run(ctx context.Context, config Config) (report *Report, err error) {
@@ -88,11 +82,9 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 		return nil, err
 	}
 	report = &Report{
-		Date:   time.Now().UTC().Truncate(time.Second),
-		Wanted: config.Conns,
-		Machine: Machine{
-			Kernel: machine.Kernel, Go: runtime.Version(), Processors: machine.Processors, Memory: machine.Memory,
-		},
+		Date:    time.Now().UTC().Truncate(time.Second),
+		Wanted:  config.Conns,
+		Machine: machineOf(machine),
 	}
 	demand := tuning.Demand{Conns: config.Conns, Server: true, Generator: true, TLS: config.TLS, Private: true, Targets: 1, Fanout: max(1, config.Size)}
 	if demand.Conns == 0 {
@@ -106,8 +98,9 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 	if demand.Conns < 1 {
 		return report, errors.New("experiment: this machine has no room for a single connection")
 	}
-	report.Raised, err = machine.Raise(demand)
-	defer func() { err = errors.Join(err, machine.Restore(report.Raised)) }()
+	raised, err := machine.Raise(demand)
+	defer func() { err = errors.Join(err, raised.Restore()) }()
+	report.Raised = raised.Changes
 	for _, c := range report.Raised {
 		config.Say("raised %s from %q to %q for this run", c.Name, c.Old, c.New)
 	}
@@ -149,63 +142,14 @@ func (report *Report) run(ctx context.Context, config Config, conns int) (err er
 	defer func() { err = errors.Join(err, server.stop()) }()
 
 	config.Say("%d connections to %s", conns, server.addr)
-	o := observe(server.cmd.Process.Pid, config.Progress)
+	o := observe(server.cmd.Process.Pid)
 	report.Load, err = loadgen.Run(ctx, loadgen.Config{
 		URLs: []string{scheme + "://" + server.addr + "/"}, TLS: trust, Compress: config.Compress, Conns: conns, Rate: config.Rate,
 		Hold: config.Hold, Broadcasts: config.Broadcasts, Size: config.Size,
-		Phase: o.phase, Progress: o.progress,
+		Sinks: append([]measure.Sink{o}, config.Sinks...),
 	})
-	o.phase("end")
+	o.Phase("end")
 	report.Costs, report.Samples = o.cost(), o.samples
 	report.Memory = memory(o, conns)
 	return err
-}
-
-// The numbers of connections between which the slope is measured. A server's fixed
-// costs have no part in a slope.
-const (
-	slopeFrom = 15_000
-	slopeTo   = 100_000
-)
-
-// memory computes the figures from the samples. All connections are open and idle
-// in the last sample of the hold, or of the ramp if there was no hold.
-func memory(o *observer, conns int) Memory {
-	empty := o.samples[0]
-	held := empty
-	for _, c := range o.cost() {
-		if c.Phase == "ramp" || c.Phase == "hold" {
-			for _, s := range o.samples {
-				if s.Seconds <= c.Begun+c.Seconds {
-					held = s
-				}
-			}
-		}
-	}
-	if held.Open > 0 { // fewer than wanted may be open
-		conns = held.Open
-	}
-	per := func(now, before int64) float64 { return float64(now-before) / float64(conns) }
-	m := Memory{
-		ServerRSS: held.Server, GeneratorRSS: held.Generator, MeasuredSeconds: held.Seconds,
-		ServerPerConn: per(held.Server, empty.Server),
-		GenPerConn:    per(held.Generator, empty.Generator),
-		KernelPerConn: per(held.Slab, empty.Slab),
-	}
-	from, to := reached(o.samples, slopeFrom), reached(o.samples, slopeTo)
-	if n := float64(to.Open - from.Open); n > 0 {
-		m.ServerSlope = float64(to.Server-from.Server) / n
-		m.GeneratorSlope = float64(to.Generator-from.Generator) / n
-	}
-	return m
-}
-
-// reached returns the first sample with at least that many open connections.
-func reached(samples []Sample, open int) Sample {
-	for _, s := range samples {
-		if s.Open >= open {
-			return s
-		}
-	}
-	return Sample{}
 }

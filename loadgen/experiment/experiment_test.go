@@ -10,21 +10,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
 )
 
 // experiment runs an experiment until done returns true, or to its end.
-func experiment(t *testing.T, c Config, done func(loadgen.Progress) bool) (r *Report, said string, err error) {
+func experiment(t *testing.T, c Config, done func(*measure.Snapshot) bool) (r *Report, said string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var all strings.Builder
 	c.Say = func(format string, args ...any) { fmt.Fprintf(&all, format+"\n", args...) }
-	c.Progress = func(p loadgen.Progress) {
-		if done != nil && done(p) {
+	c.Sinks = []measure.Sink{measure.Funcs{OnSnapshot: func(s *measure.Snapshot) {
+		if done != nil && done(s) {
 			cancel()
 		}
-	}
+	}}}
 	r, err = Run(ctx, c)
 	return r, all.String(), err
 }
@@ -57,11 +57,11 @@ func TestAnExperiment(t *testing.T) {
 	}
 
 	hold := r.Costs[1]
-	if m := r.Memory; m.ServerRSS < 1<<20 || m.GeneratorRSS < 1<<20 || m.ServerSlope != 0 ||
+	if m := r.Memory; m.ServerRSS < 1<<20 || m.GeneratorRSS < 1<<20 || m.ServerSlope != nil || m.ServerPeak < m.ServerRSS/2 ||
 		m.MeasuredSeconds < hold.Begun || m.MeasuredSeconds > hold.Begun+hold.Seconds {
 		t.Errorf("%+v, held from %v s for %v s", m, hold.Begun, hold.Seconds)
 	}
-	if s := r.Samples; len(s) < 2 || s[0].Open != 0 || reached(s, conns) == (Sample{}) {
+	if s := r.Samples; len(s) < 2 || s[0].Open != 0 || s[len(s)-1].Open > conns || r.Machine.Buckets != HashTable() {
 		t.Errorf("samples %+v", s)
 	}
 
@@ -76,14 +76,14 @@ func TestAnExperiment(t *testing.T) {
 	}
 
 	markdown, html, text := saved(t, r)
-	if !strings.HasPrefix(markdown, "# 300 connections: all open, nothing lost\n") || strings.Count(html, "<svg") != 3 || !json.Valid([]byte(text)) {
+	if !strings.HasPrefix(markdown, "# 300 connections: all open, nothing lost\n") || strings.Count(html, "<figure") != 3 || !json.Valid([]byte(text)) {
 		t.Errorf("report.md: %s", markdown)
 	}
 }
 
 func TestAnInterruptedExperimentHasAReport(t *testing.T) {
-	r, _, err := experiment(t, Config{Conns: 100, Hold: 1000 * time.Hour, Broadcasts: 2}, func(p loadgen.Progress) bool {
-		return p.Phase == "hold"
+	r, _, err := experiment(t, Config{Conns: 100, Hold: 1000 * time.Hour, Broadcasts: 2}, func(s *measure.Snapshot) bool {
+		return s.Phase == "hold"
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -98,8 +98,8 @@ func TestAnInterruptedExperimentHasAReport(t *testing.T) {
 
 func TestAServerThatDiesIsReported(t *testing.T) {
 	t.Setenv(fault, "dies")
-	r, _, err := experiment(t, Config{Conns: faultConns, Hold: 1000 * time.Hour}, func(p loadgen.Progress) bool {
-		return p.Failed > 0 && p.Opening == 0
+	r, _, err := experiment(t, Config{Conns: faultConns, Hold: 1000 * time.Hour}, func(s *measure.Snapshot) bool {
+		return s.Failed() > 0 && s.Opening == 0
 	})
 	if err == nil || !strings.Contains(err.Error(), "experiment: the server failed: exit status 4\nout of luck") {
 		t.Errorf("got %v", err)

@@ -5,15 +5,20 @@ import (
 	"crypto/tls"
 	"flag"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/loadgen"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/admin"
 )
 
 // Run starts the running program as «lull serve». In a test this is the test
@@ -24,6 +29,10 @@ func TestMain(m *testing.M) {
 		serve(os.Args[2:])
 	case len(os.Args) > 1 && os.Args[1] == "-listen": // how floor and slowhandler are called
 		serve(os.Args[1:])
+	case len(os.Args) > 1 && os.Args[1] == "experiment":
+		runExperiment(os.Args[2:])
+	case len(os.Args) > 1 && os.Args[1] == "load":
+		loadAsLull(os.Args[2:])
 	case os.Getenv(orphan) != "":
 		leaveOrphan(os.Getenv(orphan))
 	default:
@@ -37,6 +46,46 @@ const fault = "LULL_TEST_FAULT"
 // faultConns is after how many connections a server with the fault "dies" exits.
 const faultConns = 50
 
+// runExperiment is «lull experiment» with the flags that MeasureFlat gives.
+func runExperiment(args []string) {
+	flags := flag.NewFlagSet("experiment", flag.ExitOnError)
+	conns := flags.Int("conns", 0, "")
+	hold := flags.Duration("hold", 0, "")
+	broadcasts := flags.Int("broadcasts", 0, "")
+	report := flags.String("report", "", "")
+	flags.String("netns", "", "")
+	_ = flags.Parse(args) // exits on an error
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	r, err := Run(ctx, Config{Conns: *conns, Hold: min(*hold, 50*time.Millisecond), Broadcasts: min(2, *broadcasts), Size: 32, Say: func(string, ...any) {}})
+	if err == nil {
+		err = r.Save(*report)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// loadAsLull is «lull load» with the flags that Generators gives.
+func loadAsLull(args []string) {
+	flags := flag.NewFlagSet("load", flag.ExitOnError)
+	var c loadgen.Config
+	url := flags.String("url", "", "")
+	flags.IntVar(&c.Conns, "conns", 0, "")
+	flags.Float64Var(&c.Rate, "rate", 0, "")
+	flags.IntVar(&c.Active, "active", 0, "")
+	flags.IntVar(&c.Size, "size", 0, "")
+	flags.DurationVar(&c.Echo, "echo", 0, "")
+	flags.DurationVar(&c.Hold, "hold", 0, "")
+	_ = flags.Parse(args) // exits on an error
+	c.URLs = []string{*url}
+	if _, err := loadgen.Run(context.Background(), c); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
 func serve(args []string) {
 	flags := flag.NewFlagSet("serve", flag.ExitOnError)
 	listen := flags.String("listen", "", "")
@@ -46,10 +95,12 @@ func serve(args []string) {
 	threads := flags.Int("threads", 0, "")
 	cert := flags.String("tls-cert", "", "")
 	key := flags.String("tls-key", "", "")
-	flags.String("admin", "", "")
+	page := flags.String("admin", "", "")
+	flags.String("origin", "", "")
 	flags.String("status", "", "")
 	flags.String("fd-tables", "", "")
 	flags.String("tables", "", "")
+	flags.Bool("coalesce", false, "")
 	flags.String("drain", "", "")
 	ticketKeys := flags.String("tls-ticket-keys", "", "")
 	flags.String("return", "", "")
@@ -98,6 +149,15 @@ func serve(args []string) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	if *page != "" {
+		l, err := net.Listen("tcp", *page)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Printf("admin on http://%s/\n", l.Addr())
+		go http.Serve(l, admin.New(ctx, s, admin.Options{}))
+	}
 	fmt.Printf("listening on %s (%s)\n", s.Addrs()[0], *mode)
 	if err := s.Run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)

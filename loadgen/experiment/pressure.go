@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 )
 
 // The scenarios in which handlers or peers are slow.
@@ -111,7 +112,7 @@ func slow(policy string) scenario {
 	sent := func(o outcome) float64 { return o.watcher.last.sum("lull_messages_sent_total") }
 	figures := []figure{
 		{"others' p99, and without slow ones", "ms", ratioAtMost(2, 1.2), func(o outcome) float64 {
-			return o.median(func(b loadgen.Broadcast) float64 { return b.Latency.P99 })
+			return o.median(func(b result.Broadcast) float64 { return b.Latency.P99 })
 		}},
 		{"others' messages lost", "", atMost(0, 0), func(o outcome) float64 {
 			return float64(o.load.Lost + o.load.Counts["missed"])
@@ -174,7 +175,7 @@ func scraping() scenario {
 			{"server CPU for each scrape, above what it did without", "ms", atMost(100, 20), func(o outcome) float64 {
 				return (o.scrapes.busyCPU - o.scrapes.idleCPU) / float64(o.scrapes.n) * 1000
 			}},
-			{"a scrape takes", "ms", atMost(100, 20), func(o outcome) float64 { return median(o.scrapes.took) * 1000 }},
+			{"a scrape takes", "ms", atMost(100, 20), func(o outcome) float64 { return result.Median(o.scrapes.took) * 1000 }},
 		},
 	}
 }

@@ -13,6 +13,9 @@ import (
 	text "text/template"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/seed-134acfd0/lull/loadgen/internal/chart"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 )
 
 //go:embed report.md.tmpl
@@ -28,8 +31,11 @@ var functions = map[string]any{
 	"f0":    func(v float64) string { return humanize.FormatFloat("#,###.", v) },
 	"f1":    func(v float64) string { return humanize.FormatFloat("#,###.#", v) },
 	"f2":    func(v float64) string { return humanize.FormatFloat("#,###.##", v) },
+	"t1":    func(of result.Latency, ms float64) string { return measured(of, "#,###.#", ms) },
+	"t2":    func(of result.Latency, ms float64) string { return measured(of, "#,###.##", ms) },
 	"cell":  func(text string) string { return strings.NewReplacer("|", `\|`, "\n", " ").Replace(text) },
 	"inc":   func(i int) int { return i + 1 },
+	"style": func() template.CSS { return chart.Style },
 }
 
 var (
@@ -37,18 +43,34 @@ var (
 	page     = template.Must(template.New("report.html").Funcs(functions).Parse(htmlTemplate))
 )
 
+// measured is a time, or a dash if nothing was timed.
+func measured(of result.Latency, format string, ms float64) string {
+	if of.Count == 0 {
+		return "–"
+	}
+	return humanize.FormatFloat(format, ms)
+}
+
 // PublishedRuns are the runs to compare with.
 func (r *Report) PublishedRuns() []PublishedRun { return PublishedRuns }
 
-// BytesPerConnection is the memory of one connection's server side: its user space,
-// and half of what the kernel needs for both ends.
-func (r *Report) BytesPerConnection() float64 {
-	return r.Memory.ServerPerConn + r.Memory.KernelPerConn/2
+// BytesTotal is the memory of all open connections' server side: all of the server's
+// resident memory, and half of what the kernel needs for both ends.
+func (r *Report) BytesTotal() int64 {
+	return r.Memory.ServerRSS + int64(r.Memory.KernelPerConn/2*float64(r.Load.Open))
 }
 
-// BytesTotal is the memory of all open connections' server side.
-func (r *Report) BytesTotal() int64 {
-	return int64(r.BytesPerConnection() * float64(r.Load.Open))
+// Sockets is how many sockets the open connections have on this machine.
+func (r *Report) Sockets() int { return 2 * r.Load.Open }
+
+// UserPerConnection is the server's resident memory, divided by the connections.
+func (r *Report) UserPerConnection() float64 {
+	return float64(r.Memory.ServerRSS) / float64(max(1, r.Load.Open))
+}
+
+// BytesPerConnection is BytesTotal, divided by the connections.
+func (r *Report) BytesPerConnection() float64 {
+	return float64(r.BytesTotal()) / float64(max(1, r.Load.Open))
 }
 
 // WriteMarkdown prints the report as Markdown.

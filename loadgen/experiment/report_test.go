@@ -14,7 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -23,41 +24,45 @@ func fixed() *Report {
 	begun := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	return &Report{
 		Date:    begun,
-		Machine: Machine{Kernel: "6.18.0", Go: "go1.26.0", Processors: 4, Memory: 16 << 30},
+		Machine: Machine{Kernel: "6.18.0", Go: "go1.26.0", Processors: 4, Memory: 16 << 30, Buckets: 1 << 20},
 		Wanted:  1_000_000, Limit: "memory allows 500000: more memory, or fewer connections",
 		Raised: []tuning.Change{{Name: "net.core.somaxconn", Old: "4096", New: "65535"}},
-		Load: &loadgen.Result{
+		Load: &result.Result{
 			Conns: 500_000, URLs: []string{"ws://127.0.0.1:8080/"}, Workers: 4, Sources: 8, Size: 32,
 			Open: 499_999, Lost: 1, ConnectRate: 25_000.4,
 			Counts:    map[string]int{"connected": 500_000, "dropped": 1, "missed": 1},
-			Handshake: loadgen.Latency{Count: 500_000, First: 0.1, P50: 1.5, P90: 2, P99: 12.25, Last: 100},
-			Broadcasts: []loadgen.Broadcast{
+			Handshake: result.Latency{Count: 500_000, First: 0.1, P50: 1.5, P90: 2, P99: 12.25, Last: 100},
+			Broadcasts: []result.Broadcast{
 				{
 					Messages: 1, Expected: 500_000, Received: 500_000, Deliveries: 250_000.7,
-					Latency:   loadgen.Latency{Count: 500_000, First: 0.25, P50: 1000, P90: 1800, P99: 1990.5, Last: 2000},
-					Histogram: []loadgen.Bar{{UpTo: 1000, Count: 250_000}, {UpTo: 2000, Count: 250_000}},
+					Latency:   result.Latency{Count: 500_000, First: 0.25, P50: 1000, P90: 1800, P99: 1990.5, Last: 2000},
+					Histogram: []result.Bar{{UpTo: 1000, Count: 250_000}, {UpTo: 2000, Count: 250_000}},
 				},
 				{
 					Messages: 1, Expected: 500_000, Received: 499_999, Deliveries: 1_000_000,
-					Latency:   loadgen.Latency{Count: 499_999, First: 0.5, P50: 250, P90: 450, P99: 490, Last: 500},
-					Histogram: []loadgen.Bar{{UpTo: 250, Count: 250_000}, {UpTo: 500, Count: 249_999}},
+					Latency:   result.Latency{Count: 499_999, First: 0.5, P50: 250, P90: 450, P99: 490, Last: 500},
+					Histogram: []result.Bar{{UpTo: 250, Count: 250_000}, {UpTo: 500, Count: 249_999}},
 				},
 			},
-			Phases:  []loadgen.Phase{{Name: "ramp", Begun: begun, Seconds: 20, CPUSeconds: 30}},
-			Errors:  map[string]int{"dropped: EOF": 1},
+			Phases:  []result.Phase{{Name: "ramp", Begun: begun, Seconds: 20, CPUSeconds: 30}},
+			Errors:  []measure.Found{{Error: measure.Error{Counter: "dropped", Text: "EOF"}, Count: 1}},
 			Limited: []string{"ramp: the generator used 95 % of all processors"},
 		},
 		Costs: []Cost{{"ramp", 0, 20, 15.5, 30}, {"hold", 20, 10, 0.01, 0}, {"broadcast", 30, 5, 2.5, 3.25}},
 		Memory: Memory{
-			ServerRSS: 36 << 20, GeneratorRSS: 48 << 20, ServerPerConn: 45.25, GenPerConn: 50, KernelPerConn: 8005,
-			ServerSlope: 40.5, GeneratorSlope: 44, MeasuredSeconds: 29.9,
+			ServerRSS: 36 << 20, GeneratorRSS: 48 << 20, ServerPerConn: 45.25, GenPerConn: 50, MeasuredSeconds: 29.9,
+			KernelPerConn: 8005, SlabPerConn: 7985, ActivePerConn: 7900, VmallocConn: 20,
+			ServerSlope:    &Slope{40.5, 0.25, 180, 15_000, 499_999},
+			GeneratorSlope: &Slope{44, 0.5, 180, 15_000, 499_999},
+			KernelSlope:    &Slope{8000, 1.5, 180, 15_000, 499_999},
+			ServerPeak:     40 << 20, GeneratorPeak: 50 << 20, KernelPeak: 4100 << 20,
 		},
 		Model: Model{Kernel: 4_100_000_000, User: 90 << 20}, // 4,090,572,379 were measured
 		Samples: []Sample{
-			{0, 0, 12 << 20, 24 << 20, 100 << 20},
-			{10, 250_000, 24 << 20, 36 << 20, 2000 << 20},
-			{20, 499_999, 36 << 20, 48 << 20, 4000 << 20},
-			{35, 499_999, 40 << 20, 50 << 20, 4100 << 20},
+			{0, 0, 12 << 20, 24 << 20, 100 << 20, 0, 1 << 20},
+			{10, 250_000, 24 << 20, 36 << 20, 2000 << 20, 0, 1 << 20},
+			{20, 499_999, 36 << 20, 48 << 20, 4000 << 20, 0, 1 << 20},
+			{35, 499_999, 40 << 20, 50 << 20, 4100 << 20, 0, 1 << 20},
 		},
 	}
 }
@@ -68,9 +73,9 @@ func plain() *Report {
 		Date:    time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
 		Machine: Machine{Kernel: "6.18.0", Go: "go1.26.0", Processors: 2, Memory: 8 << 30},
 		Wanted:  100,
-		Load:    &loadgen.Result{Conns: 100, Open: 100, ConnectRate: 5000, Counts: map[string]int{}},
+		Load:    &result.Result{Conns: 100, Open: 100, ConnectRate: 5000, Counts: map[string]int{}},
 		Costs:   []Cost{{"ramp", 0, 0.5, 0.1, 0.2}},
-		Samples: []Sample{{0, 0, 12 << 20, 24 << 20, 100 << 20}, {0.5, 100, 12 << 20, 24 << 20, 101 << 20}},
+		Samples: []Sample{{0, 0, 12 << 20, 24 << 20, 100 << 20, 0, 1 << 20}, {0.5, 100, 12 << 20, 24 << 20, 101 << 20, 0, 1 << 20}},
 	}
 }
 
@@ -102,9 +107,11 @@ Raised for the run and put back: net.core.somaxconn from 4096 to 65535
 | connections open after the hold | 499,999 of 500,000 |
 | connect rate | 25,000/s; handshake p50 1.5 ms, p99 12.3 ms |
 | messages lost | 1 |
-| server, user space | 36 MiB in all, **45.2 B** a connection (40.5 B between 15 k and 100 k) |
-| generator, user space | 48 MiB in all, 50.0 B a connection (44.0 B between 15 k and 100 k) |
-| kernel, both ends | 8,005.0 B a connection |
+| server, user space | 36 MiB in all, 45.2 B a connection; **40.5 B** by the slope (±0.2, 180 samples from 15,000 to 499,999 connections) |
+| generator, user space | 48 MiB in all, 50.0 B a connection; 44.0 B by the slope (±0.5, 180 samples from 15,000 to 499,999 connections) |
+| kernel, both ends | 8,005.0 B a connection: slabs 7,985.0 B, of which objects in use 7,900.0 B, vmalloc 20.0 B; 8,000.0 B by the slope (±1.5, 180 samples from 15,000 to 499,999 connections) |
+| the most during the broadcasts | server 40 MiB, generator 50 MiB, kernel grown by 4.0 GiB |
+| TCP hash table | 1,048,576 buckets for 999,998 sockets |
 | the doctor's model of both | kernel 3.8 GiB, user space 90 MiB: 2.5 % off |
 
 | phase | seconds | server CPU s | generator CPU s |
@@ -118,12 +125,13 @@ Raised for the run and put back: net.core.somaxconn from 4096 to 65535
 | 1 | 500,000 of 500,000 | 0.25 | 1,000.0 | 1,990.5 | 2,000.0 | 250,001 |
 | 2 | 499,999 of 500,000 | 0.50 | 250.0 | 490.0 | 500.0 | 1,000,000 |
 
-| beside published runs | connections | memory | a connection | hardware |
-|---|--:|--:|--:|---|
-| **lull, this run** (server side, kernel included) | 499,999 | 1.9 GiB | 4,047.8 B | 4 processors, 16 GiB, generator included |
-| Haskell websockets, 256 k (the generator (tsung) ran on a second one) | 256,000 | 4.4 GiB | 18,359 B | EC2 m4.xlarge, 4 cores, 16 GB |
-| Haskell websockets, 500 k (then the generator died) | 500,000 | 8.8 GiB | 18,800 B | EC2 m4.xlarge, 4 cores, 16 GB |
-| Phoenix channels, 2 M (45 generators) | 2,000,000 | 78 GiB | 41,900 B | Rackspace OnMetal, 40 cores, 128 GB |
+| beside published runs | connections | memory | a connection | of | hardware |
+|---|--:|--:|--:|---|---|
+| **lull, this run** | 499,999 | 36 MiB | 75.5 B | the server process, without the kernel | 4 processors, 16 GiB, generator included |
+| **lull, this run** | 499,999 | 1.9 GiB | 4,078.0 B | the server process and its ends in the kernel | the same |
+| Haskell websockets, 256 k (the generator (tsung) ran on a second one) | 256,000 | 4.7 GiB | 19,771 B | the server process, without the kernel | EC2 m4.xlarge, 4 cores, 16 GB |
+| Haskell websockets, 500 k (then the generator died) | 500,000 | 9.4 GiB | 20,175 B | the server process, without the kernel | EC2 m4.xlarge, 4 cores, 16 GB |
+| Phoenix channels, 2 M (45 generators) | 2,000,000 | 78 GiB | 41,900 B | the whole machine: the server process, the kernel and everything else | Rackspace OnMetal, 40 cores, 128 GB |
 
 | errors | |
 |---|--:|
@@ -139,22 +147,23 @@ Server and generator are two processes on this machine, over loopback.
 | | |
 |---|---|
 | connections open after the hold | 100 of 100 |
-| connect rate | 5,000/s; handshake p50 0.0 ms, p99 0.0 ms |
+| connect rate | 5,000/s; handshake p50 – ms, p99 – ms |
 | messages lost | 0 |
-| server, user space | 0 B in all, **0.0 B** a connection |
+| server, user space | 0 B in all, 0.0 B a connection |
 | generator, user space | 0 B in all, 0.0 B a connection |
-| kernel, both ends | 0.0 B a connection |
+| kernel, both ends | 0.0 B a connection: slabs 0.0 B, vmalloc 0.0 B |
 
 | phase | seconds | server CPU s | generator CPU s |
 |---|--:|--:|--:|
 | ramp | 0.50 | 0.10 | 0.20 |
 
-| beside published runs | connections | memory | a connection | hardware |
-|---|--:|--:|--:|---|
-| **lull, this run** (server side, kernel included) | 100 | 0 B | 0.0 B | 2 processors, 8.0 GiB, generator included |
-| Haskell websockets, 256 k (the generator (tsung) ran on a second one) | 256,000 | 4.4 GiB | 18,359 B | EC2 m4.xlarge, 4 cores, 16 GB |
-| Haskell websockets, 500 k (then the generator died) | 500,000 | 8.8 GiB | 18,800 B | EC2 m4.xlarge, 4 cores, 16 GB |
-| Phoenix channels, 2 M (45 generators) | 2,000,000 | 78 GiB | 41,900 B | Rackspace OnMetal, 40 cores, 128 GB |
+| beside published runs | connections | memory | a connection | of | hardware |
+|---|--:|--:|--:|---|---|
+| **lull, this run** | 100 | 0 B | 0.0 B | the server process, without the kernel | 2 processors, 8.0 GiB, generator included |
+| **lull, this run** | 100 | 0 B | 0.0 B | the server process and its ends in the kernel | the same |
+| Haskell websockets, 256 k (the generator (tsung) ran on a second one) | 256,000 | 4.7 GiB | 19,771 B | the server process, without the kernel | EC2 m4.xlarge, 4 cores, 16 GB |
+| Haskell websockets, 500 k (then the generator died) | 500,000 | 9.4 GiB | 20,175 B | the server process, without the kernel | EC2 m4.xlarge, 4 cores, 16 GB |
+| Phoenix channels, 2 M (45 generators) | 2,000,000 | 78 GiB | 41,900 B | the whole machine: the server process, the kernel and everything else | Rackspace OnMetal, 40 cores, 128 GB |
 
 `
 
@@ -236,7 +245,7 @@ func TestThePageFetchesNothing(t *testing.T) {
 		if len(r.Load.Broadcasts) > 0 {
 			charts = 3
 		}
-		if n := strings.Count(html, "<svg"); n != charts || strings.Count(html, "</svg>") != charts {
+		if n := strings.Count(html, "<figure"); n != charts || strings.Count(html, "</svg>") != 2*charts {
 			t.Errorf("%s: %d pictures, want %d", name, n, charts)
 		}
 		// Its only URLs name XML namespaces.
@@ -268,7 +277,8 @@ func TestPageShowsTheFigures(t *testing.T) {
 		"|499,999 of 500,000|0.50|250.0|490.0|500.0|1,000,000|",
 		"|ramp|20.00|15.50|30.00|",
 		"net.core.somaxconn from 4096 to 65535",
-		"|4,047.8 B|", "Haskell websockets, 256 k", "|18,359 B|",
+		"|75.5 B|the server process, without the kernel|", "|4,078.0 B|", "Haskell websockets, 256 k", "|19,771 B|the server process, without the kernel|",
+		"|44.0 B (±0.5, 180 samples from 15,000 to 499,999 connections)|50 MiB|",
 		"|dropped: EOF|1|",
 	} {
 		if !strings.Contains(text, want) {
@@ -287,7 +297,7 @@ func TestPageShowsTheFigures(t *testing.T) {
 func TestErrorsAreEscaped(t *testing.T) {
 	const evil = `rejected: <script>alert("x")</script></table><img src=x onerror=y>`
 	r := fixed()
-	r.Load.Errors = map[string]int{evil: 1}
+	r.Load.Errors = []measure.Found{{Error: measure.Error{Text: evil}, Count: 1}}
 	r.Load.Limited = []string{evil}
 	r.Limit = evil
 	r.Machine.Kernel = evil
@@ -306,24 +316,32 @@ func TestErrorsAreEscaped(t *testing.T) {
 	}
 }
 
-func TestMemoryOfAConnectionIsItsServersSide(t *testing.T) {
+// Published totals have the memory of the program without connections in them.
+func TestTotalsHaveTheMemoryOfTheProgram(t *testing.T) {
 	r := fixed()
-	if got, want := r.BytesPerConnection(), 45.25+8005.0/2; got != want { // the kernel's figure is both ends'
+	if got := r.BytesTotal(); got != 36<<20+2_001_245_997 { // 8005 ÷ 2 × 499,999; the kernel's figure is both ends'
+		t.Errorf("%d B in all", got)
+	}
+	if got, want := r.BytesPerConnection(), float64(r.BytesTotal())/499_999; got != want {
 		t.Errorf("%v B, want %v", got, want)
 	}
-	if got := r.BytesTotal(); got != 2_023_870_952 { // 4047.75 × 499,999
-		t.Errorf("%d B in all", got)
+	if got, want := r.UserPerConnection(), float64(36<<20)/499_999; got != want {
+		t.Errorf("%v B in user space, want %v", got, want)
+	}
+	r.Load.Open = 0
+	if got := r.UserPerConnection(); got != 36<<20 {
+		t.Errorf("%v B of no connection", got)
 	}
 }
 
 func TestPublishedRuns(t *testing.T) {
 	want := map[string]int{
-		"Haskell websockets, 256 k": 18_359, // 4.7 GB ÷ 256,000
-		"Haskell websockets, 500 k": 18_800, // 9.4 GB ÷ 500,000
+		"Haskell websockets, 256 k": 19_771, // 4.714 GiB ÷ 256,000
+		"Haskell websockets, 500 k": 20_175, // 9.395 GiB ÷ 500,000
 		"Phoenix channels, 2 M":     41_900, // 83.8 GB ÷ 2,000,000
 	}
 	for _, m := range PublishedRuns {
-		if got := m.PerConnection(); got != want[m.What] || m.Hardware == "" {
+		if got := m.PerConnection(); got != want[m.What] || m.Hardware == "" || m.Of == "" {
 			t.Errorf("%s: %d B a connection, want %d", m.What, got, want[m.What])
 		}
 	}
@@ -331,13 +349,13 @@ func TestPublishedRuns(t *testing.T) {
 
 // Short runs, and runs in which nothing was received, have a report too.
 func TestReportsWithLittleInThemAreSaved(t *testing.T) {
-	none := loadgen.Broadcast{Messages: 1, Expected: 10}
+	none := result.Broadcast{Messages: 1, Expected: 10}
 	samples := []Sample{{Open: 0}, {Seconds: 1, Open: 10}}
 	for why, r := range map[string]*Report{
-		"no sample":        {Load: &loadgen.Result{}},
-		"one sample":       {Load: &loadgen.Result{}, Samples: samples[:1]},
-		"a broadcast lost": {Load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{none}}, Samples: samples},
-		"one of two lost":  {Load: &loadgen.Result{Broadcasts: []loadgen.Broadcast{none, {Expected: 1, Histogram: []loadgen.Bar{{UpTo: 1, Count: 1}}}}}, Samples: samples},
+		"no sample":        {Load: &result.Result{}},
+		"one sample":       {Load: &result.Result{}, Samples: samples[:1]},
+		"a broadcast lost": {Load: &result.Result{Broadcasts: []result.Broadcast{none}}, Samples: samples},
+		"one of two lost":  {Load: &result.Result{Broadcasts: []result.Broadcast{none, {Expected: 1, Histogram: []result.Bar{{UpTo: 1, Count: 1}}}}}, Samples: samples},
 	} {
 		if err := r.Save(t.TempDir()); err != nil {
 			t.Errorf("%s: %v", why, err)

@@ -2,10 +2,10 @@ package experiment
 
 import (
 	"os"
+	"slices"
 	"time"
 
-	"github.com/seed-134acfd0/lull/loadgen"
-	"github.com/seed-134acfd0/lull/tuning"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
 )
 
 // Sample is the machine's state at one time.
@@ -15,7 +15,12 @@ type Sample struct {
 	Server    int64   `json:"server_rss_bytes"`
 	Generator int64   `json:"generator_rss_bytes"`
 	Slab      int64   `json:"slab_bytes"`
+	Active    int64   `json:"slab_active_bytes,omitempty"` // of the objects in slabs; 0 if it was not or cannot be read
+	Vmalloc   int64   `json:"vmalloc_bytes"`
 }
+
+// kernel is the kernel's memory for sockets and for tables of descriptors.
+func (s Sample) kernel() int64 { return s.Slab + s.Vmalloc }
 
 // Cost is what a phase took.
 type Cost struct {
@@ -26,13 +31,12 @@ type Cost struct {
 	GeneratorCPU float64 `json:"generator_cpu_seconds"`
 }
 
-// observer watches both processes during a load. Its methods phase and progress
-// are for loadgen.Config; loadgen calls them on the goroutine that runs the load.
+// observer watches both processes during a load. It is a measure.Sink.
 type observer struct {
 	pid   int // the server's
 	begun time.Time
-	show  func(loadgen.Progress)
 
+	open    int // connections, in the last snapshot
 	samples []Sample
 
 	starts []phaseStart // one for each phase, and one for the end of the last
@@ -45,33 +49,71 @@ type phaseStart struct {
 	server, generator time.Duration
 }
 
-func observe(pid int, show func(loadgen.Progress)) *observer {
-	o := &observer{pid: pid, begun: time.Now(), show: show}
-	o.sample(0)
+// sampleEvery is the least time between samples, which take a millisecond or two of the
+// processors that are measured. Another is taken at a phase's end.
+const sampleEvery = 250 * time.Millisecond
+
+func observe(pid int) *observer {
+	o := &observer{pid: pid, begun: time.Now()}
+	o.sample(0, true)
 	return o
 }
 
-func (o *observer) phase(name string) {
+// Phase takes note that a phase begins.
+func (o *observer) Phase(name string) {
+	if n := len(o.starts); n > 0 {
+		o.sample(o.open, o.starts[n-1].phase == "hold")
+	}
 	o.starts = append(o.starts, phaseStart{name, time.Now(), cpu(o.pid), cpu(os.Getpid())})
 }
 
-func (o *observer) progress(p loadgen.Progress) {
-	o.sample(p.Open)
-	if o.show != nil {
-		o.show(p)
+// Snapshot takes a sample now and then.
+func (o *observer) Snapshot(now *measure.Snapshot) {
+	o.open = now.Open
+	if last := o.samples[len(o.samples)-1]; time.Since(o.begun).Seconds()-last.Seconds >= sampleEvery.Seconds() {
+		o.sample(now.Open, false)
 	}
 }
 
-func (o *observer) sample(open int) Sample {
-	s := Sample{Seconds: time.Since(o.begun).Seconds(), Open: open}
-	if m, err := tuning.MemoryOf(o.pid); err == nil { // fails for a server that has ended
-		s.Server, s.Slab = m.Resident, m.Slab
+// sample takes a sample. The objects in slabs are read only at the end of a hold: that
+// takes milliseconds, and leaves more garbage than all that a generator does.
+func (o *observer) sample(open int, objects bool) Sample {
+	k := readKernel()
+	s := Sample{
+		Seconds: time.Since(o.begun).Seconds(), Open: open, Server: resident(o.pid), Generator: resident(os.Getpid()),
+		Slab: k.slab, Vmalloc: k.vmalloc,
 	}
-	if m, err := tuning.MemoryOf(os.Getpid()); err == nil {
-		s.Generator = m.Resident
+	if objects {
+		s.Active = activeObjects()
 	}
 	o.samples = append(o.samples, s)
 	return s
+}
+
+// during are the samples of a phase.
+func (o *observer) during(phase string) (samples []Sample) {
+	for _, c := range o.cost() {
+		for _, s := range o.samples {
+			if c.Phase == phase && s.Seconds >= c.Begun && s.Seconds <= c.Begun+c.Seconds {
+				samples = append(samples, s)
+			}
+		}
+	}
+	return samples
+}
+
+// lastOf is the last sample until the end of the last of these phases; the first
+// sample if there was none of them.
+func (o *observer) lastOf(phases ...string) Sample {
+	last := o.samples[0]
+	for _, c := range o.cost() {
+		for _, s := range o.samples {
+			if slices.Contains(phases, c.Phase) && s.Seconds <= c.Begun+c.Seconds {
+				last = s
+			}
+		}
+	}
+	return last
 }
 
 // cost is what each phase took until the next one began.

@@ -21,6 +21,8 @@ import (
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -43,14 +45,14 @@ type Storm struct {
 	Handshake float64 `json:"server_cpu_micros"` // of the new server, for each connection
 	Resumed   int     `json:"resumed"`           // TLS handshakes with the new server that a ticket shortened
 
-	Failed    int             `json:"failed_tries"`
-	Overflows float64         `json:"listen_overflows"` // connections that the kernel dropped because the backlog was full
-	Drops     float64         `json:"listen_drops"`     // SYNs that it dropped, for this and other reasons
-	Away      loadgen.Latency `json:"away_ms"`
-	Pings     int             `json:"pings"` // of a settled connection, while the others came
-	PingP50   float64         `json:"ping_p50_ms"`
-	PingP99   float64         `json:"ping_p99_ms"`
-	PingMost  float64         `json:"ping_max_ms"`
+	Failed    int            `json:"failed_tries"`
+	Overflows float64        `json:"listen_overflows"` // connections that the kernel dropped because the backlog was full
+	Drops     float64        `json:"listen_drops"`     // SYNs that it dropped, for this and other reasons
+	Away      result.Latency `json:"away_ms"`
+	Pings     int            `json:"pings"` // of a settled connection, while the others came
+	PingP50   float64        `json:"ping_p50_ms"`
+	PingP99   float64        `json:"ping_p99_ms"`
+	PingMost  float64        `json:"ping_max_ms"`
 }
 
 // storm is how a server ends, and who comes back.
@@ -87,8 +89,8 @@ func Storms(ctx context.Context, config StormConfig) (rows []Storm, err error) {
 	raised, err := machine.Raise(tuning.Demand{
 		Conns: max(config.Conns, config.TLSConns), Server: true, Generator: true, TLS: true, Private: true, Targets: 1, Fanout: 1,
 	})
-	defer func() { err = errors.Join(err, machine.Restore(raised)) }()
-	for _, c := range raised {
+	defer func() { err = errors.Join(err, raised.Restore()) }()
+	for _, c := range raised.Changes {
 		config.Say("raised %s from %q to %q for this run", c.Name, c.Old, c.New)
 	}
 	if err != nil { // this can only slow the run down
@@ -140,18 +142,18 @@ func (s storm) run(ctx context.Context, config StormConfig) (row Storm, err erro
 
 	var open, resumed atomic.Int64
 	load.URLs = []string{scheme + "://" + server.addr + "/"}
-	load.Progress = func(p loadgen.Progress) {
-		resumed.Store(int64(p.Resumed))
-		open.Store(int64(p.Open))
-	}
+	load.Sinks = []measure.Sink{measure.Funcs{OnSnapshot: func(now *measure.Snapshot) {
+		resumed.Store(int64(now.Counts[measure.Resumed]))
+		open.Store(int64(now.Open))
+	}}}
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
-	var result *loadgen.Result
+	var got *result.Result
 	var failed error
 	loaded := make(chan struct{})
 	go func() {
 		defer close(loaded)
-		result, failed = loadgen.Run(loading, load)
+		got, failed = loadgen.Run(loading, load)
 	}()
 	defer func() { stop(); <-loaded }()
 	all := func() error {
@@ -202,8 +204,8 @@ func (s storm) run(ctx context.Context, config StormConfig) (row Storm, err erro
 	row.Overflows, row.Drops = after.overflows-before.overflows, after.drops-before.drops
 	stop()
 	<-loaded
-	if result != nil && result.Returns != nil {
-		row.Away, row.Failed = result.Returns.Away, result.Returns.Failed
+	if got != nil && got.Returns != nil {
+		row.Away, row.Failed = got.Returns.Away, got.Returns.Failed
 	}
 	config.Say("  %d of %d are back after %.1f s", row.Back, row.Conns, row.Seconds)
 	return row, errors.Join(err, failed)

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/result"
 )
 
 // A watcher records when each value first rose, the highest and the last values.
@@ -84,9 +84,9 @@ func TestGrowthIsMeasuredWithinThePhase(t *testing.T) {
 
 func TestFiguresOfThePressureScenarios(t *testing.T) {
 	o := outcome{
-		load: &loadgen.Result{
+		load: &result.Result{
 			Open: clickers - 3, Lost: 5, Counts: map[string]int{"missed": 2, "repeated": 1, "received": 60, "deaf_received": 30, "closed": 4},
-			Echo: &loadgen.Echo{Rate: 750, Flood: &loadgen.Flood{Answered: 99}},
+			Echo: &result.Echo{Rate: 750, Flood: &result.Flood{Answered: 99}},
 		},
 		watcher: &watcher{
 			last: metrics{

@@ -1,0 +1,26 @@
+package experiment
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestWhatWrkPrintsIsRead(t *testing.T) {
+	const printed = "Running 1s test @ http://127.0.0.1:8000/\n  1 threads and 64 connections\nRequests/sec:  53670.93\nTransfer/sec:      8.50MB\n"
+	if rate, err := wrkRate([]byte(printed)); err != nil || rate != 53670.93 {
+		t.Errorf("it is %v, %v", rate, err)
+	}
+	for _, bad := range []string{"", "unable to connect", strings.Replace(printed, "Requests/sec", "  Non-2xx or 3xx responses: 7\nRequests/sec", 1)} {
+		if rate, err := wrkRate([]byte(bad)); err == nil {
+			t.Errorf("%q is %v", bad, rate)
+		}
+	}
+}
+
+func TestTheHooksTableHasMedians(t *testing.T) {
+	var table strings.Builder
+	h := Hooks{Conns: 64, Straight: []float64{100, 300, 200}, Through: []float64{50, 60, 70}, CPU: []float64{1, 3, 2}, Ratios: []float64{0.5, 0.2, 0.35}}
+	if err := h.WriteText(&table); err != nil || !strings.Contains(table.String(), "64 connections, 3 rounds") || !strings.Contains(table.String(), "0.35") || !strings.Contains(table.String(), "2.0 µs") {
+		t.Errorf("it is %s, %v", &table, err)
+	}
+}

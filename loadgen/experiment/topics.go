@@ -1,0 +1,163 @@
+package experiment
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/seed-134acfd0/lull/loadgen"
+	"github.com/seed-134acfd0/lull/loadgen/result"
+	"github.com/seed-134acfd0/lull/tuning"
+)
+
+// TopicsConfig says how to measure topics.
+type TopicsConfig struct {
+	Server string // the topicserver program
+	Conns  []int
+	Say    func(format string, args ...any)
+}
+
+// Topics is what topics cost among so many connections. The server measures itself
+// (loadgen/topicserver); the generator's users only read.
+type Topics struct {
+	Conns             int     `json:"conns"`
+	Subscriptions     int     `json:"subscriptions"`
+	Topics            int     `json:"topics"`
+	SubscriptionBytes float64 `json:"subscription_bytes"` // of user space, of each of Subscriptions over Topics
+	TopicBytes        float64 `json:"topic_bytes"`        // of user space, of a topic with one subscriber, of Conns of them
+
+	Few struct {
+		Published int     `json:"published"` // to 10 subscribers each
+		P50       float64 `json:"p50_ms"`    // until the last was sent it
+		P99       float64 `json:"p99_ms"`
+		CPU       float64 `json:"delivery_cpu_us"` // of the server
+		Broadcast float64 `json:"broadcast_cpu_us"`
+	} `json:"few"`
+
+	Burst struct {
+		Subscribers int       `json:"subscribers"`
+		Topic       []float64 `json:"topic_per_second"` // deliveries of bursts of 20, of each round
+		Broadcast   []float64 `json:"broadcast_per_second"`
+	} `json:"burst"`
+
+	Churn struct {
+		PerSecond float64 `json:"per_second"` // subscribed, and unsubscribed
+		Turn      float64 `json:"longest_turn_ms"`
+	} `json:"churn"`
+}
+
+// MeasureTopics measures topics with each number of connections. On an error it returns
+// what there is.
+func MeasureTopics(ctx context.Context, config TopicsConfig) (rows []Topics, err error) {
+	most := 0
+	for _, n := range config.Conns {
+		most = max(most, n)
+	}
+	machine, err := tuning.Read("/")
+	if err != nil {
+		return nil, err
+	}
+	raised, err := machine.Raise(tuning.Demand{Conns: most, Server: true, Generator: true, Private: true, Targets: 1, Fanout: 1})
+	defer func() { err = errors.Join(err, raised.Restore()) }()
+	for _, c := range raised.Changes {
+		config.Say("raised %s from %q to %q for this run", c.Name, c.Old, c.New)
+	}
+	if err != nil { // this can only slow the run down
+		config.Say("not raised: %v", err)
+	}
+	for _, conns := range config.Conns {
+		config.Say("topics among %d connections", conns)
+		row, err := measureTopics(ctx, config.Server, conns)
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func measureTopics(ctx context.Context, program string, conns int) (row Topics, err error) {
+	dir, err := os.MkdirTemp("", "lull-topics-")
+	if err != nil {
+		return row, fmt.Errorf("experiment: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	figures := filepath.Join(dir, "figures.json")
+	server, err := start(ctx, program, "-conns", strconv.Itoa(conns), "-out", figures)
+	if err != nil {
+		return row, err
+	}
+	loading, stop := context.WithCancel(ctx)
+	loaded := make(chan error, 1)
+	go func() {
+		_, err := loadgen.Run(loading, loadgen.Config{URLs: []string{"ws://" + server.addr + "/"}, Conns: conns, Hold: 24 * time.Hour})
+		loaded <- err
+	}()
+	select {
+	case err = <-server.exited:
+	case err = <-loaded:
+		server.kill()
+		stop()
+		return row, fmt.Errorf("experiment: topics: the load has ended: %w", err)
+	case <-ctx.Done():
+		server.kill()
+		err = ctx.Err()
+	}
+	stop()
+	<-loaded // the connections are lost, as they must be
+	if err != nil {
+		return row, fmt.Errorf("experiment: %s: %w\n%s", program, err, server.stderr.String())
+	}
+	text, err := os.ReadFile(figures)
+	if err == nil {
+		err = json.Unmarshal(text, &row)
+	}
+	if err != nil {
+		return row, fmt.Errorf("experiment: %s: %w", program, err)
+	}
+	return row, nil
+}
+
+// WriteTopics prints what was measured.
+func WriteTopics(w io.Writer, rows []Topics) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name string, of func(r *Topics) string) {
+		fmt.Fprint(t, name)
+		for i := range rows {
+			fmt.Fprint(t, "\t", of(&rows[i]))
+		}
+		fmt.Fprintln(t)
+	}
+	line("connections", func(r *Topics) string { return strconv.Itoa(r.Conns) })
+	line("user space of a subscription", func(r *Topics) string {
+		return fmt.Sprintf("%.1f B (%d over %d topics)", r.SubscriptionBytes, r.Subscriptions, r.Topics)
+	})
+	line("user space of a topic with one subscriber", func(r *Topics) string { return fmt.Sprintf("%.1f B (%d of them)", r.TopicBytes, r.Conns) })
+	line("publication to 10, until the last was sent it", func(r *Topics) string {
+		return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms (%d of them)", r.Few.P50, r.Few.P99, r.Few.Published)
+	})
+	line("server's processor time for each of the 10", func(r *Topics) string {
+		return fmt.Sprintf("%.2f µs; of a broadcast %.2f µs; ratio %.2f", r.Few.CPU, r.Few.Broadcast, r.Few.CPU/r.Few.Broadcast)
+	})
+	line("burst of 20 to one topic", func(r *Topics) string {
+		text := fmt.Sprintf("%.0f k deliveries/s to %d", result.Median(r.Burst.Topic)/1000, r.Burst.Subscribers)
+		if len(r.Burst.Broadcast) > 0 {
+			text += fmt.Sprintf("; broadcast %.0f k/s", result.Median(r.Burst.Broadcast)/1000)
+		}
+		return text
+	})
+	line("subscribing and unsubscribing", func(r *Topics) string {
+		return fmt.Sprintf("%.0f k/s each, longest turn below %.1f ms", r.Churn.PerSecond/1000, r.Churn.Turn)
+	})
+	return t.Flush()
+}
