@@ -30,49 +30,30 @@ type adminPort struct {
 
 // check checks the flags.
 func (p *adminPort) check() error {
-	if mode, err := strconv.ParseUint(p.AdminSocketMode, 8, 32); err != nil || mode > 0o777 {
-		return fmt.Errorf("--admin-socket-mode=%s: must be a file's mode from 0000 to 0777; for example --admin-socket-mode=0660", p.AdminSocketMode)
+	return checkGuardedPort("--admin", p.Admin, p.AdminSocketMode, "127.0.0.1:6061")
+}
+
+// checkGuardedPort checks the flags of an address: host:port, unix:PATH, or nothing.
+func checkGuardedPort(flag, address, mode, example string) error {
+	if bits, err := strconv.ParseUint(mode, 8, 32); err != nil || bits > 0o777 {
+		return fmt.Errorf("%s-socket-mode=%s: must be a file's mode from 0000 to 0777; for example %s-socket-mode=0660", flag, mode, flag)
 	}
-	if path, ok := p.socket(); ok {
-		if path == "" {
-			return errors.New("--admin=unix: must have a path; for example --admin=unix:/run/lull/admin.sock")
-		}
+	switch path, ok := strings.CutPrefix(address, "unix:"); {
+	case ok && path == "":
+		return fmt.Errorf("%s=unix: must have a path; for example %s=unix:/run/lull/%s.sock", flag, flag, strings.TrimPrefix(flag, "--"))
+	case ok || address == "":
 		return nil
 	}
-	return checkAddress("--admin", p.Admin, "127.0.0.1:6061")
+	return checkAddress(flag, address, example)
 }
 
 // socket is the path of the unix socket, if it is one.
 func (p *adminPort) socket() (path string, ok bool) { return strings.CutPrefix(p.Admin, "unix:") }
 
-// tokenLeast is the shortest token that is accepted. Nobody counts guesses, so it has
-// to be long.
-const tokenLeast = 16
-
-// token reads the token, empty if there is none.
-func (p *adminPort) token() (string, error) {
-	const variable = "LULL_ADMIN_TOKEN"
-	token, where := os.Getenv(variable), variable
-	if p.AdminTokenFile != "" {
-		text, err := os.ReadFile(p.AdminTokenFile)
-		if err != nil {
-			return "", fmt.Errorf("--admin-token-file: %w", err)
-		}
-		where = "--admin-token-file=" + p.AdminTokenFile
-		if token = strings.TrimSpace(string(text)); token == "" {
-			return "", fmt.Errorf("%s: the file is empty", where)
-		}
-	}
-	odd := func(r rune) bool { return r <= ' ' || r > '~' }
-	if token != "" && (len(token) < tokenLeast || strings.ContainsFunc(token, odd)) {
-		return "", fmt.Errorf("%s: must be a token of at least %d letters, digits and signs, without spaces; \"openssl rand -hex 32\" makes one", where, tokenLeast)
-	}
-	return token, nil
-}
-
-// watch serves the admin page of s until stop is called.
-func (p *adminPort) watch(ctx context.Context, s *server.Server, log *slog.Logger) (stop func() error, err error) {
-	token, err := p.token()
+// watch serves the admin page of s until stop is called. degraded, if it is not nil, is
+// what /readyz says beside that s is ready; backends, if they are not nil, are shown too.
+func (p *adminPort) watch(ctx context.Context, s *server.Server, degraded func() error, backends admin.Backends, log *slog.Logger) (stop func() error, err error) {
+	token, err := readToken("--admin-token-file", p.AdminTokenFile, "LULL_ADMIN_TOKEN")
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +67,7 @@ func (p *adminPort) watch(ctx context.Context, s *server.Server, log *slog.Logge
 		names = append(names, host)
 	}
 	h := http.Server{
-		Handler:           admin.New(ctx, s, admin.Options{Names: names, Pprof: p.Pprof, Token: token}),
+		Handler:           admin.New(ctx, s, admin.Options{Names: names, Pprof: p.Pprof, Token: token, Degraded: degraded, Backends: backends}),
 		ReadHeaderTimeout: adminTimeout, ReadTimeout: 2 * adminTimeout, IdleTimeout: 6 * adminTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
@@ -97,32 +78,51 @@ func (p *adminPort) watch(ctx context.Context, s *server.Server, log *slog.Logge
 // adminTimeout is how long a request's head may take to arrive.
 const adminTimeout = 10 * time.Second
 
-// listen opens the admin address. It refuses one that other machines can reach, unless
-// there is a token.
+// listen opens the admin address.
 func (p *adminPort) listen(token string, log *slog.Logger) (net.Listener, error) {
-	if path, ok := p.socket(); ok {
-		l, err := listenSocket(path, p.AdminSocketMode)
-		if err != nil {
-			return nil, fmt.Errorf("admin: %w; --admin= turns the admin page off", err)
+	const harm = "list connections, close them and send messages"
+	port := guardedPort{
+		flag: "--admin", name: "admin", what: "the admin page", harm: harm, open: p.AdminWithoutToken,
+		guards: "give it a token (--admin-token-file or LULL_ADMIN_TOKEN), or use 127.0.0.1 or unix:PATH, or say --admin-without-token",
+	}
+	l, guarded, err := port.listen(p.Admin, p.AdminSocketMode, token)
+	if err == nil && !guarded {
+		log.Warn("the admin address has no authentication: everybody who can reach it can "+harm, "address", l.Addr().String())
+	}
+	return l, err
+}
+
+// guardedPort is an address whose visitors can do harm.
+type guardedPort struct {
+	flag   string
+	name   string // in what is printed
+	what   string // is turned off without an address
+	harm   string // what they can do
+	guards string // what keeps strangers away
+	open   bool   // strangers may come in
+}
+
+// listen opens an address, host:port or unix:PATH, and prints it. It refuses one that other
+// machines can reach without a token, unless it is open: it is not guarded then.
+func (p *guardedPort) listen(address, mode, token string) (l net.Listener, guarded bool, err error) {
+	prefix, off := strings.ToLower(p.name), p.flag+"= turns "+p.what+" off"
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		if l, err = listenSocket(path, mode); err != nil {
+			return nil, false, fmt.Errorf("%s: %w; %s", prefix, err, off)
 		}
-		fmt.Printf("admin on %s\n", p.Admin)
-		return l, nil
+		fmt.Printf("%s on %s\n", p.name, address)
+		return l, true, nil
 	}
-	l, err := net.Listen("tcp", p.Admin)
-	if err != nil {
-		return nil, fmt.Errorf("admin: %w%s; --admin= turns the admin page off", err, listenHint(err, "--admin", []string{p.Admin}))
+	if l, err = net.Listen("tcp", address); err != nil {
+		return nil, false, fmt.Errorf("%s: %w%s; %s", prefix, err, listenHint(err, p.flag, []string{address}), off)
 	}
-	if token == "" && !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
-		if !p.AdminWithoutToken {
-			l.Close()
-			return nil, fmt.Errorf("--admin=%s: other machines can reach this address, and whoever reaches it can list connections, close them and send messages; "+
-				"give it a token (--admin-token-file or LULL_ADMIN_TOKEN), or use 127.0.0.1 or unix:PATH, or say --admin-without-token", p.Admin)
-		}
-		log.Warn("the admin address has no authentication: everybody who can reach it can list connections, close them and send messages",
-			"address", l.Addr().String())
+	guarded = token != "" || l.Addr().(*net.TCPAddr).IP.IsLoopback()
+	if !guarded && !p.open {
+		l.Close()
+		return nil, false, fmt.Errorf("%s=%s: other machines can reach this address, and whoever reaches it can %s; %s", p.flag, address, p.harm, p.guards)
 	}
-	fmt.Printf("admin on http://%s/\n", l.Addr())
-	return l, nil
+	fmt.Printf("%s on http://%s/\n", p.name, l.Addr())
+	return l, guarded, nil
 }
 
 // listenSocket opens a unix socket in place of one that a server has left behind.

@@ -9,44 +9,71 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen/experiment"
 )
 
 type benchCommand struct {
-	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB)."`
+	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, burst-coalesced, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB). flat, alone too, measures what a handshake and a delivery cost at each number of connections (--conns), with the kernel's TCP hash table as it is and with a large one. reader, alone too, compares what a received broadcast costs the generator with what it costs a program that only reads. generators, alone too, measures what a connection costs lull load and other load generators that are installed, in the same jobs. topics, alone too, measures what subscriptions and publications cost among --conns connections. hooks, alone too, compares how many messages a backend answers through lull with how many requests of wrk it answers straight."`
 	Rounds      int      `help:"Number of rounds of each scenario." default:"5" range:"1..1000"`
 	Floor       string   `help:"The floor program. Default: floor, in the directory of lull." type:"path" placeholder:"FILE" env:"LULL_FLOOR_PROGRAM" predictor:"file"`
 	SlowHandler string   `help:"The slowhandler program. Default: slowhandler, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
 	Peer        string   `help:"The peer program. Default: peer, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
+	Reader      string   `help:"The reader program. Default: reader, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
+	TopicServer string   `help:"The topicserver program. Default: topicserver, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
+	Backend     string   `help:"The backend program. Default: backend, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
+	Conns       []int    `help:"Numbers of connections for flat, ascending. Default: 10000,30000,100000,300000,1000000,2000000,2500000. For topics; default: 15000. For generators, the most idle connections; default: 5000." placeholder:"N" range:"2..1073741824" example:"10000,100000" env:"LULL_BENCH_CONNS"`
+	Generators  string   `help:"Directory with what loadgen/experiment/generators/install has installed from npm." default:"/var/cache/lull-generators" type:"path" placeholder:"DIR" env:"LULL_GENERATORS_DIR" predictor:"file"`
 	Against     string   `help:"Another lull program, which abuse attacks too." type:"path" placeholder:"FILE" predictor:"file"`
-	JSON        string   `help:"Write the results to this file." type:"path" placeholder:"FILE" env:"LULL_JSON_FILE" predictor:"file"`
+	netnsFlag
+	JSON string `help:"Write the results to this file." type:"path" placeholder:"FILE" env:"LULL_JSON_FILE" predictor:"file"`
+	Plot string `help:"Draw what flat has measured into this file, as SVG." type:"path" placeholder:"FILE" predictor:"file"`
 }
 
 func (benchCommand) Help() string {
-	return `The floor program (loadgen/floor) accepts, reads and sends, and does nothing else, so no server can be cheaper. lull
-and the floor program run in turns, and the result is the ratio of the two: absolute times vary too much between runs.
+	return `The floor program (loadgen/floor) accepts, reads and sends, and does nothing else. It sends each frame with a system
+call of its own, so a server that sends frames together can take less; in burst-coalesced the floor does so too. lull and
+the floor program run in turns, and the result is the ratio of the two: absolute times vary too much between runs.
 
 Examples:
   lull bench
   lull bench echo handshake --rounds 9
   lull bench broadcast-1m --rounds 2
   lull bench abuse
-  lull bench storm`
+  lull bench storm
+  lull bench flat --conns 10000,100000,1000000 --rounds 3 --json flat.json --plot flat.svg
+  lull bench generators
+  lull bench topics --conns 15000,1000000
+  lull bench hooks --rounds 3`
 }
 
 // Validate checks the names of scenarios.
 func (c *benchCommand) Validate() error {
-	if c.alone("abuse") || c.alone("storm") {
+	switch {
+	case len(c.Conns) > 0 && !c.alone("flat") && !c.alone("topics") && !c.alone("generators"):
+		return errors.New("--conns: can only be used with flat, topics or generators")
+	case len(c.Conns) > 1 && c.alone("generators"):
+		return errors.New("--conns: must be one number with generators")
+	case c.Plot != "" && !c.alone("flat"):
+		return errors.New("--plot: can only be used with flat")
+	}
+	if !slices.IsSorted(c.Conns) {
+		return fmt.Errorf("--conns: must be ascending, as in %s", "--conns=10000,100000")
+	}
+	if len(c.Scenarios) == 1 && slices.Contains(benchesAlone, c.Scenarios[0]) {
 		return nil
 	}
 	for _, name := range c.Scenarios {
 		if !slices.Contains(experiment.ScenarioNames(), name) {
-			return fmt.Errorf("unknown scenario %q: must be one of %s; or abuse or storm, alone", name, strings.Join(experiment.ScenarioNames(), ", "))
+			return fmt.Errorf("unknown scenario %q: must be one of %s; or, alone, %s", name, strings.Join(experiment.ScenarioNames(), ", "), strings.Join(benchesAlone, ", "))
 		}
 	}
 	return nil
 }
+
+// benchesAlone are scenarios that run alone.
+var benchesAlone = []string{"abuse", "storm", "flat", "reader", "generators", "topics", "hooks"}
 
 // alone reports whether a scenario is the only one that was named.
 func (c *benchCommand) alone(scenario string) bool {
@@ -54,11 +81,26 @@ func (c *benchCommand) alone(scenario string) bool {
 }
 
 func (c *benchCommand) Run(ctx context.Context) error {
+	if most := c.mostConns(); most >= namespaceFrom {
+		if ran, err := c.again(most); ran {
+			return err
+		}
+	}
 	switch {
 	case c.alone("abuse"):
 		return c.abuse(ctx)
 	case c.alone("storm"):
 		return c.storm(ctx)
+	case c.alone("flat"):
+		return c.flat(ctx)
+	case c.alone("reader"):
+		return c.reader(ctx)
+	case c.alone("generators"):
+		return c.generators(ctx)
+	case c.alone("hooks"):
+		return c.hooks(ctx)
+	case c.alone("topics"):
+		return c.topics(ctx)
 	}
 	rows, err := experiment.Bench(ctx, experiment.BenchConfig{
 		Floor: cmp.Or(c.Floor, besideLull("floor")), SlowHandler: cmp.Or(c.SlowHandler, besideLull("slowhandler")), Peer: cmp.Or(c.Peer, besideLull("peer")),
@@ -73,6 +115,23 @@ func (c *benchCommand) Run(ctx context.Context) error {
 		}
 	}
 	return experiment.WriteRows(os.Stdout, rows)
+}
+
+// namespaceFrom is from how many connections on a bench may run in a network namespace
+// of its own.
+const namespaceFrom = 100_000
+
+// mostConns is how many connections the largest scenario opens.
+func (c *benchCommand) mostConns() int {
+	switch {
+	case c.alone("abuse"), c.alone("generators"), c.alone("hooks"), c.alone("flat"): // flat makes namespaces itself
+		return 0
+	case c.alone("storm"):
+		return stormConns
+	case c.alone("topics"):
+		return slices.Max(c.topicConns())
+	}
+	return experiment.MostConns(c.Scenarios)
 }
 
 // abuse attacks the server and prints the harm.
@@ -96,6 +155,97 @@ func (c *benchCommand) storm(ctx context.Context) error {
 		err = errors.Join(err, writeJSON(c.JSON, rows))
 	}
 	return errors.Join(err, experiment.WriteStorms(os.Stdout, rows)) // those that there are
+}
+
+// flatConns are what flat measures by default.
+var flatConns = []int{10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 2_500_000}
+
+// flat measures what connections cost at each of their numbers.
+func (c *benchCommand) flat(ctx context.Context) error {
+	conns := c.Conns
+	if len(conns) == 0 {
+		conns = flatConns
+	}
+	flat, err := experiment.MeasureFlat(ctx, experiment.FlatConfig{Conns: conns, Rounds: c.Rounds, Say: say})
+	if flat == nil {
+		return err
+	}
+	if c.JSON != "" {
+		err = errors.Join(err, writeJSON(c.JSON, flat))
+	}
+	if c.Plot != "" {
+		err = errors.Join(err, writeFile(c.Plot, flat.WritePlot))
+	}
+	return errors.Join(err, flat.WriteMarkdown(os.Stdout)) // what there is
+}
+
+// The load of reader.
+const (
+	readerConns    = 15_000
+	readerMessages = 50
+)
+
+// reader compares the generator with a program that only reads.
+func (c *benchCommand) reader(ctx context.Context) error {
+	compared, err := experiment.CompareReader(ctx, experiment.ReaderConfig{
+		Reader: cmp.Or(c.Reader, besideLull("reader")), Conns: readerConns, Count: readerMessages, Rounds: c.Rounds, Say: say,
+	})
+	if err == nil && c.JSON != "" {
+		err = writeJSON(c.JSON, compared)
+	}
+	return errors.Join(err, compared.WriteText(os.Stdout)) // the rounds that there are
+}
+
+// generatorConns is how many idle connections generators hold at most, by default.
+const generatorConns = 5_000
+
+// generators measures what a connection costs load generators.
+func (c *benchCommand) generators(ctx context.Context) error {
+	conns := generatorConns
+	if len(c.Conns) > 0 {
+		conns = c.Conns[0]
+	}
+	rows, err := experiment.Generators(ctx, experiment.GeneratorsConfig{Conns: conns, Dir: c.Generators, Say: say})
+	if c.JSON != "" && len(rows) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, rows))
+	}
+	return errors.Join(err, experiment.WriteGenerators(os.Stdout, rows)) // those that there are
+}
+
+// topicConns are the numbers of connections of topics.
+func (c *benchCommand) topicConns() []int {
+	if len(c.Conns) == 0 {
+		return []int{15_000}
+	}
+	return c.Conns
+}
+
+// topics measures what topics cost.
+func (c *benchCommand) topics(ctx context.Context) error {
+	rows, err := experiment.MeasureTopics(ctx, experiment.TopicsConfig{
+		Server: cmp.Or(c.TopicServer, besideLull("topicserver")), Conns: c.topicConns(), Say: say,
+	})
+	if c.JSON != "" && len(rows) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, rows))
+	}
+	return errors.Join(err, experiment.WriteTopics(os.Stdout, rows)) // those that there are
+}
+
+// The load of hooks.
+const (
+	hooksConns = 64
+	hooksTime  = 5 * time.Second
+)
+
+// hooks measures what lull costs between clients and a backend.
+func (c *benchCommand) hooks(ctx context.Context) error {
+	measured, err := experiment.MeasureHooks(ctx, experiment.HooksConfig{
+		Backend: cmp.Or(c.Backend, besideLull("backend")), Conns: hooksConns, Time: hooksTime, Rounds: c.Rounds, Say: say,
+	})
+	if c.JSON != "" && len(measured.Ratios) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, measured))
+	}
+	return errors.Join(err, measured.WriteText(os.Stdout)) // the rounds that there are
 }
 
 // besideLull is a program in the directory of this one.

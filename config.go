@@ -141,7 +141,11 @@ func (f *configFile) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag
 	if _, set := variableOf(flag); set {
 		return nil, nil
 	}
-	return f.values[pathOf(parent.Node())+" "+flag.Name].value, nil
+	value := f.values[pathOf(parent.Node())+" "+flag.Name].value
+	if value == "" && flag.Tag.Type == "path" {
+		return nil, nil // kong would make the working directory of it
+	}
+	return value, nil
 }
 
 // pathOf is the path of a command in a file: "tune apply". What config shows is

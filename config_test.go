@@ -90,7 +90,7 @@ func TestMistakesInAFileNameTheKeyAndTheLine(t *testing.T) {
 		"serve:\n  max-conns: [1, 2]\n":          ":2: max-conns: must be one value",
 		"serve:\n  max-conns:\n":                 ":2: max-conns: must be one value",
 		"serve:\n  listen: {a: b}\n":             ":2: listen: must be a value or a list of values",
-		"serve:\n  mode: shout\n":                ":2: mode: must be one of chat, echo",
+		"serve:\n  mode: shout\n":                ":2: mode: must be one of chat, rooms, echo, hooks",
 		"load:\n  conns: no\n":                   ":2: conns: must be a whole number", // another command's
 		"serve:\n  grace: 1s\n  grace: 2s\n":     ":3: grace is there twice",
 		"serve: [1]\n":                           ":1: serve: must have keys with values",

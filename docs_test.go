@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/seed-134acfd0/lull/loadgen/experiment"
 	"github.com/seed-134acfd0/lull/server"
 )
 
@@ -83,6 +86,42 @@ func TestTheDoctorsPageShowsADiagnosis(t *testing.T) {
 	}
 }
 
+// The tables in docs/projection.md are computed from docs/flat.json, which
+// «lull bench flat» writes.
+func TestTheProjectionPageShowsWhatWasMeasured(t *testing.T) {
+	const page = "docs/projection.md"
+	var flat experiment.Flat
+	if err := json.Unmarshal([]byte(text(t, "docs/flat.json")), &flat); err != nil {
+		t.Fatal(err)
+	}
+	want := text(t, page)
+	for marker, write := range map[string]func(io.Writer) error{"measured": flat.WriteMarkdown, "projected": flat.WriteProjection} {
+		var table strings.Builder
+		if err := write(&table); err != nil {
+			t.Fatal(err)
+		}
+		begin, end := "<!-- "+marker+" -->\n", "<!-- end of what was "+marker+" -->\n"
+		head, rest, found := strings.Cut(want, begin)
+		_, tail, ends := strings.Cut(rest, end)
+		if !found || !ends {
+			t.Fatalf("%s lacks %q or %q", page, begin, end)
+		}
+		want = head + begin + table.String() + end + tail
+	}
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text(t, page) != want {
+		t.Errorf("%s is not what go test . -run Page -update makes of it", page)
+	}
+	var plot strings.Builder
+	if err := flat.WritePlot(&plot); err != nil || plot.String() != text(t, "docs/flat.svg") {
+		t.Errorf("docs/flat.svg is not the plot of docs/flat.json: %v", err)
+	}
+}
+
 // SECURITY.md names options that exist, with their defaults.
 func TestTheSecurityPageHasTheDefaults(t *testing.T) {
 	s, err := server.Listen([]string{"127.0.0.1:0"}, server.Handler{}, server.Options{})
@@ -128,7 +167,7 @@ func TestThePagesNameFlagsThatExist(t *testing.T) {
 		out, _, _ := run(t, append(strings.Fields(command), "--help")...)
 		help[command] = out
 	}
-	call := regexp.MustCompile(`\blull (serve|load|experiment|bench|doctor|config|tune (?:show|apply|revert|addresses))((?: +[\w./%:~=,@'\[\]-]+)*)`)
+	call := regexp.MustCompile(`\blull (serve|load|compare|experiment|bench|doctor|config|tune (?:show|apply|revert|addresses))((?: +[\w./%:~=,@'\[\]-]+)*)`)
 	flag := regexp.MustCompile(` (--[a-z][a-z-]*)`)
 	for _, page := range pages(t) {
 		if page == helpPage {

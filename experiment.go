@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen/experiment"
+	"github.com/seed-134acfd0/lull/loadgen/measure"
+	"github.com/seed-134acfd0/lull/loadgen/terminal"
 )
 
 type experimentCommand struct {
@@ -18,13 +21,16 @@ type experimentCommand struct {
 	Size       int           `help:"Size of a message, in bytes." default:"32" range:"16..65536"`
 	TLS        bool          `name:"tls" help:"Connect with wss://, over TLS 1.3, with a certificate made for the run."`
 	Compress   bool          `help:"Compress messages (permessage-deflate), from 64 bytes on."`
-	Report     string        `help:"Directory for report.md, report.json and report.html." default:"report" type:"path" placeholder:"DIR" predictor:"file"`
+	netnsFlag
+	Report string `help:"Directory for report.md, report.json and report.html." default:"report" type:"path" placeholder:"DIR" predictor:"file"`
 }
 
 func (experimentCommand) Help() string {
 	return `The experiment starts a server and a load generator as two processes, opens the connections, lets them idle, sends
 messages to all of them, and closes them. Kernel limits that are too low are raised for the run, if this is permitted,
-and restored afterwards. The exit code is 0 only if all connections were opened and stayed open and no message was lost.
+and restored afterwards; if the run was killed, the next one or "lull tune revert" restores them. Where the kernel's TCP hash table is
+too small for the connections, both processes run in a network namespace with a larger one, if this is permitted (root, Linux 6.1).
+The exit code is 0 only if all connections were opened and stayed open and no message was lost.
 
 Examples:
   lull experiment
@@ -34,16 +40,19 @@ Examples:
 }
 
 func (c *experimentCommand) Run(ctx context.Context) error {
+	if ran, err := c.again(cmp.Or(c.Conns, experiment.ConnsAuto)); ran {
+		return err
+	}
 	if c.TLS {
 		expectHandshakes()
 	}
-	show := newProgress(max(c.Conns, experiment.ConnsAuto))
+	show := terminal.New(os.Stderr, newLog())
 	report, err := experiment.Run(ctx, experiment.Config{
 		Conns: c.Conns, Hold: c.Hold, Broadcasts: c.Broadcasts, Size: c.Size, Rate: c.Rate, TLS: c.TLS, Compress: c.Compress,
-		Say:      say,
-		Progress: show.progress,
+		Say:   say,
+		Sinks: []measure.Sink{show},
 	})
-	show.end()
+	show.Close()
 	if report == nil || report.Load == nil {
 		return err
 	}

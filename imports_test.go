@@ -17,32 +17,89 @@ var arrows = map[string][]string{
 	"internal/selfsigned": nil,
 	"internal/deflate":    {"frame"},
 	"internal/build":      nil,
+	"internal/natsd":      nil, // NATS servers within a process
+	"internal/percent":    nil,
+	"internal/page":       nil, // what the pages of server/admin and loadgen/web have in common
 	// tuning asks netpoll how many connections fit into descriptor tables, and whether
 	// private tables are possible.
 	"tuning":        {"netpoll", "tuning/cgroup"},
 	"tuning/cgroup": nil,
 	"tuning/deploy": {"tuning"},
 	// The server's defaults depend on what the control groups allow.
-	"server":                    {"frame", "netpoll", "internal/record", "internal/deflate", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/gate", "server/internal/proxy", "server/internal/pressure", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
+	"server":                    {"frame", "netpoll", "internal/record", "internal/deflate", "server/internal/outbox", "server/internal/inbox", "server/internal/fanout", "server/internal/topics", "server/internal/gate", "server/internal/proxy", "server/internal/pressure", "server/internal/histogram", "server/internal/stack", "tuning/cgroup"},
 	"server/internal/outbox":    nil,
 	"server/internal/inbox":     {"server/internal/histogram", "server/internal/stack"},
 	"server/internal/stack":     nil,
 	"server/internal/fanout":    nil,
+	"server/internal/topics":    {"netpoll", "internal/slab", "server/internal/fanout"},
 	"server/internal/gate":      nil,
 	"server/internal/proxy":     nil,
 	"server/internal/pressure":  {"tuning/cgroup"}, // what the control groups leave
 	"server/internal/histogram": nil,
 	"server/health":             {"server"},
-	"server/admin":              {"server", "server/health", "frame", "tuning", "internal/build"},
-	"loadgen":                   {"frame", "netpoll", "internal/record", "internal/deflate"},
+	"server/admin":              {"server", "server/health", "frame", "tuning", "internal/build", "internal/page"},
+	"server/hooks":              {"server", "frame", "internal/page", "internal/percent", "server/internal/histogram"},
+	"loadgen":                   {"frame", "netpoll", "internal/record", "internal/deflate", "loadgen/wire", "loadgen/plan", "loadgen/measure", "loadgen/result"},
+	"loadgen/plan":              {"loadgen/measure"}, // what thresholds can be of
+	"loadgen/scenario":          {"loadgen/plan"},
+	"loadgen/measure":           nil,
+	"loadgen/wire":              nil,
+	"loadgen/tsung":             {"loadgen/plan"},
+	"loadgen/terminal":          {"loadgen/measure"},
+	"loadgen/internal/chart":    nil,
+	"loadgen/result":            {"loadgen/measure", "loadgen/plan", "loadgen/internal/chart"},
+	"loadgen/web":               {"loadgen/measure", "loadgen/result", "internal/page"},
+	"loadgen/agent":             {"internal/natsd", "loadgen/measure", "loadgen/plan", "loadgen/result"},
 	"loadgen/floor":             {"netpoll"},
 	// slowhandler is a program, a server with a slow handler, which experiment starts.
 	// Package experiment itself imports no server.
 	"loadgen/slowhandler": {"frame", "netpoll", "server", "server/admin"},
+	"loadgen/reader":      {"frame", "netpoll"},
+	"loadgen/topicserver": {"frame", "netpoll", "server"},
+	"loadgen/backend":     nil, // a backend for hooks, to measure them with
 	"loadgen/peer":        nil, // a program on another library, to compare with
-	"loadgen/experiment":  {"frame", "loadgen", "tuning", "internal/selfsigned"},
+	"loadgen/experiment":  {"frame", "loadgen", "loadgen/measure", "loadgen/result", "loadgen/internal/chart", "tuning", "internal/selfsigned"},
+	"docs/hooks/go":       nil, // an example of a backend
 	"conformance":         nil, // tests of the program from outside
-	"":                    {"frame", "netpoll", "server", "server/admin", "loadgen", "loadgen/experiment", "tuning", "internal/build"},
+	"":                    {"frame", "netpoll", "server", "server/admin", "server/hooks", "server/cluster", "loadgen", "loadgen/agent", "loadgen/measure", "loadgen/plan", "loadgen/result", "loadgen/scenario", "loadgen/terminal", "loadgen/tsung", "loadgen/web", "loadgen/experiment", "tuning", "internal/build"},
+	// Several servers as one.
+	"server/cluster":                   {"frame", "server", "internal/natsd", "internal/percent", "server/cluster/internal/sequence", "server/cluster/internal/presence", "server/cluster/internal/history"},
+	"server/cluster/internal/sequence": nil,
+	// What the nodes of a cluster know of each other: state machines, and their tables off the heap.
+	"internal/slab":                    {"netpoll"},
+	"server/cluster/internal/wire":     nil,
+	"server/cluster/internal/limit":    nil,
+	"server/cluster/internal/presence": {"internal/slab", "server/cluster/internal/wire", "server/cluster/internal/limit"},
+	"server/cluster/internal/history":  {"internal/slab", "server/cluster/internal/wire", "server/cluster/internal/limit"},
+}
+
+// A program that embeds the server does not carry what the load generator's machines talk
+// to each other with.
+func TestServersDoWithoutNATS(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./server", "./server/admin", "./loadgen").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.FieldsSeq(string(out)) {
+		if strings.HasPrefix(path, "github.com/nats-io/") {
+			t.Errorf("%s is linked", path)
+		}
+	}
+}
+
+// The libraries of other WebSocket servers are for tests, and for a program to compare with.
+func TestTheProgramDoesWithoutOtherServers(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.FieldsSeq(string(out)) {
+		for _, other := range []string{"github.com/gorilla/", "github.com/coder/", "github.com/lxzan/", "github.com/lesismal/"} {
+			if strings.HasPrefix(path, other) {
+				t.Errorf("%s is linked", path)
+			}
+		}
+	}
 }
 
 func TestPackagesImportOnlyWhatIsBelowThem(t *testing.T) {

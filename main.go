@@ -18,6 +18,8 @@ that opens as many, and tools to measure and tune the machine for both.`
 type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Serve WebSocket connections as a chat or an echo server."`
 	Load       loadCommand       `cmd:"" help:"Open many connections to a WebSocket server and measure it."`
+	Compare    compareCommand    `cmd:"" help:"Compare results of lull load."`
+	Agent      agentCommand      `cmd:"" help:"Carry out a share of loads that come from another machine."`
 	Experiment experimentCommand `cmd:"" help:"Run a server and a load generator on this machine and write a report."`
 	Doctor     doctorCommand     `cmd:"" help:"Show how many connections this machine can hold, and which limit stops it first."`
 	Tune       tuneCommand       `cmd:"" help:"Raise limits that are too low for many connections, and revert them."`
@@ -68,18 +70,18 @@ func newParser() *kong.Kong {
 // so a collection is cheap, and three megabytes are the slots of a hundred
 // thousand connections.
 func keepSmall() {
-	const percent = 25 // of 4 MB, the heap size at which it would start
-	if _, set := os.LookupEnv("GOGC"); !set {
-		debug.SetGCPercent(percent)
-	}
+	collectFrom(25)
 }
 
 // expectHandshakes takes keepSmall back for TLS, whose handshakes allocate some
 // hundred kilobytes each: with so small a heap they took 1.4 times the processor
-// time.
-func expectHandshakes() {
-	const usual = 100
+// time. Calls of backends allocate too.
+func expectHandshakes() { collectFrom(100) }
+
+// collectFrom makes the garbage collector start when the heap has a percentage of four
+// megabytes, unless GOGC says otherwise.
+func collectFrom(percent int) {
 	if _, set := os.LookupEnv("GOGC"); !set {
-		debug.SetGCPercent(usual)
+		debug.SetGCPercent(percent)
 	}
 }

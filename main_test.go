@@ -25,6 +25,10 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
+	if ahead := os.Getenv(clockAhead); ahead != "" {
+		agentWithWrongClock(ahead)
+		return
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "lull")
 		if err != nil {
@@ -101,7 +105,7 @@ func serving(t *testing.T, args ...string) (url string, process *os.Process, wai
 }
 
 // documented are all commands.
-var documented = []string{"serve", "load", "experiment", "bench", "doctor", "tune", "tune show", "tune apply", "tune revert", "tune addresses", "config", "completion", "version"}
+var documented = []string{"serve", "load", "agent", "compare", "experiment", "bench", "doctor", "tune", "tune show", "tune apply", "tune revert", "tune addresses", "config", "completion", "version"}
 
 func TestUsageErrorsExitWith64(t *testing.T) {
 	for _, line := range []string{"", "frobnicate", "serve --nothing", "serve now", "completion tcsh"} {
@@ -293,13 +297,21 @@ func TestTheCommandsPageShowsTheHelp(t *testing.T) {
 func TestLoadKnowsWhetherTheServerIsHere(t *testing.T) {
 	for url, want := range map[string]bool{
 		"ws://127.0.0.1:8080/": true, "ws://[::1]:8080/": true, "ws://localhost/": true, "ws://127.9.0.1/": true,
-		"ws://10.0.0.1:8080/": false, "ws://example.org/": false, "://": false,
+		"ws://10.0.0.1:8080/": false, "ws://example.org/": false, "ws://127.0.0.1/{{.Conn}}": true,
 	} {
-		if got := (&loadCommand{URL: []string{url}}).here(); got != want {
+		if got := isHere([]string{url}); got != want {
 			t.Errorf("%s: %v", url, got)
 		}
 	}
-	if (&loadCommand{URL: []string{"ws://127.0.0.1/", "ws://10.0.0.1/"}}).here() {
+	if isHere([]string{"ws://127.0.0.1/", "ws://10.0.0.1/"}) {
 		t.Error("one of two is elsewhere")
+	}
+}
+
+// Commas between URLs separate them, and those within one do not.
+func TestURLsMayHaveCommas(t *testing.T) {
+	c := loadCommand{URL: []string{"ws://a/?x=1,2,ws://b/,wss://c/d,e"}, Addresses: []string{"ws://f/,"}}
+	if got := strings.Join(c.urls(), " "); got != "ws://a/?x=1,2 ws://b/ wss://c/d,e ws://f/," {
+		t.Error(got)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -20,12 +21,15 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/admin"
+	"github.com/seed-134acfd0/lull/server/cluster"
+	"github.com/seed-134acfd0/lull/server/hooks"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
 type serveCommand struct {
 	Listen                  []string            `help:"Addresses to listen on, as host:port. Port 0 picks a free port." default:"127.0.0.1:8080"`
-	Mode                    string              `help:"What to do with a message: chat sends it to every connection, echo sends it back to its sender." enum:"chat,echo" default:"chat"`
+	Mode                    string              `help:"What to do with a message: chat sends it to every connection, rooms to every connection with the same path, /room/NAME, echo back to its sender, hooks to an HTTP application (--hook)." enum:"chat,rooms,echo,hooks" default:"chat"`
 	MaxConns                int                 `help:"Maximum number of connections. 0, the default, means as many as the descriptor limit allows." placeholder:"N" range:"0..1073741824" example:"1000000"`
 	Reactors                int                 `help:"Number of reactors. 0, the default, means one for each processor, or more if --max-conns needs them." placeholder:"N" range:"0..1024" example:"4"`
 	FDTables                netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
@@ -55,6 +59,8 @@ type serveCommand struct {
 	MaxOutbox               int                 `help:"Maximum size of a connection's outbox, in bytes." default:"65536" range:"1..1073741824"`
 	IdleTimeout             time.Duration       `help:"Close a connection that has been silent for this long. It is pinged after half of it. 0 means never; then nobody is pinged either." default:"10m" range:"0s..8760h"`
 	MaxMessage              int64               `help:"Maximum size of a message, in bytes." default:"65536" range:"1..268435456"`
+	MaxTopics               int                 `help:"Maximum number of topics that connections subscribe to; a room is one." default:"1048576" range:"1..1073741824"`
+	MaxSubscriptions        int                 `help:"Maximum number of topics that one connection subscribes to; with --mode=rooms it subscribes to one." default:"100" range:"1..10000"`
 	Grace                   time.Duration       `help:"How long the server waits for connections to close when it shuts down. 0 means not at all." default:"10s" range:"0s..24h"`
 	WWW                     string              `name:"www" help:"Serve the files of this directory to requests that are no WebSocket handshake." placeholder:"DIR" predictor:"file" example:"docs/chat"`
 	Drain                   time.Duration       `help:"Time over which SIGTERM and SIGINT ask the connections to leave, evenly. 0 means all at once, without --drain-delay." default:"0s" range:"0s..24h" example:"10m"`
@@ -66,6 +72,8 @@ type serveCommand struct {
 	TLSClientCA             string              `name:"tls-client-ca" help:"Accept only clients that have a certificate of an authority in this file, in PEM." placeholder:"FILE" predictor:"file"`
 	TLSTicketKeys           string              `name:"tls-ticket-keys" help:"Keys of session tickets, so that clients resume their TLS sessions after a restart, or at another server: a file with 64 hexadecimal digits in each line (openssl rand -hex 32). The first key makes tickets, all are accepted. Default: keys that are made at the start and change every day." placeholder:"FILE" predictor:"file"`
 	AdminPort               adminPort           `embed:""`
+	Hooks                   hooksMode           `embed:""`
+	Cluster                 clusterFlags        `embed:""`
 	Anyway                  bool                `help:"Start even if this machine cannot hold --max-conns."`
 	StatusPeriod            time.Duration       `name:"status" help:"How often to log the number of connections. 0 means never." default:"5s" range:"0s..24h"`
 }
@@ -81,6 +89,9 @@ Examples:
   lull serve --listen 0.0.0.0:443 --tls-cert chat.pem --tls-key chat.key
   lull serve --listen 0.0.0.0:8080,0.0.0.0:8081 --max-conns 1000000
   lull serve --drain 10m --drain-delay 15s
+  lull serve --mode rooms --max-topics 100000
+  lull serve --mode rooms --nats nats://10.0.0.9:4222
+  lull serve --mode hooks --hook http://127.0.0.1:8000/lull --hook-concurrency 4
   lull serve --mode echo --listen '[::1]:0' --reactors 1`
 }
 
@@ -99,7 +110,21 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := server.Listen(c.Listen, c.handler(), server.Options{
+	node, leave, err := c.Cluster.join(ctx, int(c.MaxMessage), log)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	handler := c.handler(node)
+	var hooked *hooks.Hooks
+	if c.Mode == "hooks" {
+		if hooked, err = c.Hooks.begin(log, node, c.Cluster.NodeName); err != nil {
+			return err
+		}
+		defer c.Hooks.finish(hooked, c.Grace, log)
+		handler, c.Handlers, c.Workers = hooked.Handler(), server.Workers, hooked.Workers()
+	}
+	options := server.Options{
 		TLS: secure, HTTP: pages, Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
 		Trust: c.Trust, ProxyProtocol: c.ProxyProtocol, ClientHeader: c.ClientHeader,
 		MaxConnsPerAddress: c.MaxConnsPerAddress, MaxConnsPerPrefix: c.MaxConnsPerPrefix,
@@ -108,17 +133,37 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		MaxAge: c.MaxAge, PingAfter: c.Ping, MemoryGuard: c.MemoryGuard,
 		Compress: c.Compress, CompressFrom: c.CompressFrom, InboxPolicy: c.InboxPolicy, MaxInboxMessages: c.MaxInbox,
 		OutboxPolicy: c.OutboxPolicy, MaxOutbox: c.MaxOutbox,
-		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns,
+		Reactors: c.Reactors, Tables: c.FDTables, MaxConns: c.MaxConns, MaxTopics: c.MaxTopics, MaxSubscriptions: c.MaxSubscriptions,
 		MaxMessage: c.MaxMessage, IdleTimeout: orOff(c.IdleTimeout), Grace: orOff(c.Grace), Log: log,
 		DrainDelay: c.DrainDelay, DrainTime: c.Drain, DrainReturn: orOff(c.Return), DrainNewestFirst: c.DrainOrder == "newest",
-	})
+	}
+	if node != nil {
+		options.TopicChanged = node.TopicChanged
+	}
+	s, err := server.Listen(c.Listen, handler, options)
 	if err != nil {
 		return fmt.Errorf("%w%s", err, listenHint(err, "--listen", c.Listen))
+	}
+	var degraded func() error
+	if node != nil {
+		node.Bind(s)
+		degraded = node.Ready
 	}
 	ctx, end := c.leave(ctx, s)
 	defer end()
 	if c.AdminPort.Admin != "" {
-		stop, err := c.AdminPort.watch(ctx, s, log)
+		var backends admin.Backends
+		if hooked != nil {
+			backends = hooked
+		}
+		stop, err := c.AdminPort.watch(ctx, s, degraded, backends, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	if hooked != nil {
+		stop, err := c.Hooks.serve(hooked, s, log)
 		if err != nil {
 			return err
 		}
@@ -132,7 +177,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	fmt.Printf("listening on %s (%s, %d reactors, %s descriptor tables, at most %s connections)\n",
 		join(s.Addrs()), mode, o.Reactors, o.Tables, humanize.Comma(int64(o.MaxConns)))
 	if c.StatusPeriod > 0 {
-		go newStatus(s, log).run(ctx, c.StatusPeriod)
+		go newStatus(s, node, log).run(ctx, c.StatusPeriod)
 	}
 	go notify(ctx, s.Stalled, log)
 	return s.Run(ctx)
@@ -216,7 +261,7 @@ func (c *serveCommand) Validate() error {
 	if err := c.tlsFiles().check(); err != nil {
 		return err
 	}
-	return checkAdmin(&c.AdminPort, c.Listen)
+	return cmp.Or(c.Hooks.check(c.Mode), c.Cluster.check(c.Mode), checkAdmin(&c.AdminPort, c.Listen))
 }
 
 // checkTwice checks that no address is there twice, unless its port is any port.
@@ -253,7 +298,16 @@ func (c *serveCommand) preflight(log *slog.Logger) error {
 	})
 }
 
-func (c *serveCommand) handler() server.Handler {
+func (c *serveCommand) handler(node *cluster.Node) server.Handler {
+	if c.Mode == "rooms" {
+		publish := server.Conn.Publish
+		if node != nil {
+			publish = func(conn server.Conn, topic string, op frame.Op, data []byte) error {
+				return node.PublishFrom(conn, topic, op, data)
+			}
+		}
+		return roomsHandler(publish)
+	}
 	return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
 		if c.Mode == "chat" {
 			_ = conn.Broadcast(op, data)
@@ -274,14 +328,15 @@ func join(addrs []netip.AddrPort) string {
 // status logs figures of the server at intervals.
 type status struct {
 	server *server.Server
+	node   *cluster.Node // nil without a cluster
 	log    *slog.Logger
 	empty  tuning.Memory // before there were connections
 	opened uint64        // connections opened until the last report
 }
 
-func newStatus(s *server.Server, log *slog.Logger) *status {
+func newStatus(s *server.Server, node *cluster.Node, log *slog.Logger) *status {
 	empty, _ := tuning.MemoryOf(os.Getpid()) // if it fails, all memory counts as the connections'
-	return &status{server: s, log: log, empty: empty}
+	return &status{server: s, node: node, log: log, empty: empty}
 }
 
 func (s *status) run(ctx context.Context, period time.Duration) {
@@ -318,6 +373,9 @@ func (s *status) report(period time.Duration) {
 	line := []any{"connections", stats.Open, "opened_per_second", rate, "messages_in", stats.MessagesIn, "messages_out", stats.MessagesOut}
 	if known {
 		line = append(line, "user_bytes_per_connection", int64(user), "kernel_bytes_per_connection", int64(kernel))
+	}
+	if s.node != nil {
+		line = append(line, clusterStatus(s.node.Stats())...)
 	}
 	s.log.Info("status", line...)
 }
