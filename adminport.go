@@ -50,24 +50,23 @@ func checkGuardedPort(flag, address, mode, example string) error {
 // socket is the path of the unix socket, if it is one.
 func (p *adminPort) socket() (path string, ok bool) { return strings.CutPrefix(p.Admin, "unix:") }
 
-// watch serves the admin page of s until stop is called. degraded, if it is not nil, is
-// what /readyz says beside that s is ready; backends, if they are not nil, are shown too.
-func (p *adminPort) watch(ctx context.Context, s *server.Server, degraded func() error, backends admin.Backends, log *slog.Logger) (stop func() error, err error) {
-	token, err := readToken("--admin-token-file", p.AdminTokenFile, "LULL_ADMIN_TOKEN")
+// watch serves the admin page of s until stop is called. Of o it sets what the flags say.
+func (p *adminPort) watch(ctx context.Context, s *server.Server, o admin.Options, log *slog.Logger) (stop func() error, err error) {
+	o.Pprof = p.Pprof
+	o.Token, err = readToken("--admin-token-file", p.AdminTokenFile, "LULL_ADMIN_TOKEN")
 	if err != nil {
 		return nil, err
 	}
-	l, err := p.listen(token, log)
+	l, err := p.listen(o.Token, log)
 	if err != nil {
 		return nil, err
 	}
-	var names []string // by which browsers may know it; none for a unix socket
-	if _, ok := p.socket(); !ok {
+	if _, ok := p.socket(); !ok { // which browsers know by no name
 		host, _, _ := net.SplitHostPort(p.Admin) // Listen has accepted it
-		names = append(names, host)
+		o.Names = append(o.Names, host)
 	}
 	h := http.Server{
-		Handler:           admin.New(ctx, s, admin.Options{Names: names, Pprof: p.Pprof, Token: token, Degraded: degraded, Backends: backends}),
+		Handler:           admin.New(ctx, s, o),
 		ReadHeaderTimeout: adminTimeout, ReadTimeout: 2 * adminTimeout, IdleTimeout: 6 * adminTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}

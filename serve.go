@@ -144,19 +144,20 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w%s", err, listenHint(err, "--listen", c.Listen))
 	}
-	var degraded func() error
 	if node != nil {
 		node.Bind(s)
-		degraded = node.Ready
 	}
 	ctx, end := c.leave(ctx, s)
 	defer end()
 	if c.AdminPort.Admin != "" {
-		var backends admin.Backends
+		var shown admin.Options
 		if hooked != nil {
-			backends = hooked
+			shown.Backends = hooked
 		}
-		stop, err := c.AdminPort.watch(ctx, s, degraded, backends, log)
+		if node != nil {
+			shown.Cluster, shown.Degraded = node, node.Ready
+		}
+		stop, err := c.AdminPort.watch(ctx, s, shown, log)
 		if err != nil {
 			return err
 		}

@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-134acfd0/lull/internal/page"
 	"github.com/seed-134acfd0/lull/server"
@@ -28,7 +30,8 @@ var pages embed.FS
 type admin struct {
 	ctx context.Context // of the server's Run
 	source
-	backends Backends // nil without any
+	backends Part // nil without any
+	cluster  Part // nil without one
 }
 
 // Options are options of New. The zero value is the default.
@@ -46,13 +49,15 @@ type Options struct {
 	Token string
 	// Degraded is for health.Handler.
 	Degraded func() error
-	// Backends, if it is not nil, tells how the backends of the server are, for the page
-	// and /api/status, and what it collects is in /metrics too.
-	Backends Backends
+	// Backends are those that the server's handler calls, as hooks.Hooks; nil for none.
+	Backends Part
+	// Cluster is the server's place among others, as cluster.Node; nil for none.
+	Cluster Part
 }
 
-// Backends is what a handler has to say about those that it calls. A hooks.Hooks does.
-type Backends interface {
+// Part is a part of a program that has something to say beside the server: what it collects
+// is in /metrics, and its status on the page and in /api/status. Any goroutine may call it.
+type Part interface {
 	prometheus.Collector
 	Status() any // for JSON
 }
@@ -60,12 +65,14 @@ type Backends interface {
 // New returns the HTTP handler for s. ctx is the context of s.Run: once it has
 // ended, the server is no longer ready.
 func New(ctx context.Context, s *server.Server, o Options) http.Handler {
-	a := &admin{ctx: ctx, source: newSource(s), backends: o.Backends}
+	a := &admin{ctx: ctx, source: newSource(s), backends: o.Backends, cluster: o.Cluster}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{a.source}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if o.Backends != nil {
-		registry.MustRegister(o.Backends)
+	for _, part := range []Part{o.Backends, o.Cluster} {
+		if part != nil {
+			registry.MustRegister(part)
+		}
 	}
 
 	mux := http.NewServeMux()
@@ -105,6 +112,19 @@ const scrapesMax = 4
 // NewCollector returns only the metrics of s, for programs that have their own
 // registry.
 func NewCollector(s *server.Server) prometheus.Collector { return &collector{newSource(s)} }
+
+// processors is how many processors the process may use, by affinity and control group:
+// GOMAXPROCS before a server raises it.
+var processors = runtime.GOMAXPROCS(0)
+
+// processorTime is what the process has used since it began.
+func processorTime() time.Duration {
+	var used unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &used) != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
 
 // source is where the figures come from.
 type source struct {

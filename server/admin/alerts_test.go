@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v2"
-
-	"github.com/seed-134acfd0/lull/server"
 )
 
 // rule is a rule of alerts.yml.
@@ -85,7 +83,7 @@ var named = regexp.MustCompile(`\b(?:lull|go|process)_[a-z0-9_]+`)
 func TestAlertsAndPanelsUseMetricsThatExist(t *testing.T) {
 	// Few connections do not tell what one of them takes.
 	there := map[string]bool{"lull_connection_user_bytes": true, "lull_connection_kernel_bytes": true}
-	for series := range start(t, server.Handler{}, server.Options{}).scrape() {
+	for series := range startWhole(t, newBroker(t).ClientURL(), "here").scrape() {
 		name, _, _ := strings.Cut(series, "{")
 		there[name] = true
 	}
@@ -113,6 +111,9 @@ func TestAlertsAndPanelsUseMetricsThatExist(t *testing.T) {
 	for _, name := range []string{
 		"lull_messages_dropped_total", "lull_messages_undelivered_total", "lull_connections_closed_total", "lull_handshakes_rejected_total", "lull_messages_discarded_total", "lull_sockets_evicted_total",
 		"lull_accept_pauses_total", "lull_reactor_stalls_total", "lull_inbox_high_total", "lull_slow_connections", "lull_sockets", "lull_workers_stuck", "lull_subscriptions_refused_total",
+		"lull_cluster_lost_total", "lull_cluster_unsure_total", "lull_cluster_unsent_total", "lull_cluster_refused_total", "lull_cluster_unwatched_total", "lull_cluster_unkept_total",
+		"lull_cluster_connected", "lull_cluster_nodes", "lull_cluster_nodes_died_total",
+		"lull_hook_down", "lull_hook_waiting_seconds", "lull_hook_messages_lost_total", "lull_hook_disconnects_lost_total", "lull_hook_messages_refused_total", "lull_processors",
 	} {
 		if !asked[name] {
 			t.Errorf("nothing asks for %s", name)
@@ -130,14 +131,14 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 			reasons = append(reasons, r.Labels["because"])
 		}
 	}
-	if want := []string{"inboxes", "workers", "slow-peers", "memory", "reactors"}; !slices.Equal(reasons, want) {
+	if want := []string{"inboxes", "workers", "slow-peers", "memory", "reactors", "processors"}; !slices.Equal(reasons, want) {
 		t.Errorf("scale out because of %v, not %v", reasons, want)
 	}
 }
 
 // Every metric that an annotation mentions is in a scrape.
 func TestAnnotationsNameMetricsThatExist(t *testing.T) {
-	shown := start(t, server.Handler{}, server.Options{}).scrape()
+	shown := startWhole(t, newBroker(t).ClientURL(), "here").scrape()
 	families := make(map[string]bool)
 	for series := range shown {
 		name, _, _ := strings.Cut(series, "{")

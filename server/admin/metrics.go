@@ -168,6 +168,7 @@ var measured = []struct {
 		}
 		return r.stats.DrainFor.Seconds()
 	}},
+	{metric{"processors", "", "", "Processors that the process may use."}, func(*reading) float64 { return float64(processors) }},
 	{metric{"reactors", "", "", "Number of reactors."}, func(r *reading) float64 { return float64(r.options.Reactors) }},
 
 	{metric{"connection_user_bytes", "", "", "Growth of the process's memory since the start, divided by the open connections; none while there are fewer than 5,000."}, func(r *reading) float64 { return r.user }},

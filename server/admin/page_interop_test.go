@@ -5,6 +5,7 @@ package admin_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
+	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/server"
 )
@@ -98,6 +100,55 @@ func look(t *testing.T, b *testkit.Browser) {
 			t.Errorf("in %s the background is %s", scheme, back)
 		}
 	})
+}
+
+// The page shows a cluster and backends, when they are well and when they are not.
+func TestInteropPageOfParts(t *testing.T) {
+	nats := newBroker(t)
+	here, there := startWhole(t, nats.ClientURL(), "here"), startWhole(t, nats.ClientURL(), "there")
+	here.open()
+	there.open()
+	b := testkit.StartBrowser(t, here.url)
+	b.Shows("#nodes .value", "2")
+	b.Shows("#nodes .note", "this is here of lull; 0 have died")
+	b.Shows("#broker .value", "there")
+	b.Shows("#broker .note", nats.ClientURL())
+	b.Shows("#queue .note", "of 8 MiB")
+	b.Shows("#members .value", "2")
+	b.Shows("#members .note", "1 of this server")
+	b.Shows("#lost-cluster .note", "0 of others have not arrived, 0 were not sent")
+	b.Shows("#silent", "therealive")
+	b.Shows("#backends", here.backend.URL)
+	eventually(t, "a message arrives", func() bool {
+		if err := there.node.Publish("tea", frame.Text, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		return here.node.Stats().Received > 0
+	})
+	b.Shows("#history .value", "1")
+	b.Shows("#history .note", "of 1 topics")
+	if warn := b.Texts("#cluster .warn h3"); len(warn) > 0 {
+		t.Errorf("warns of %q", warn)
+	}
+
+	there.node.Leave()
+	b.Shows("#nodes .value", "1")
+	b.Shows("#silent .warn", "theregone")
+	here.backend.Close()
+	eventually(t, "the backend is down", func() bool {
+		_, _ = here.dial(&net.Dialer{}, "/") // refused
+		return here.hooked.Stats().Backends[0].Down
+	})
+	b.Shows("#backends .warn", "down for")
+	b.Shows("#state", "start the backend: it is down")
+	nats.Shutdown()
+	b.Shows("#broker.warn .note", "the broker is away")
+	b.Shows("#broker .value", "away for")
+	b.Shows("#state", "not in its cluster")
+	look(t, b)
+	if len(b.Faults) > 0 {
+		t.Errorf("faults: %q", b.Faults)
+	}
 }
 
 // With a token the page begins with a form, and what it lets in works as without.

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/seed-134acfd0/lull/server"
 )
 
 // Every field that the page reads is in /api/status.
@@ -18,7 +16,7 @@ func TestThePageReadsFieldsThatExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	var status map[string]any
-	start(t, server.Handler{}, server.Options{}).json("/api/status", &status)
+	startWhole(t, newBroker(t).ClientURL(), "here").json("/api/status", &status)
 	paths := regexp.MustCompile(`\bs\.([a-z0-9_]+(?:\.[a-z0-9_]+)?)\b[^(]`).FindAllSubmatch(script, -1)
 	if len(paths) < 20 {
 		t.Fatalf("it reads only %q", paths)
@@ -26,6 +24,7 @@ func TestThePageReadsFieldsThatExist(t *testing.T) {
 	for _, m := range paths {
 		object, name, nested := strings.Cut(string(m[1]), ".")
 		value, ok := status[object]
+		ok = ok && (!nested || value != nil)
 		if inner, isObject := value.(map[string]any); ok && nested && isObject {
 			_, ok = inner[name]
 		}
@@ -57,5 +56,31 @@ func TestThePageNamesCountersThatExist(t *testing.T) {
 		if strings.HasPrefix(c, "closed_") && !named[c] {
 			t.Errorf("the page forgets %s", c)
 		}
+	}
+}
+
+// So it does with those of a cluster: in calls of clusterRate, of total, and one by one.
+func TestThePageNamesCountersOfAClusterThatExist(t *testing.T) {
+	text, err := os.ReadFile("page/page.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for _, call := range regexp.MustCompile(`\b(?:clusterRate\(i|total\(s\.cluster), ("[^)]*)\)`).FindAllStringSubmatch(string(text), -1) {
+		for _, name := range regexp.MustCompile(`"([a-z_]+)"`).FindAllStringSubmatch(call[1], -1) {
+			named = append(named, name[1])
+		}
+	}
+	for _, one := range regexp.MustCompile(`s\.cluster\.counters\.([a-z_]+)`).FindAllStringSubmatch(string(text), -1) {
+		named = append(named, one[1])
+	}
+	there := startWhole(t, newBroker(t).ClientURL(), "here").cluster().Counters
+	for _, name := range named {
+		if _, ok := there[name]; !ok {
+			t.Errorf("the page names %s, which is no counter of a cluster", name)
+		}
+	}
+	if len(named) < 10 {
+		t.Errorf("it names only %q", named)
 	}
 }

@@ -43,6 +43,12 @@ type site struct {
 // start runs a server. By default it has one reactor.
 func start(t testing.TB, h server.Handler, o server.Options) *site {
 	t.Helper()
+	return startWith(t, h, o, admin.Options{})
+}
+
+// startWith runs a server whose admin address shows more than the server.
+func startWith(t testing.TB, h server.Handler, o server.Options, shown admin.Options) *site {
+	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)
 	o.Reactors = cmp.Or(o.Reactors, 1)
 	o.StallAfter = cmp.Or(o.StallAfter, -1) // machines may be slow
@@ -54,7 +60,8 @@ func start(t testing.TB, h server.Handler, o server.Options) *site {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	stop := testkit.Run(t, ctx, s)
-	web := httptest.NewServer(admin.New(ctx, s, admin.Options{Names: []string{"lull.test", ""}, Pprof: true}))
+	shown.Names, shown.Pprof = []string{"lull.test", ""}, true
+	web := httptest.NewServer(admin.New(ctx, s, shown))
 	t.Cleanup(web.Close)
 	return &site{s, t, web, web.URL, cancel, stop}
 }

@@ -54,6 +54,10 @@ type status struct {
 		User   *float64 `json:"user_bytes_per_connection"` // null while there are few connections
 		Kernel *float64 `json:"kernel_bytes_per_connection"`
 	} `json:"memory"`
+	Processors struct {
+		Used  float64 `json:"used_seconds"` // since the start
+		Count int     `json:"count"`
+	} `json:"processors"`
 	Inbox     level  `json:"inbox"`     // messages that wait for handlers
 	Outbox    level  `json:"outbox"`    // messages that wait for peers
 	Partial   level  `json:"partial"`   // incomplete messages and requests
@@ -77,6 +81,7 @@ type status struct {
 	Largest  []peerOutbox      `json:"largest"`  // outboxes
 	Causes   []cause           `json:"causes"`   // of the last thousand endings
 	Backends any               `json:"backends"` // null without any
+	Cluster  any               `json:"cluster"`  // null without one
 }
 
 // level is how full something is.
@@ -133,6 +138,9 @@ func (a *admin) status() *status {
 	if a.backends != nil {
 		s.Backends = a.backends.Status()
 	}
+	if a.cluster != nil {
+		s.Cluster = a.cluster.Status()
+	}
 	if r.stats.Draining {
 		s.Draining = &draining{r.stats.Open, r.stats.DrainFor.Seconds()}
 	}
@@ -145,6 +153,7 @@ func (a *admin) status() *status {
 	c.Sockets, c.SocketsLimit = r.stats.Sockets, r.stats.SocketsMax
 	c.InboxHigh, c.Paused, c.Throttled, c.Curbed, c.Slow = r.inboxHigh(), r.census.Paused, r.census.Throttled, r.census.Curbed, r.census.Slow
 	s.Memory.User, s.Memory.Kernel = orNull(r.user), orNull(r.kernel)
+	s.Processors.Used, s.Processors.Count = processorTime().Seconds(), processors
 	w := &s.Workers
 	w.Busy, w.Stuck, w.Limit, w.Waiting = r.stats.Busy, r.stats.Stuck, r.workers(), r.stats.Waiting
 	s.Times.Turn, s.Times.Pass = tookOf(&r.stats.TurnTime), tookOf(&r.stats.PassTime)

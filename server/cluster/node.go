@@ -67,9 +67,10 @@ type Node struct {
 	losing sync.Mutex    // one loss is told at a time
 
 	mu       sync.Mutex
-	link     *link // nil while the broker is away
-	lost     error // why it is
-	refused  error // why the node takes no part any more
+	link     *link         // nil while the broker is away
+	lost     error         // why it is
+	lostAt   time.Duration // when it was lost
+	refused  error         // why the node takes no part any more
 	joined   bool
 	left     bool
 	strange  map[uint64]bool // nodes of other versions that the log has named
@@ -316,7 +317,7 @@ func (n *Node) serve(ctx context.Context, l *link) {
 	}
 	n.queue.setAway(true)
 	n.mu.Lock()
-	n.link = nil
+	n.link, n.lostAt = nil, n.now()
 	waiting := n.interest.drop()
 	n.mu.Unlock()
 	for _, w := range waiting {
@@ -504,6 +505,9 @@ func (n *Node) due(now time.Duration) {
 	for _, p := range dead {
 		n.peers.leave(p.id)
 		waiters = append(waiters, n.interest.gone(p.id)...)
+		if n.link != nil { // otherwise nobody can be heard
+			n.counts.died.Add(1)
+		}
 		n.options.Log.Warn("a node is dead: nothing was heard of it", "node", p.name, "for", n.options.pace.death)
 	}
 	for _, p := range forgotten {

@@ -9,20 +9,25 @@ const span = 10;        // answers whose times make one percentile
 
 const answers = [];     // the last ones, the oldest first
 
+// busy is the share of the processors that the server has used.
+const busy = i => share(rise(i, s => s.processors.used_seconds), answers[i].processors.count);
+const busyMost = 0.9;
+
 const full = level => share(level.bytes, level.limit_bytes);
 
 // before is the answer n places before the one at index i, or the first.
 const before = (i, n) => answers[Math.max(0, i - n)];
 
-// rate is how much counters rose per second between the answer before i and that
-// at index i.
-const rate = (i, ...names) => {
+// rise is how much a number of the answers rose per second between the answer before i
+// and that at index i.
+const rise = (i, of) => {
   const now = answers[i], then = before(i, 1);
   const passed = now.uptime_seconds - then.uptime_seconds;
-  const sum = s => names.reduce((n, name) => n + s.counters[name], 0);
-  return passed > 0 ? (sum(now) - sum(then)) / passed : 0;
+  return passed > 0 ? (of(now) - of(then)) / passed : 0;
 };
 const total = (s, ...names) => names.reduce((n, name) => n + s.counters[name], 0);
+const rate = (i, ...names) => rise(i, s => total(s, ...names)); // of counters
+const clusterRate = (i, ...names) => rise(i, s => total(s.cluster, ...names));
 
 // p99 is the 99th percentile of the times in the last answers up to index i, or
 // undefined if there were none.
@@ -89,6 +94,9 @@ const pressure = [
     line: s => s.workers.busy,
     note: (s, i) => s.workers.limit ? `${count(s.workers.waiting_connections)} connections wait, p99 ${time(p99(i, "handler_wait"))}; ${count(s.workers.stuck)} stuck` : "handlers run on the reactors",
     warn: (s, i) => s.workers.stuck > 0 || share(s.workers.busy, s.workers.limit) >= 0.9 && (p99(i, "handler_wait") ?? 0) > 0.1 },
+  { id: "processors", title: "Processors", value: (s, i) => percent(busy(i)), line: (s, i) => busy(i),
+    note: s => `of ${count(s.processors.count)}`,
+    warn: (s, i) => busy(i) > busyMost },
   { id: "turn", title: "Reactor turn, p99", value: (s, i) => time(p99(i, "reactor_turn")), line: (s, i) => p99(i, "reactor_turn") ?? 0,
     note: s => `${count(s.counters.stalls)} stalls since the start`,
     warn: (s, i) => (p99(i, "reactor_turn") ?? 0) > 0.1 || rate(i, "stalls") > 0 },
@@ -100,6 +108,35 @@ const pressure = [
   { id: "pauses", title: "Accept pauses", value: s => count(s.counters.accept_pauses), line: (s, i) => rate(i, "accept_pauses"),
     note: () => "because descriptors or memory ran out",
     warn: (s, i) => rate(i, "accept_pauses") > 0 },
+];
+
+const cluster = [
+  { id: "nodes", title: "Servers", value: s => count(s.cluster.nodes), line: s => s.cluster.nodes,
+    note: s => `this is ${s.cluster.node} of ${s.cluster.cluster}; ${count(s.cluster.counters.nodes_died)} have died`,
+    warn: (s, i) => clusterRate(i, "nodes_died") > 0 },
+  { id: "broker", title: "Broker", value: s => s.cluster.not_ready ? `away for ${seconds(s.cluster.away_seconds)}` : "there",
+    line: s => s.cluster.not_ready ? 0 : 1,
+    note: s => s.cluster.not_ready || `${s.cluster.broker}; was away ${count(s.cluster.counters.reconnects)} times; ${count(s.cluster.subjects)} subjects`,
+    warn: s => s.cluster.not_ready !== "" },
+  { id: "queue", title: "Waiting for the broker", value: s => bytes(s.cluster.queue.bytes), line: s => s.cluster.queue.bytes,
+    note: (s, i) => `${percent(full(s.cluster.queue))} of ${bytes(s.cluster.queue.limit_bytes)}; ${count(s.cluster.queue_messages)} messages, ` +
+      `${count(s.cluster.counters.refused)} refused; ${few(clusterRate(i, "published"))}/s published`,
+    warn: (s, i) => full(s.cluster.queue) > 0.5 || clusterRate(i, "refused") > 0 },
+  { id: "received-cluster", title: "From other servers", value: (s, i) => `${few(clusterRate(i, "received"))}/s`, line: (s, i) => clusterRate(i, "received"),
+    note: s => `${count(s.cluster.counters.received)} in all; ${count(s.cluster.counters.doubles)} doubles` },
+  { id: "lost-cluster", title: "Lost between servers", value: s => count(total(s.cluster, "lost", "unsent")), line: (s, i) => clusterRate(i, "lost", "unsent"),
+    note: s => `${count(s.cluster.counters.lost)} of others have not arrived, ${count(s.cluster.counters.unsent)} were not sent` +
+      (s.cluster.counters.unsure ? "; perhaps more" : ""),
+    warn: (s, i) => clusterRate(i, "lost", "unsent", "unsure") > 0 },
+  { id: "unconfirmed", title: "Unconfirmed subscriptions", value: s => count(s.cluster.counters.unconfirmed), line: (s, i) => clusterRate(i, "unconfirmed"),
+    note: () => "not all servers have answered in time",
+    warn: (s, i) => clusterRate(i, "unconfirmed") > 0 },
+  { id: "members", title: "Members of topics", value: s => count(s.cluster.members), line: s => s.cluster.members,
+    note: s => `${count(s.cluster.members_own)} of this server; ${bytes(s.cluster.presence.bytes)}, ${percent(full(s.cluster.presence))} of the most`,
+    warn: (s, i) => full(s.cluster.presence) > 0.85 || clusterRate(i, "unwatched") > 0 },
+  { id: "history", title: "Messages kept", value: s => count(s.cluster.history_messages), line: s => s.cluster.history_messages,
+    note: s => `of ${count(s.cluster.history_topics)} topics; ${bytes(s.cluster.history.bytes)}, ${percent(full(s.cluster.history))} of the most`,
+    warn: (s, i) => full(s.cluster.history) > 0.85 || clusterRate(i, "unkept") > 0 },
 ];
 
 const build = (parent, tiles) => {
@@ -210,6 +247,33 @@ const showBackends = backends => {
   byId("backends-section").hidden = backends.length === 0;
 };
 
+const showCluster = (s, i) => {
+  byId("cluster-section").hidden = !s.cluster;
+  if (!s.cluster) return;
+  if (!cluster[0].element) build(byId("cluster"), cluster);
+  for (const tile of cluster) draw(tile, i);
+  const body = byId("silent");
+  body.replaceChildren();
+  for (const n of s.cluster.silent) {
+    const row = add(body, "tr", undefined, n.alive ? "" : "warn");
+    add(row, "td", n.name);
+    add(row, "td", n.alive ? "alive" : "gone");
+    add(row, "td", `${seconds(n.silence_seconds)} ago`, "number");
+    add(row, "td", seconds(n.age_seconds), "number");
+  }
+  byId("silent-hint").hidden = s.cluster.silent.length === 0;
+};
+
+// ails says in a few words what is wrong with the answer s at index i, empty if nothing is.
+// Messages may wait for a backend because the server has no time to ask it.
+const ails = (s, i) => {
+  if (s.cluster?.not_ready) return "not in its cluster";
+  const backend = (s.backends ?? []).find(b => b.advice);
+  if (backend?.down_seconds || backend && busy(i) <= busyMost) return backend.advice;
+  if (backend) return "scale this server: its processors are busy, and messages wait";
+  return document.querySelector(".tile.warn") ? "under pressure" : "";
+};
+
 const causesShown = 8;
 
 const showEndings = causes => {
@@ -243,6 +307,7 @@ const show = s => {
   for (const tile of [...load, ...pressure]) draw(tile, i);
   showLargest(s.largest);
   showBackends(s.backends ?? []);
+  showCluster(s, i);
   showTopics(s.topics.largest);
   showEndings(s.causes);
   const u = s.setup;
@@ -251,7 +316,7 @@ const show = s => {
   document.body.classList.remove("lost");
   byId("main").setAttribute("aria-busy", "false");
   if (s.not_ready) say(s.not_ready, "bad");
-  else if (document.querySelector(".tile.warn")) say("under pressure", "warn");
+  else if (ails(s, i)) say(ails(s, i), "warn");
   else say("serving", "");
 };
 

@@ -98,6 +98,7 @@ type Message struct {
 // Stats are counters that only grow, and how much there is.
 type Stats struct {
 	Topics, Entries, Bytes, Filling int // now
+	MaxEntries, MaxBytes            int // of Options
 
 	Doubles   uint64 // entries that came twice
 	Gaps      uint64 // entries that did not follow
@@ -192,6 +193,7 @@ func New(o Options) (*History, error) {
 func (h *History) Stats() Stats {
 	s := h.stats
 	s.Topics, s.Entries, s.Bytes, s.Filling = h.rings.Used(), h.entries.Used(), h.text.Used(), len(h.fills)+len(h.doubts)+len(h.repeats)
+	s.MaxEntries, s.MaxBytes = h.o.MaxEntries, h.o.MaxBytes
 	return s
 }
 

@@ -91,6 +91,7 @@ type Stats struct {
 	Members, Own, Topics, Watched, Nodes int // now; Members counts an id once for each node
 	Bytes, Staged                        int // now
 	Wanting                              int // now: topics of nodes that were asked for
+	MaxMembers, MaxBytes                 int // of Options
 
 	Refused   uint64 // members and topics of other nodes for which there was no room
 	Gaps      uint64 // changes that did not follow
@@ -234,6 +235,7 @@ func (p *Presence) Stats() Stats {
 	s := p.stats
 	s.Members, s.Own, s.Topics, s.Watched, s.Nodes = p.members.Used(), p.own, p.topics.Used(), p.watched, len(p.byNode)
 	s.Bytes, s.Staged, s.Wanting = p.text.Used(), p.staged, len(p.wants)
+	s.MaxMembers, s.MaxBytes = p.o.MaxMembers, p.o.MaxBytes
 	return s
 }
 
