@@ -275,9 +275,13 @@ func (f *Flat) WriteMarkdown(w io.Writer) error {
 		}
 		few, many := points[0], points[len(points)-1]
 		from, to := few.Median(), many.Median()
-		fmt.Fprintf(&b, "\nWith a table of %s buckets, %s connections to %s: a handshake costs the server **%.2f** times as much, a delivery **%.2f** times.\n",
+		fmt.Fprintf(&b, "\nWith a table of %s buckets, %s connections to %s: a handshake costs the server **%.2f** times as much, a delivery **%.2f** times; "+
+			"both ends together, which share out the kernel's work differently, **%.2f** and **%.2f** times. A broadcast's last receiver waits **%.2f** times as long for each connection.\n",
 			count(float64(many.Buckets)), count(float64(few.Conns)), count(float64(many.Conns)),
-			to.HandshakeServer/from.HandshakeServer, to.DeliveryServer/from.DeliveryServer)
+			to.HandshakeServer/from.HandshakeServer, to.DeliveryServer/from.DeliveryServer,
+			(to.HandshakeServer+to.HandshakeGenerator)/(from.HandshakeServer+from.HandshakeGenerator),
+			(to.DeliveryServer+to.DeliveryGenerator)/(from.DeliveryServer+from.DeliveryGenerator),
+			to.Last/float64(many.Conns)/(from.Last/float64(few.Conns)))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
