@@ -52,6 +52,8 @@ type Kind struct {
 	ID uint32
 	// Policy overrides the connection's if it is set and exists.
 	Policy OutboxPolicy
+
+	except uint64 // the connection that does not get it, 0 for none
 }
 
 // over is the policy of a message to a connection with a policy of its own.
@@ -94,16 +96,16 @@ func (s *Server) BroadcastAs(kind Kind, op frame.Op, data []byte, receipt func(R
 // taken, and its connection is not read until then. It returns ErrBackpressure
 // only in mode Inline, and only to a handler that broadcasts much more than it
 // was sent: twice Options.MaxBroadcast.
-func (c Conn) Broadcast(op frame.Op, data []byte) error { return c.publish(nil, op, data) }
+func (c Conn) Broadcast(op frame.Op, data []byte) error { return c.publish(Kind{}, nil, op, data) }
 
 // publish is Broadcast and Publish.
-func (c Conn) publish(topic *string, op frame.Op, data []byte) error {
+func (c Conn) publish(kind Kind, topic *string, op frame.Op, data []byte) error {
 	s := c.server
 	if s == nil {
 		return ErrClosed
 	}
 	if s.pool == nil {
-		return s.broadcast(op, data, Kind{}, topic, c, nil)
+		return s.broadcast(op, data, kind, topic, c, nil)
 	}
 	wait := s.throttle.Wait
 	if topic != nil {
@@ -111,7 +113,7 @@ func (c Conn) publish(topic *string, op frame.Op, data []byte) error {
 	}
 	for {
 		wait()
-		if err := s.broadcast(op, data, Kind{}, topic, c, nil); err != ErrBackpressure {
+		if err := s.broadcast(op, data, kind, topic, c, nil); err != ErrBackpressure {
 			return err
 		}
 	}
@@ -166,6 +168,7 @@ func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, topic *strin
 			go receipt(Receipt(t))
 		}
 	})
+	m.Except = kind.except
 	var ended []topics.Branch
 	order := s.orders.of(topic)
 	order.Lock()

@@ -366,10 +366,17 @@ func (o *output) catchUp(c *conn) {
 // returns how many system calls that took.
 func (o *output) sendLacking(c *conn, log *fanout.Log, heard *uint32) (sends int) {
 	for *heard != log.End() {
-		entries := log.Lacks(*heard)
+		entries := log.LacksOf(*heard, func() uint64 { return idOf(o.index, o.slots.Token(c)) })
+		if len(entries) == 0 {
+			*heard++ // the next one is not for c
+			continue
+		}
 		sent := 0
 		if o.owed(c) == 0 && !c.is(flagMute) {
-			piece, n := log.Piece(*heard, uint8(c.terms.window()))
+			piece, n := entries[0].For(uint8(c.terms.window())), 1
+			if *heard+uint32(len(entries)) == log.End() {
+				piece, n = log.Piece(*heard, uint8(c.terms.window()))
+			}
 			entries = entries[:n]
 			sent = o.write(c, piece)
 			sends++

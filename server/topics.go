@@ -122,7 +122,18 @@ func (s *Server) PublishAs(kind Kind, topic string, op frame.Op, data []byte, re
 // its way. Receivers that read slowly do not slow it down, because they would slow down
 // other topics too: what becomes of them is up to OutboxPolicy.
 func (c Conn) Publish(topic string, op frame.Op, data []byte) error {
-	return c.publish(&topic, op, data)
+	return c.publish(Kind{}, &topic, op, data)
+}
+
+// PublishExcept is Publish to all subscribers but one connection, which need not be one. The
+// zero Conn is nobody.
+func (s *Server) PublishExcept(except Conn, topic string, op frame.Op, data []byte) error {
+	return s.broadcast(op, data, Kind{except: except.id}, &topic, Conn{}, nil)
+}
+
+// PublishToOthers is Conn.Publish to all subscribers but the connection itself.
+func (c Conn) PublishToOthers(topic string, op frame.Op, data []byte) error {
+	return c.publish(Kind{except: c.id}, &topic, op, data)
 }
 
 // Topics iterates over the topics that have subscribers, and their numbers, in no

@@ -14,7 +14,7 @@ import (
 )
 
 // topical subscribes to a topic for "+topic", unsubscribes for "-topic" and publishes for
-// "topic:text". What is refused is answered with the error. The path of a request names
+// "topic:text", and to others alone for "!topic:text". What is refused is answered with the error. The path of a request names
 // topics to begin with: /a,b.
 var topical = server.Handler{
 	Upgrade: func(r *server.Request) error {
@@ -32,6 +32,9 @@ var topical = server.Handler{
 			err = c.Subscribe(text[1:])
 		case text[0] == '-':
 			err = c.Unsubscribe(text[1:])
+		case text[0] == '!':
+			topic, _, _ := strings.Cut(text[1:], ":")
+			err = c.PublishToOthers(topic, op, data)
 		default:
 			topic, _, _ := strings.Cut(text, ":")
 			err = c.Publish(topic, op, data)
@@ -53,6 +56,57 @@ func (c *client) said(requests ...string) *client {
 	c.expect(frame.Text, name+":done")
 	c.send(frame.Text, "-"+name)
 	return c
+}
+
+// What a connection publishes to others reaches all of them and not itself, in the order of
+// everything else.
+func TestAPublicationToOthersSparesItsPublisher(t *testing.T) {
+	const messages = 60
+	everywhere(t, func(t *testing.T, o server.Options) {
+		s := start(t, topical, o)
+		clients := s.openMany(5)
+		for _, c := range clients {
+			c.said("+room")
+		}
+		publisher := clients[0]
+		var all, own []string
+		for i := range messages {
+			text := fmt.Sprintf("room:%d", i)
+			if i%3 != 0 {
+				text = "!" + text
+			} else {
+				own = append(own, text)
+			}
+			all = append(all, text)
+			publisher.send(frame.Text, text)
+		}
+		for _, text := range own {
+			publisher.expect(frame.Text, text)
+		}
+		for _, c := range clients[1:] {
+			for _, text := range all {
+				c.expect(frame.Text, text)
+			}
+		}
+		var spared server.Conn
+		for c := range s.SubscribersOf("room") {
+			spared = c
+		}
+		must(s.PublishExcept(spared, "room", frame.Text, []byte("some")))
+		must(s.PublishExcept(server.Conn{}, "room", frame.Text, []byte("all")))
+		some := 0
+		for _, c := range clients {
+			_, text, err := c.next()
+			must(err)
+			if text == "some" {
+				some++
+				c.expect(frame.Text, "all")
+			}
+		}
+		if some != len(clients)-1 {
+			t.Errorf("%d got what one did not", some)
+		}
+	})
 }
 
 // A publication reaches those who subscribe, and them alone, once and in order.

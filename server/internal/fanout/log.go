@@ -12,6 +12,7 @@ import "time"
 type Log struct {
 	entries []*Entry
 	begin   uint32 // position of entries[0]
+	excepts int    // entries that somebody does not get
 
 	pieces [2]piece // for members that have agreed to no window, and for others
 }
@@ -48,11 +49,30 @@ func (l *Log) End() uint32 { return l.begin + uint32(len(l.entries)) }
 func (l *Log) Add(p *Publication, now time.Duration) *Entry {
 	e := &Entry{Publication: p, Since: now}
 	l.entries = append(l.entries, e)
+	if p.Except != 0 {
+		l.excepts++
+	}
 	return e
 }
 
 // Lacks returns the entries that a member at a position has not been sent.
 func (l *Log) Lacks(position uint32) []*Entry { return l.entries[position-l.begin:] }
+
+// LacksOf is Lacks for a member that is a connection, up to the first entry that it does
+// not get. It is empty if that is the next one.
+func (l *Log) LacksOf(position uint32, conn func() uint64) []*Entry {
+	entries := l.Lacks(position)
+	if l.excepts == 0 {
+		return entries
+	}
+	id := conn()
+	for i, e := range entries {
+		if e.Except == id {
+			return entries[:i]
+		}
+	}
+	return entries
+}
 
 // Cut removes the entries before a position, which every member has been sent, and
 // returns them.
@@ -101,6 +121,11 @@ func (l *Log) cut(n int) (done []*Entry) {
 	}
 	done, l.entries = l.entries[:n:n], l.entries[n:]
 	l.begin += uint32(n)
+	for _, e := range done {
+		if e.Except != 0 {
+			l.excepts--
+		}
+	}
 	if len(l.entries) == 0 {
 		l.entries, l.pieces = nil, [2]piece{}
 	}

@@ -20,6 +20,7 @@ type Publication struct {
 	deflated []byte // the same for connections that have agreed to permessage-deflate, nil if there is none
 	ID       uint32 // as outbox.Frame's
 	Policy   uint8  // the message's own, 0 for each connection's
+	Except   uint64 // the connection that does not get it, 0 for none
 
 	mu      sync.Mutex
 	pending int         // reactors that have not passed it to all of theirs; guarded by mu
