@@ -155,11 +155,7 @@ func (c *certificates) stampNow() string {
 	var b strings.Builder
 	for _, paths := range [][]string{c.certs, c.keys, {c.clientCA, c.ticketKeys}} {
 		for _, path := range paths {
-			if info, err := os.Stat(path); err == nil {
-				fmt.Fprintln(&b, info.ModTime().UnixNano(), info.Size())
-			} else {
-				fmt.Fprintln(&b, "none")
-			}
+			b.WriteString(stampOf(path))
 		}
 	}
 	return b.String()

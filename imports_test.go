@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"server/health":             {"server"},
 	"server/admin":              {"server", "server/health", "frame", "tuning", "internal/build", "internal/page"},
 	"server/hooks":              {"server", "frame", "internal/page", "internal/percent", "server/internal/histogram"},
+	"server/pusher":             {"server", "frame", "internal/slab", "server/internal/gate"},
 	"loadgen":                   {"frame", "netpoll", "internal/record", "internal/deflate", "loadgen/wire", "loadgen/plan", "loadgen/measure", "loadgen/result"},
 	"loadgen/plan":              {"loadgen/measure"}, // what thresholds can be of
 	"loadgen/scenario":          {"loadgen/plan"},
@@ -61,7 +62,7 @@ var arrows = map[string][]string{
 	"loadgen/experiment":  {"frame", "loadgen", "loadgen/measure", "loadgen/result", "loadgen/internal/chart", "tuning", "internal/selfsigned"},
 	"docs/hooks/go":       nil, // an example of a backend
 	"conformance":         nil, // tests of the program from outside
-	"":                    {"frame", "netpoll", "server", "server/admin", "server/hooks", "server/cluster", "loadgen", "loadgen/agent", "loadgen/measure", "loadgen/plan", "loadgen/result", "loadgen/scenario", "loadgen/terminal", "loadgen/tsung", "loadgen/web", "loadgen/experiment", "tuning", "internal/build"},
+	"":                    {"frame", "netpoll", "server", "server/admin", "server/hooks", "server/pusher", "server/cluster", "loadgen", "loadgen/agent", "loadgen/measure", "loadgen/plan", "loadgen/result", "loadgen/scenario", "loadgen/terminal", "loadgen/tsung", "loadgen/web", "loadgen/experiment", "tuning", "internal/build"},
 	// Several servers as one.
 	"server/cluster":                   {"frame", "server", "internal/natsd", "internal/percent", "server/cluster/internal/sequence", "server/cluster/internal/presence", "server/cluster/internal/history"},
 	"server/cluster/internal/sequence": nil,

@@ -24,12 +24,13 @@ import (
 	"github.com/seed-134acfd0/lull/server/admin"
 	"github.com/seed-134acfd0/lull/server/cluster"
 	"github.com/seed-134acfd0/lull/server/hooks"
+	"github.com/seed-134acfd0/lull/server/pusher"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
 type serveCommand struct {
 	Listen                  []string            `help:"Addresses to listen on, as host:port. Port 0 picks a free port." default:"127.0.0.1:8080"`
-	Mode                    string              `help:"What to do with a message: chat sends it to every connection, rooms to every connection with the same path, /room/NAME, echo back to its sender, hooks to an HTTP application (--hook)." enum:"chat,rooms,echo,hooks" default:"chat"`
+	Mode                    string              `help:"What to do with a message: chat sends it to every connection, rooms to every connection with the same path, /room/NAME, echo back to its sender, hooks to an HTTP application (--hook), pusher as Pusher Channels does (--pusher-apps)." enum:"chat,rooms,echo,hooks,pusher" default:"chat"`
 	MaxConns                int                 `help:"Maximum number of connections. 0, the default, means as many as the descriptor limit allows." placeholder:"N" range:"0..1073741824" example:"1000000"`
 	Reactors                int                 `help:"Number of reactors. 0, the default, means one for each processor, or more if --max-conns needs them." placeholder:"N" range:"0..1024" example:"4"`
 	FDTables                netpoll.Tables      `name:"fd-tables" help:"File descriptor tables: shared, or private, which gives each reactor its own table with its own limit. auto means private, or shared where the system does not allow that." default:"auto" enum:"auto,shared,private"`
@@ -73,6 +74,7 @@ type serveCommand struct {
 	TLSTicketKeys           string              `name:"tls-ticket-keys" help:"Keys of session tickets, so that clients resume their TLS sessions after a restart, or at another server: a file with 64 hexadecimal digits in each line (openssl rand -hex 32). The first key makes tickets, all are accepted. Default: keys that are made at the start and change every day." placeholder:"FILE" predictor:"file"`
 	AdminPort               adminPort           `embed:""`
 	Hooks                   hooksMode           `embed:""`
+	Pusher                  pusherMode          `embed:""`
 	Cluster                 clusterFlags        `embed:""`
 	Anyway                  bool                `help:"Start even if this machine cannot hold --max-conns."`
 	StatusPeriod            time.Duration       `name:"status" help:"How often to log the number of connections. 0 means never." default:"5s" range:"0s..24h"`
@@ -92,6 +94,7 @@ Examples:
   lull serve --mode rooms --max-topics 100000
   lull serve --mode rooms --nats nats://10.0.0.9:4222
   lull serve --mode hooks --hook http://127.0.0.1:8000/lull --hook-concurrency 4
+  lull serve --mode pusher --pusher-app 1:app-key:app-secret
   lull serve --mode echo --listen '[::1]:0' --reactors 1`
 }
 
@@ -124,6 +127,14 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		defer c.Hooks.finish(hooked, c.Grace, log)
 		handler, c.Handlers, c.Workers = hooked.Handler(), server.Workers, hooked.Workers()
 	}
+	var channels *pusher.Pusher
+	if c.Mode == "pusher" {
+		if channels, err = c.Pusher.begin(c.Origin, c.IdleTimeout, log); err != nil {
+			return err
+		}
+		defer channels.Close()
+		handler, c.Handlers, c.Origin = channels.Handler(), server.Inline, []string{"any"} // the apps have origins of their own
+	}
 	options := server.Options{
 		TLS: secure, HTTP: pages, Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
 		Trust: c.Trust, ProxyProtocol: c.ProxyProtocol, ClientHeader: c.ClientHeader,
@@ -149,6 +160,10 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	}
 	ctx, end := c.leave(ctx, s)
 	defer end()
+	if channels != nil {
+		channels.Bind(s)
+		go c.Pusher.watch(ctx, channels, log)
+	}
 	if c.AdminPort.Admin != "" {
 		var shown admin.Options
 		if hooked != nil {
@@ -262,7 +277,7 @@ func (c *serveCommand) Validate() error {
 	if err := c.tlsFiles().check(); err != nil {
 		return err
 	}
-	return cmp.Or(c.Hooks.check(c.Mode), c.Cluster.check(c.Mode), checkAdmin(&c.AdminPort, c.Listen))
+	return cmp.Or(c.Hooks.check(c.Mode), c.Pusher.check(c.Mode), c.Cluster.check(c.Mode), checkAdmin(&c.AdminPort, c.Listen))
 }
 
 // checkTwice checks that no address is there twice, unless its port is any port.

@@ -1,0 +1,95 @@
+package pusher
+
+import (
+	"sync"
+	"time"
+
+	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server"
+)
+
+// How often the subscribers of a channel are told how many there are: soon, where there are few,
+// and not often where there are many.
+const (
+	countEvery = 100 * time.Millisecond
+	countMany  = 100
+	countPause = 5 * time.Second
+)
+
+// counting are channels whose subscribers have to be told how many there are.
+type counting struct {
+	mu  sync.Mutex
+	due map[uint32]struct{} // by number; guarded by mu
+}
+
+// changed notes that a channel's number of subscribers has changed. The channel's shard is locked.
+func (c *counting) changed(is *config, ch *channel) {
+	if is == nil || !is.SubscriptionCount || ch.counting {
+		return
+	}
+	ch.counting = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.due[ch.number] = struct{}{}
+}
+
+// take takes all that is due.
+func (c *counting) take() map[uint32]struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	due := c.due
+	if len(due) > 0 {
+		c.due = map[uint32]struct{}{}
+	}
+	return due
+}
+
+// put gives back what has to wait.
+func (c *counting) put(number uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.due[number] = struct{}{}
+}
+
+// tellCounts tells subscribers how many they are, until p ends.
+func (p *Pusher) tellCounts() {
+	tick := time.NewTicker(countEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.end:
+			return
+		case now := <-tick.C:
+			for number := range p.counting.take() {
+				p.tellCount(number, now)
+			}
+		}
+	}
+}
+
+// tellCount tells the subscribers of a channel how many they are. What the server does not take
+// now it takes later.
+func (p *Pusher) tellCount(number uint32, now time.Time) {
+	sh, ch := p.channels.lockNumber(number)
+	defer sh.mu.Unlock()
+	s := p.server.Load()
+	switch {
+	case s == nil || ch == nil || !ch.counting: // it has ended, and may be another one now
+		return
+	case now.Before(ch.countDue):
+		p.counting.put(number)
+		return
+	}
+	n := ch.subscribers
+	err := s.Publish(ch.topic, frame.Text, event(eventCount, ch.name, struct {
+		Count int `json:"subscription_count"`
+	}{n}))
+	if err == server.ErrBackpressure {
+		p.counting.put(number)
+		return
+	}
+	ch.counting = false
+	if n > countMany {
+		ch.countDue = now.Add(countPause)
+	}
+}

@@ -1,0 +1,40 @@
+package pusher
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Options say which applications there are. The zero value of each but Apps is its default.
+type Options struct {
+	// Apps are the applications. Reload replaces them.
+	Apps []App
+	// ActivityTimeout is after how long a silence a client is to ping the server; 2 minutes by
+	// default. It should be less than server.Options.IdleTimeout. Clients of pusher-js take
+	// what is less, this or their own activityTimeout, which is 2 minutes if nobody sets it.
+	ActivityTimeout time.Duration
+	// CacheBytes is how much memory the last events of cache channels may take; 64 MiB by
+	// default. What was not published to for longest goes first. CacheTime is how long one is
+	// kept; 30 minutes by default.
+	CacheBytes int
+	CacheTime  time.Duration
+	// Log receives what an operator should know; by default slog.Default().
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	set(&o.ActivityTimeout, 2*time.Minute)
+	set(&o.CacheBytes, 64<<20)
+	set(&o.CacheTime, 30*time.Minute)
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return o
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
