@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -104,4 +106,21 @@ func stampOf(path string) string {
 		return "none\n"
 	}
 	return fmt.Sprintln(info.ModTime().UnixNano(), info.Size())
+}
+
+// pusherPages serves the API of publishers, and beside it pages, unless they are nil.
+func pusherPages(api, pages http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/apps/", api)
+	if pages != nil {
+		mux.Handle("/", pages)
+	}
+	return mux
+}
+
+// finish tells webhooks what they were not told yet.
+func (m *pusherMode) finish(p *pusher.Pusher, grace time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(grace, time.Millisecond))
+	defer cancel()
+	p.Close(ctx)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/seed-134acfd0/lull/internal/testkit"
+	"github.com/seed-134acfd0/lull/server/pusher"
 )
 
 // greets reports what a client of an app is greeted with: the event's name.
@@ -84,5 +85,30 @@ func TestAppsThatCannotBe(t *testing.T) {
 		if code == 0 || !strings.Contains(errs, want) {
 			t.Errorf("%v: exit %d, %s", args, code, errs)
 		}
+	}
+}
+
+// The table in docs/pusher.md is made of the reasons in the program.
+func TestThePusherPageHasAllReasons(t *testing.T) {
+	const page = "docs/pusher.md"
+	var table strings.Builder
+	table.WriteString("| reason | code | |\n|---|---|---|\n")
+	for _, r := range pusher.Reasons() {
+		fmt.Fprintf(&table, "| `%s` | %d | %s |\n", r.Name, r.Code, r.Text)
+	}
+	begin, end := "<!-- refused -->\n", "<!-- end of what is refused -->\n"
+	head, rest, found := strings.Cut(text(t, page), begin)
+	_, tail, ends := strings.Cut(rest, end)
+	if !found || !ends {
+		t.Fatalf("%s lacks %q or %q", page, begin, end)
+	}
+	want := head + begin + table.String() + end + tail
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text(t, page) != want {
+		t.Errorf("%s is not what go test . -run Page -update makes of it", page)
 	}
 }

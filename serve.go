@@ -132,8 +132,11 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		if channels, err = c.Pusher.begin(c.Origin, c.IdleTimeout, log); err != nil {
 			return err
 		}
-		defer channels.Close()
+		defer c.Pusher.finish(channels, c.Grace)
 		handler, c.Handlers, c.Origin = channels.Handler(), server.Inline, []string{"any"} // the apps have origins of their own
+	}
+	if channels != nil {
+		pages = pusherPages(channels.API(), pages)
 	}
 	options := server.Options{
 		TLS: secure, HTTP: pages, Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
@@ -168,6 +171,9 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		var shown admin.Options
 		if hooked != nil {
 			shown.Backends = hooked
+		}
+		if channels != nil {
+			shown.Apps = channels
 		}
 		if node != nil {
 			shown.Cluster, shown.Degraded = node, node.Ready

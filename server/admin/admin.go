@@ -32,6 +32,7 @@ type admin struct {
 	source
 	backends Part // nil without any
 	cluster  Part // nil without one
+	apps     Part // nil without any
 }
 
 // Options are options of New. The zero value is the default.
@@ -53,6 +54,8 @@ type Options struct {
 	Backends Part
 	// Cluster is the server's place among others, as cluster.Node; nil for none.
 	Cluster Part
+	// Apps are those whose clients the server has, as pusher.Pusher; nil for none.
+	Apps Part
 }
 
 // Part is a part of a program that has something to say beside the server: what it collects
@@ -65,11 +68,11 @@ type Part interface {
 // New returns the HTTP handler for s. ctx is the context of s.Run: once it has
 // ended, the server is no longer ready.
 func New(ctx context.Context, s *server.Server, o Options) http.Handler {
-	a := &admin{ctx: ctx, source: newSource(s), backends: o.Backends, cluster: o.Cluster}
+	a := &admin{ctx: ctx, source: newSource(s), backends: o.Backends, cluster: o.Cluster, apps: o.Apps}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{a.source}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, part := range []Part{o.Backends, o.Cluster} {
+	for _, part := range []Part{o.Backends, o.Cluster, o.Apps} {
 		if part != nil {
 			registry.MustRegister(part)
 		}

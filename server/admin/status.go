@@ -82,6 +82,7 @@ type status struct {
 	Causes   []cause           `json:"causes"`   // of the last thousand endings
 	Backends any               `json:"backends"` // null without any
 	Cluster  any               `json:"cluster"`  // null without one
+	Apps     any               `json:"apps"`     // null without any
 }
 
 // level is how full something is.
@@ -140,6 +141,9 @@ func (a *admin) status() *status {
 	}
 	if a.cluster != nil {
 		s.Cluster = a.cluster.Status()
+	}
+	if a.apps != nil {
+		s.Apps = a.apps.Status()
 	}
 	if r.stats.Draining {
 		s.Draining = &draining{r.stats.Open, r.stats.DrainFor.Seconds()}

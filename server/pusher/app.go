@@ -30,6 +30,8 @@ type App struct {
 	// SubscriptionCount tells the subscribers of a channel how many there are, but for presence
 	// channels.
 	SubscriptionCount bool `yaml:"subscription_count"`
+	// Webhooks are where its backend is told what happens; at most 16.
+	Webhooks []Webhook `yaml:"webhooks"`
 	// Limits bound what its clients and publishers may do.
 	Limits Limits `yaml:"limits"`
 }
@@ -98,6 +100,20 @@ func newConfig(a App) (*config, error) {
 		return nil, errors.New("its limits must not be negative")
 	case l.MemberBytes > memberBytesMost:
 		return nil, fmt.Errorf("its limits: member_bytes is at most %d", memberBytesMost)
+	}
+	if len(a.Webhooks) > webhooksMost {
+		return nil, fmt.Errorf("it has more than %d webhooks", webhooksMost)
+	}
+	urls := map[string]bool{}
+	for i := range a.Webhooks {
+		w := &a.Webhooks[i]
+		if err := w.check(); err != nil {
+			return nil, fmt.Errorf("its webhook %w", err)
+		}
+		if urls[w.URL] {
+			return nil, fmt.Errorf("its webhook %q is there twice", w.URL)
+		}
+		urls[w.URL] = true
 	}
 	if c.origins, err = gate.ParseOrigins(a.Origins); err != nil {
 		return nil, fmt.Errorf("its origins: %s", strings.TrimPrefix(err.Error(), "gate: "))

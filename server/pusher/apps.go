@@ -17,6 +17,7 @@ type app struct {
 	config      atomic.Pointer[config] // nil once it was removed
 	connections atomic.Int64
 	pace        *rate.Limiter // of what is published by the API
+	senders     atomic.Pointer[[]*sender]
 }
 
 // apps are all applications.

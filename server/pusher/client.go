@@ -45,6 +45,7 @@ func (p *Pusher) clientEvent(c server.Conn, m *incoming) *fault {
 	switch c.PublishToOthers(topic, frame.Text, encode(out)) {
 	case nil:
 		p.counts.clientEvents.Add(1)
+		a.notify(&hookEvent{Name: hookClient, Channel: m.Channel, UserID: out.UserID, Event: m.Event, Data: m.Data, SocketID: p.socketID(c)})
 	case server.ErrBackpressure:
 		return faultClientFull
 	}

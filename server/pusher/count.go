@@ -89,6 +89,7 @@ func (p *Pusher) tellCount(number uint32, now time.Time) {
 		return
 	}
 	ch.counting = false
+	ch.app.notify(&hookEvent{Name: hookCount, Channel: ch.name, Count: &n})
 	if n > countMany {
 		ch.countDue = now.Add(countPause)
 	}

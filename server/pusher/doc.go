@@ -7,7 +7,7 @@
 //	s, err := server.Listen(addresses, p.Handler(), server.Options{Mode: server.Inline, HTTP: p.API(), Origins: []string{"any"}})
 //	…
 //	p.Bind(s)
-//	defer p.Close()
+//	defer p.Close(ctx)
 //
 // # Names
 //

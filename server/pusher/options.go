@@ -18,6 +18,10 @@ type Options struct {
 	// kept; 30 minutes by default.
 	CacheBytes int
 	CacheTime  time.Duration
+	// WebhookRetry is after how long a webhook's request is sent again that has failed, and then
+	// after twice as long each time, 30 s at most; 1 s by default. WebhookTime is for how long; 5
+	// minutes by default. Then its events are lost, and counted.
+	WebhookRetry, WebhookTime time.Duration
 	// Log receives what an operator should know; by default slog.Default().
 	Log *slog.Logger
 }
@@ -26,6 +30,8 @@ func (o Options) withDefaults() Options {
 	set(&o.ActivityTimeout, 2*time.Minute)
 	set(&o.CacheBytes, 64<<20)
 	set(&o.CacheTime, 30*time.Minute)
+	set(&o.WebhookRetry, time.Second)
+	set(&o.WebhookTime, 5*time.Minute)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}

@@ -1,6 +1,7 @@
 package pusher
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -24,6 +25,7 @@ type Pusher struct {
 	channels    *channels
 	cache       *cache
 	counting    counting
+	webhooks    *webhooks
 	told        faultCounts
 	counts      counts
 	server      atomic.Pointer[server.Server]
@@ -48,6 +50,8 @@ func New(o Options) (*Pusher, error) {
 	}
 	p.cache = newCache(p.options.CacheBytes, p.options.CacheTime)
 	p.counting.due = map[uint32]struct{}{}
+	p.webhooks = newWebhooks(&p.options)
+	p.webhooks.set(p.apps.list())
 	p.ended.Go(p.tellCounts)
 	return p, nil
 }
@@ -68,10 +72,12 @@ func (p *Pusher) Handler() server.Handler {
 // Bind says of which server p is the handler. It is called once, before the server's Run.
 func (p *Pusher) Bind(s *server.Server) { p.server.Store(s) }
 
-// Close ends what p does by itself. It is called after the server's Run has returned.
-func (p *Pusher) Close() {
+// Close tells webhooks what they were not told yet, until ctx ends, and then ends everything. It
+// is called after the server's Run has returned. What was not told is counted in Stats.
+func (p *Pusher) Close(ctx context.Context) {
 	close(p.end)
 	p.ended.Wait()
+	p.webhooks.close(ctx)
 }
 
 // Reload replaces the applications: their connections stay. Those of applications that are not
@@ -80,6 +86,7 @@ func (p *Pusher) Reload(list []App) error {
 	if err := p.apps.set(list); err != nil {
 		return fmt.Errorf("pusher: %w", err)
 	}
+	p.webhooks.set(p.apps.list())
 	s := p.server.Load()
 	if s == nil {
 		return nil

@@ -47,7 +47,11 @@ func start(t testing.TB, o pusher.Options, so server.Options) *running {
 	o.Log = slog.New(slog.DiscardHandler)
 	p, err := pusher.New(o)
 	must(t, err)
-	t.Cleanup(p.Close)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		p.Close(ctx)
+	})
 	so.Mode, so.Origins, so.Log, so.StallAfter = server.Inline, []string{"any"}, o.Log, -1
 	so.CloseTimeout = cmp.Or(so.CloseTimeout, 100*time.Millisecond)
 	so.Reactors = cmp.Or(so.Reactors, 2)

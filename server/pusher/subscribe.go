@@ -145,6 +145,12 @@ func (p *Pusher) join(c server.Conn, is *config, s *channelShard, ch *channel, w
 	}
 	ch.subscribers++
 	p.counts.subscribed.Add(1)
+	if ch.subscribers == 1 {
+		ch.app.notify(&hookEvent{Name: hookOccupied, Channel: ch.name})
+	}
+	if came {
+		ch.app.notify(&hookEvent{Name: hookAdded, Channel: ch.name, UserID: user})
+	}
 	if ch.members != nil {
 		p.send(c, s.membersEvent(ch))
 	} else {
@@ -155,6 +161,7 @@ func (p *Pusher) join(c server.Conn, is *config, s *channelShard, ch *channel, w
 		last, _ := p.cache.get(ch.topic, time.Now())
 		if last == nil {
 			last = encode(outgoing{Event: eventCacheMiss, Channel: ch.name})
+			ch.app.notify(&hookEvent{Name: hookMiss, Channel: ch.name})
 		}
 		p.send(c, last)
 	}
@@ -232,11 +239,13 @@ func (p *Pusher) leave(c server.Conn, s *channelShard, ch *channel) {
 	if ch.members != nil {
 		if user, went := s.exit(ch, was.member); went {
 			p.announce(c, ch, removedEvent(ch.name, user))
+			ch.app.notify(&hookEvent{Name: hookRemoved, Channel: ch.name, UserID: user})
 		}
 	} else {
 		p.counting.changed(ch.app.config.Load(), ch)
 	}
 	if ch.subscribers == 0 {
+		ch.app.notify(&hookEvent{Name: hookVacated, Channel: ch.name})
 		s.drop(ch)
 	}
 }

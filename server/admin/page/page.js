@@ -247,6 +247,23 @@ const showBackends = backends => {
   byId("backends-section").hidden = backends.length === 0;
 };
 
+const showApps = apps => {
+  byId("apps-section").hidden = !apps;
+  if (!apps) return;
+  const body = byId("apps");
+  body.replaceChildren();
+  for (const a of apps.apps) {
+    const row = add(body, "tr", undefined, a.advice && "warn");
+    add(add(row, "td"), "bdi", a.id);
+    add(row, "td", a.advice || "up");
+    add(row, "td", a.connections_limit ? `${count(a.connections)} of ${count(a.connections_limit)}` : count(a.connections), "number");
+    add(row, "td", count(a.webhook_events_waiting), "number");
+  }
+  const refused = apps.refused.map(r => `${r.reason} ${count(r.count)}`).join(", ");
+  byId("apps-note").textContent = `${count(apps.channels)} channels; ${count(apps.events_published)} events published, ` +
+    `${count(apps.client_events)} by clients; refused: ${refused || "nothing"}`;
+};
+
 const showCluster = (s, i) => {
   byId("cluster-section").hidden = !s.cluster;
   if (!s.cluster) return;
@@ -307,6 +324,7 @@ const show = s => {
   for (const tile of [...load, ...pressure]) draw(tile, i);
   showLargest(s.largest);
   showBackends(s.backends ?? []);
+  showApps(s.apps);
   showCluster(s, i);
   showTopics(s.topics.largest);
   showEndings(s.causes);
