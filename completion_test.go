@@ -14,7 +14,7 @@ func TestShellsAreToldWhatCanFollow(t *testing.T) {
 		"lull ser":                   {"serve"},
 		"lull tune ":                 {"addresses", "apply", "revert", "show"},
 		"lull serve --max-m":         {"--max-message"},
-		"lull serve --mode ":         {"chat", "echo", "hooks", "rooms"},
+		"lull serve --mode ":         {"chat", "echo", "hooks", "pusher", "rooms"},
 		"lull serve --fd-tables p":   {"private"},
 		"lull completion ":           {"bash", "fish", "zsh"},
 		"lull serve --config ./go.m": {"./go.mod"},

@@ -26,7 +26,7 @@ func TestWrongValuesSayWhatIsRight(t *testing.T) {
 		"serve --max-message 1e30":               `--max-message: must be a whole number from 1 to 268,435,456, not "1e30"`,
 		"serve --idle-timeout 45":                `--idle-timeout: must be a time like 500ms, 30s or 1h30m from 0s to 8760h, not "45"; for example --idle-timeout=10m`,
 		"serve --status=-1s":                     `--status: must be a time like 500ms, 30s or 1h30m from 0s to 24h, not "-1s"`,
-		"serve --mode shout":                     `--mode: must be one of chat, rooms, echo, hooks, not "shout"`,
+		"serve --mode shout":                     `--mode: must be one of chat, rooms, echo, hooks, pusher, not "shout"`,
 		"serve --fd-tables both":                 `--fd-tables: must be one of auto, shared, private, not "both"`,
 		"serve --outbox-policy=":                 `--outbox-policy: must be one of close, drop-new, drop-old, latest, not ""`,
 		"serve --config /does/not/exist":         "--config: open /does/not/exist: no such file",

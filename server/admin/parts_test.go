@@ -19,6 +19,7 @@ import (
 	"github.com/seed-134acfd0/lull/server/admin"
 	"github.com/seed-134acfd0/lull/server/cluster"
 	"github.com/seed-134acfd0/lull/server/hooks"
+	"github.com/seed-134acfd0/lull/server/pusher"
 )
 
 // whole is a server with all parts: it is a node of a cluster, and has a backend. Each of its
@@ -69,8 +70,15 @@ func startWhole(t testing.TB, url, name string) *whole {
 		open(c)
 		_ = node.Enter(c, "tea", fmt.Sprint(c.ID()), []byte("data"))
 	}
+	apps, err := pusher.New(pusher.Options{Log: quiet, Apps: []pusher.App{{
+		ID: "1", Key: "key", Secret: "secret", Webhooks: []pusher.Webhook{{URL: backend.URL, Events: []string{"channel_occupied"}}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { apps.Close(t.Context()) })
 	s := startWith(t, node.Handler(h), server.Options{TopicChanged: node.TopicChanged, Workers: hooked.Workers()},
-		admin.Options{Backends: hooked, Cluster: node, Degraded: node.Ready})
+		admin.Options{Backends: hooked, Cluster: node, Apps: apps, Degraded: node.Ready})
 	node.Bind(s.Server)
 	return &whole{s, node, hooked, backend}
 }

@@ -37,10 +37,11 @@ func (c *counting) changed(is *config, ch *channel) {
 func (c *counting) take() map[uint32]struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	due := c.due
-	if len(due) > 0 {
-		c.due = map[uint32]struct{}{}
+	if len(c.due) == 0 {
+		return nil
 	}
+	due := c.due
+	c.due = map[uint32]struct{}{}
 	return due
 }
 

@@ -238,8 +238,8 @@ func (p *Pusher) leave(c server.Conn, s *channelShard, ch *channel) {
 	ch.subscribers--
 	if ch.members != nil {
 		if user, went := s.exit(ch, was.member); went {
-			p.announce(c, ch, removedEvent(ch.name, user))
 			ch.app.notify(&hookEvent{Name: hookRemoved, Channel: ch.name, UserID: user})
+			p.announce(c, ch, removedEvent(ch.name, user))
 		}
 	} else {
 		p.counting.changed(ch.app.config.Load(), ch)
