@@ -15,7 +15,7 @@ import (
 )
 
 type benchCommand struct {
-	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, burst-coalesced, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB). flat, alone too, measures what a handshake and a delivery cost at each number of connections (--conns), with the kernel's TCP hash table as it is and with a large one. reader, alone too, compares what a received broadcast costs the generator with what it costs a program that only reads. generators, alone too, measures what a connection costs lull load and other load generators that are installed, in the same jobs. topics, alone too, measures what subscriptions and publications cost among --conns connections. hooks, alone too, compares how many messages a backend answers through lull with how many requests of wrk it answers straight."`
+	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, burst-coalesced, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB). flat, alone too, measures what a handshake and a delivery cost at each number of connections (--conns), with the kernel's TCP hash table as it is and with a large one. reader, alone too, compares what a received broadcast costs the generator with what it costs a program that only reads. generators, alone too, measures what a connection costs lull load and other load generators that are installed, in the same jobs. topics, alone too, measures what subscriptions and publications cost among --conns connections. hooks, alone too, compares how many messages a backend answers through lull with how many requests of wrk it answers straight. users, alone too, measures the memory of --conns idle connections of the hooks, each with a user and a topic. outage, alone too, kills a backend under load for half a minute. daphne, alone too, compares the same Django application behind lull and gunicorn, and behind Daphne and Channels (four minutes)."`
 	Rounds      int      `help:"Number of rounds of each scenario." default:"5" range:"1..1000"`
 	Floor       string   `help:"The floor program. Default: floor, in the directory of lull." type:"path" placeholder:"FILE" env:"LULL_FLOOR_PROGRAM" predictor:"file"`
 	SlowHandler string   `help:"The slowhandler program. Default: slowhandler, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
@@ -23,7 +23,7 @@ type benchCommand struct {
 	Reader      string   `help:"The reader program. Default: reader, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
 	TopicServer string   `help:"The topicserver program. Default: topicserver, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
 	Backend     string   `help:"The backend program. Default: backend, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
-	Conns       []int    `help:"Numbers of connections for flat, ascending. Default: 10000,30000,100000,300000,1000000,2000000,2500000. For topics; default: 15000. For generators, the most idle connections; default: 5000." placeholder:"N" range:"2..1073741824" example:"10000,100000" env:"LULL_BENCH_CONNS"`
+	Conns       []int    `help:"Numbers of connections for flat, ascending. Default: 10000,30000,100000,300000,1000000,2000000,2500000. For topics; default: 15000. For users; default: 100000. For generators and daphne, the most idle connections; default: 5000 and 2000." placeholder:"N" range:"2..1073741824" example:"10000,100000" env:"LULL_BENCH_CONNS"`
 	Generators  string   `help:"Directory with what loadgen/experiment/generators/install has installed from npm." default:"/var/cache/lull-generators" type:"path" placeholder:"DIR" env:"LULL_GENERATORS_DIR" predictor:"file"`
 	Against     string   `help:"Another lull program, which abuse attacks too." type:"path" placeholder:"FILE" predictor:"file"`
 	netnsFlag
@@ -45,16 +45,17 @@ Examples:
   lull bench flat --conns 10000,100000,1000000 --rounds 3 --json flat.json --plot flat.svg
   lull bench generators
   lull bench topics --conns 15000,1000000
-  lull bench hooks --rounds 3`
+  lull bench hooks --rounds 3
+  lull bench users --conns 100000,1000000`
 }
 
 // Validate checks the names of scenarios.
 func (c *benchCommand) Validate() error {
 	switch {
-	case len(c.Conns) > 0 && !c.alone("flat") && !c.alone("topics") && !c.alone("generators"):
-		return errors.New("--conns: can only be used with flat, topics or generators")
-	case len(c.Conns) > 1 && c.alone("generators"):
-		return errors.New("--conns: must be one number with generators")
+	case len(c.Conns) > 0 && !slices.ContainsFunc([]string{"flat", "topics", "users", "generators", "daphne"}, c.alone):
+		return errors.New("--conns: can only be used with flat, topics, users, generators or daphne")
+	case len(c.Conns) > 1 && (c.alone("generators") || c.alone("daphne")):
+		return errors.New("--conns: must be one number with generators and daphne")
 	case c.Plot != "" && !c.alone("flat"):
 		return errors.New("--plot: can only be used with flat")
 	}
@@ -73,7 +74,7 @@ func (c *benchCommand) Validate() error {
 }
 
 // benchesAlone are scenarios that run alone.
-var benchesAlone = []string{"abuse", "storm", "flat", "reader", "generators", "topics", "hooks"}
+var benchesAlone = []string{"abuse", "storm", "flat", "reader", "generators", "topics", "hooks", "users", "outage", "daphne"}
 
 // alone reports whether a scenario is the only one that was named.
 func (c *benchCommand) alone(scenario string) bool {
@@ -99,6 +100,12 @@ func (c *benchCommand) Run(ctx context.Context) error {
 		return c.generators(ctx)
 	case c.alone("hooks"):
 		return c.hooks(ctx)
+	case c.alone("users"):
+		return c.users(ctx)
+	case c.alone("outage"):
+		return c.outage(ctx)
+	case c.alone("daphne"):
+		return c.daphne(ctx)
 	case c.alone("topics"):
 		return c.topics(ctx)
 	}
@@ -124,12 +131,14 @@ const namespaceFrom = 100_000
 // mostConns is how many connections the largest scenario opens.
 func (c *benchCommand) mostConns() int {
 	switch {
-	case c.alone("abuse"), c.alone("generators"), c.alone("hooks"), c.alone("flat"): // flat makes namespaces itself
+	case c.alone("abuse"), c.alone("generators"), c.alone("hooks"), c.alone("outage"), c.alone("daphne"), c.alone("flat"): // flat makes namespaces itself
 		return 0
 	case c.alone("storm"):
 		return stormConns
 	case c.alone("topics"):
 		return slices.Max(c.topicConns())
+	case c.alone("users"):
+		return slices.Max(c.userConns())
 	}
 	return experiment.MostConns(c.Scenarios)
 }
@@ -246,6 +255,50 @@ func (c *benchCommand) hooks(ctx context.Context) error {
 		err = errors.Join(err, writeJSON(c.JSON, measured))
 	}
 	return errors.Join(err, measured.WriteText(os.Stdout)) // the rounds that there are
+}
+
+// userConns are the numbers of connections of users.
+func (c *benchCommand) userConns() []int {
+	if len(c.Conns) == 0 {
+		return []int{100_000}
+	}
+	return c.Conns
+}
+
+// users measures the memory of the hooks' connections.
+func (c *benchCommand) users(ctx context.Context) error {
+	rows, err := experiment.MeasureUsers(ctx, experiment.UsersConfig{Backend: cmp.Or(c.Backend, besideLull("backend")), Conns: c.userConns(), Say: say})
+	if c.JSON != "" && len(rows) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, rows))
+	}
+	return errors.Join(err, experiment.WriteUsers(os.Stdout, rows)) // those that there are
+}
+
+// outage kills a backend under load for half a minute.
+func (c *benchCommand) outage(ctx context.Context) error {
+	rows, err := experiment.MeasureOutages(ctx, experiment.OutageConfig{
+		Backend: cmp.Or(c.Backend, besideLull("backend")), Before: 5 * time.Second, Down: 30 * time.Second, After: 15 * time.Second, Say: say,
+	})
+	if c.JSON != "" && len(rows) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, rows))
+	}
+	return errors.Join(err, experiment.WriteOutages(os.Stdout, rows)) // those that there are
+}
+
+// daphneConns is how many idle connections Daphne and lull hold, by default.
+const daphneConns = 2_000
+
+// daphne compares lull and gunicorn with Daphne and Channels.
+func (c *benchCommand) daphne(ctx context.Context) error {
+	conns := daphneConns
+	if len(c.Conns) > 0 {
+		conns = c.Conns[0]
+	}
+	sides, err := experiment.MeasureDaphne(ctx, experiment.DaphneConfig{Conns: conns, Clicked: time.Minute, Say: say})
+	if c.JSON != "" && len(sides) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, sides))
+	}
+	return errors.Join(err, experiment.WriteDaphne(os.Stdout, sides, conns)) // those that there are
 }
 
 // besideLull is a program in the directory of this one.

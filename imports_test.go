@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 	"server/internal/histogram": nil,
 	"server/health":             {"server"},
 	"server/admin":              {"server", "server/health", "frame", "tuning", "internal/build", "internal/page"},
-	"server/hooks":              {"server", "frame", "internal/page", "internal/percent", "server/internal/histogram"},
+	"server/hooks":              {"server", "frame", "internal/page", "internal/percent", "internal/slab", "server/internal/histogram"},
 	"server/pusher":             {"server", "frame", "internal/slab", "server/internal/gate"},
 	"loadgen":                   {"frame", "netpoll", "internal/record", "internal/deflate", "loadgen/wire", "loadgen/plan", "loadgen/measure", "loadgen/result"},
 	"loadgen/plan":              {"loadgen/measure"}, // what thresholds can be of

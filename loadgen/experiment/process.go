@@ -61,6 +61,33 @@ func start(ctx context.Context, name string, args ...string) (*process, error) {
 	return nil, fmt.Errorf("experiment: start %s: %w\n%s", name, err, p.stderr.String())
 }
 
+// startUntil starts a server that prints nothing, and waits until it is up.
+func startUntil(ctx context.Context, cmd *exec.Cmd, up func() bool) (*process, error) {
+	p := &process{cmd: cmd, exited: make(chan error, 1)}
+	p.cmd.Stderr = &p.stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go p.run(started, make(chan string, 1))
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("experiment: start %s: %w", cmd.Path, err)
+	}
+	for late := time.Now().Add(startTimeout); !up(); {
+		select {
+		case err := <-p.exited:
+			return nil, fmt.Errorf("experiment: %s has ended: %w\n%s", cmd.Path, err, p.stderr.String())
+		case <-ctx.Done():
+			p.kill()
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(late) {
+			p.kill()
+			return nil, fmt.Errorf("experiment: %s does not answer\n%s", cmd.Path, p.stderr.String())
+		}
+	}
+	return p, nil
+}
+
 // run starts the child, reads its output and waits for its end. The kernel kills
 // the child if this program dies, but also if the thread that started it ends
 // (prctl(2): PR_SET_PDEATHSIG). So run keeps its thread until the child has ended.

@@ -71,7 +71,7 @@ func (h *Hooks) API(s *server.Server, o APIOptions) http.Handler {
 		{"DELETE", "connections/{id}", a.connection(a.close)},
 		{"PUT", "connections/{id}/topics/{topic...}", a.connection(a.subscribe)},
 		{"DELETE", "connections/{id}/topics/{topic...}", a.connection(a.unsubscribe)},
-		{"POST", "users/{user}", a.user(a.publishTo)},
+		{"POST", "users/{user}", a.user(a.sendTo)},
 		{"GET", "users/{user}", a.user(a.connectionsOf)},
 		{"DELETE", "users/{user}", a.user(a.each(a.close))},
 		{"PUT", "users/{user}/topics/{topic...}", a.user(a.each(a.subscribe))},
@@ -399,14 +399,14 @@ func (a *api) unsubscribe(c server.Conn, r *http.Request, _ []byte) (any, error)
 	return accepted{}, c.Unsubscribe(topic)
 }
 
-// user passes the topic of a request's user on.
-func (a *api) user(do func(topic string, r *http.Request, data []byte) (any, error)) action {
+// user passes the user of a request on.
+func (a *api) user(do func(user string, r *http.Request, data []byte) (any, error)) action {
 	return func(r *http.Request, data []byte) (any, error) {
 		user := r.PathValue("user")
 		if user == "" || len(user) > userMost || !server.ValidTopic(user) {
 			return nil, errUser
 		}
-		return do(UserTopic+user, r, data)
+		return do(user, r, data)
 	}
 }
 
@@ -421,16 +421,45 @@ func (a *api) topic(do func(topic string, r *http.Request, data []byte) (any, er
 	}
 }
 
-// each does something with each of a topic's connections.
+// each does something with each of a user's connections.
 func (a *api) each(do func(server.Conn, *http.Request, []byte) (any, error)) func(string, *http.Request, []byte) (any, error) {
-	return func(topic string, r *http.Request, data []byte) (any, error) {
-		for c := range a.server.SubscribersOf(topic) {
+	return func(user string, r *http.Request, data []byte) (any, error) {
+		for c := range a.hooks.connsOf(a.server, user) {
 			if _, err := do(c, r, data); err != nil && err != server.ErrClosed {
 				return nil, err
 			}
 		}
 		return accepted{}, nil
 	}
+}
+
+// sendTo sends to the connections of a user: those of all nodes, if there are several.
+func (a *api) sendTo(user string, r *http.Request, data []byte) (any, error) {
+	if a.hooks.options.Publisher != nil {
+		return a.publishTo(UserTopic+user, r, data)
+	}
+	op, err := opOf(r.Header.Get("Content-Type"), data)
+	if err != nil {
+		return nil, errNotText
+	}
+	var sent receipt
+	for c := range a.hooks.connsOf(a.server, user) {
+		switch c.Send(op, data) {
+		case nil:
+			sent.Sent++
+		case server.ErrClosed:
+			sent.Closed++
+		default:
+			sent.Dropped++
+		}
+	}
+	switch {
+	case sent.Sent == 0 && sent.Dropped > 0:
+		return nil, errSlow
+	case r.URL.Query().Get("receipt") == "":
+		return accepted{}, nil
+	}
+	return sent, nil
 }
 
 func (a *api) publishTo(topic string, r *http.Request, data []byte) (any, error) {
@@ -498,7 +527,7 @@ func notGone(err error) error {
 // listMost is how many connections or topics are listed by default.
 const listMost = 100
 
-func (a *api) connectionsOf(topic string, r *http.Request, _ []byte) (any, error) {
+func (a *api) connectionsOf(user string, r *http.Request, _ []byte) (any, error) {
 	limit, err := limitOf(r)
 	if err != nil {
 		return nil, err
@@ -506,13 +535,12 @@ func (a *api) connectionsOf(topic string, r *http.Request, _ []byte) (any, error
 	list := struct {
 		Number      int      `json:"number"`
 		Connections []string `json:"connections"` // at most limit
-	}{a.server.Subscribers(topic), []string{}}
-	for c := range a.server.SubscribersOf(topic) {
-		if len(list.Connections) == limit {
-			break
+	}{Connections: []string{}}
+	for c := range a.hooks.connsOf(a.server, user) {
+		if list.Number++; len(list.Connections) < limit {
+			n := a.hooks.names.get(c.Tag())
+			list.Connections = append(list.Connections, a.hooks.externalID(c, &n))
 		}
-		n := a.hooks.names.get(c.Tag())
-		list.Connections = append(list.Connections, a.hooks.externalID(c, &n))
 	}
 	return list, nil
 }

@@ -34,7 +34,8 @@ type welcome struct {
 	Messages  []string `json:"messages"`   // texts that the client is sent first
 }
 
-// UserTopic is what the topic of a user begins with. No other topic may.
+// UserTopic is what the topic of a user begins with, to which other nodes of a cluster
+// publish. No other topic may.
 const UserTopic = "user:"
 
 // userMost is how many bytes the name of a user may have: a topic has 200.
@@ -58,11 +59,9 @@ func (h *Hooks) connect(r *server.Request) error {
 		return b.unavailable(errBusy)
 	}
 	defer b.end()
-	n := name{backend: b.index}
 	id := r.ID()
 	if id == 0 {
 		id = h.aliases.new()
-		n.alias = id
 	}
 	c := &call{event: eventConnect, id: h.number(), connection: h.idOf(id), content: "application/json"}
 	c.body, c.header = h.describe(r)
@@ -81,15 +80,20 @@ func (h *Hooks) connect(r *server.Request) error {
 		b.complain("what the backend has answered to a handshake cannot be", "error", err)
 		return &server.Reject{Status: http.StatusBadGateway, Reason: "the backend's answer cannot be understood"}
 	}
+	tag, err := h.names.put(name{b.index, id, w.User})
+	if err != nil {
+		b.counts.add(connectsFailed)
+		return b.unavailable(err)
+	}
 	b.counts.add(connectsAccepted)
+	r.Tag = tag
 	if w.ExpiresIn > 0 {
 		r.Expires = time.Now().Add(time.Duration(min(w.ExpiresIn, expiresMost) * float64(time.Second)))
 	}
 	r.Protocol, r.Topics = w.Protocol, w.Topics
-	if n.user = w.User; w.User != "" {
+	if w.User != "" && h.options.Publisher != nil {
 		r.Topics = append(slices.Clip(w.Topics), UserTopic+w.User)
 	}
-	r.Tag = h.names.put(n)
 	texts := make([]text, len(w.Messages))
 	for i, m := range w.Messages {
 		texts[i] = text{frame.Text, []byte(m)}
@@ -258,7 +262,7 @@ func (b *backend) retry(c *call, use func(answer)) (f fate, err error) {
 func (b *backend) unavailable(err error) error {
 	reason := "the backend cannot be reached"
 	switch err {
-	case errBusy, errDown:
+	case errBusy, errDown, errNames:
 		reason = err.Error()
 	}
 	return &server.Reject{
@@ -269,9 +273,9 @@ func (b *backend) unavailable(err error) error {
 // opened sends a connection what its backend has greeted it with.
 func (h *Hooks) opened(c server.Conn) {
 	id := c.ID()
-	if n := h.names.get(c.Tag()); n.alias != 0 {
-		h.aliases.set(n.alias, id)
-		id = n.alias
+	if n := h.names.get(c.Tag()); isAlias(n.id) {
+		h.aliases.set(n.id, id)
+		id = n.id
 	}
 	for _, m := range h.greets.take(id) {
 		if c.Send(m.op, m.data) != nil {

@@ -35,9 +35,9 @@ func (h *Hooks) disconnect(c server.Conn, code frame.Code, cause error) {
 	n := h.names.get(c.Tag())
 	b := h.backends[n.backend]
 	h.greets.take(c.ID())
-	if n.alias != 0 {
-		h.greets.take(n.alias)
-		h.aliases.drop(n.alias)
+	if isAlias(n.id) {
+		h.greets.take(n.id)
+		h.aliases.drop(n.id)
 	}
 	h.names.drop(c.Tag())
 	b.leave(c.ID())

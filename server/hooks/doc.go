@@ -14,6 +14,6 @@
 // and nothing is lost. docs/hooks.md describes what is said in both directions.
 //
 // A connection has nothing on the heap. The name of its user lies in a table without
-// pointers, to which the connection's Tag leads; the user is a topic too ("user:NAME"), so
-// that sending to a user is publishing.
+// pointers, to which the connection's Tag leads. In a cluster the user is a topic too
+// ("user:NAME"), to which other nodes publish.
 package hooks

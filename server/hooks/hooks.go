@@ -7,6 +7,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ type Hooks struct {
 	ctx      context.Context
 	end      context.CancelFunc
 
-	names   names
+	names   *names
 	numbers atomic.Uint64 // of calls
 	aliases aliases
 	greets  greetings
@@ -41,6 +42,9 @@ func New(o Options) (*Hooks, error) {
 		return nil, err
 	}
 	h := &Hooks{options: o, node: newNode(o.Node), api: newAPICounts()}
+	if h.names, err = newNames(); err != nil {
+		return nil, err
+	}
 	if len(o.Secret) > 0 {
 		h.signer = newSigner(o.Secret)
 	}
@@ -148,7 +152,7 @@ func (h *Hooks) idOf(id uint64) string {
 }
 
 // externalID is c's ID to the outside, of which n is the name.
-func (h *Hooks) externalID(c server.Conn, n *name) string { return h.idOf(cmp.Or(n.alias, c.ID())) }
+func (h *Hooks) externalID(c server.Conn, n *name) string { return h.idOf(cmp.Or(n.id, c.ID())) }
 
 // errNoConnection says that an ID is none of this process's open connections.
 var errNoConnection = errors.New("there is no such connection")
@@ -160,14 +164,30 @@ func (h *Hooks) find(s *server.Server, id string) (server.Conn, error) {
 	if !own || err != nil || len(rest) != 16 {
 		return server.Conn{}, errNoConnection
 	}
-	if number>>32 == 0 {
-		number = h.aliases.get(number)
-	}
-	c, open := s.Conn(number)
+	c, open := h.conn(s, number)
 	if !open {
 		return c, errNoConnection
 	}
 	return c, nil
+}
+
+// conn returns the connection that has a number in its ID to the outside.
+func (h *Hooks) conn(s *server.Server, number uint64) (c server.Conn, open bool) {
+	if isAlias(number) {
+		number = h.aliases.get(number)
+	}
+	return s.Conn(number)
+}
+
+// connsOf iterates over a user's open connections.
+func (h *Hooks) connsOf(s *server.Server, user string) iter.Seq[server.Conn] {
+	return func(yield func(server.Conn) bool) {
+		for _, number := range h.names.of(user) {
+			if c, open := h.conn(s, number); open && !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 // aliases are the IDs that connections have to the outside which came by way of net/http:
@@ -178,6 +198,8 @@ type aliases struct {
 	mu   sync.RWMutex
 	ids  map[uint64]uint64 // guarded by mu
 }
+
+func isAlias(id uint64) bool { return id != 0 && id>>32 == 0 }
 
 func (a *aliases) new() uint64 {
 	for {

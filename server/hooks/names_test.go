@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -9,12 +10,21 @@ import (
 // names against a map.
 func TestNamesAreKeptUntilTheyAreDropped(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	var kept names
+	kept, err := newNames()
+	if err != nil {
+		t.Fatal(err)
+	}
 	model := map[uint64]name{}
 	for range 20_000 {
 		if rng.IntN(5) < 3 {
-			n := name{uint8(rng.IntN(3)), rng.Uint64N(2) * rng.Uint64(), strings.Repeat(string('a'+rune(rng.IntN(26))), rng.IntN(256))}
-			tag := kept.put(n)
+			n := name{uint8(rng.IntN(3)), 1<<32 | rng.Uint64(), strings.Repeat(string('a'+rune(rng.IntN(26))), 9*rng.IntN(6))}
+			tag, err := kept.put(n)
+			if n.user == "" && n.backend == 0 {
+				n = name{}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 			if old, twice := model[tag]; twice && tag != 0 {
 				t.Fatalf("%x is there twice: %v and %v", tag, old, n)
 			}
@@ -27,6 +37,15 @@ func TestNamesAreKeptUntilTheyAreDropped(t *testing.T) {
 			}
 			kept.drop(tag)
 			delete(model, tag)
+			var want []uint64
+			for _, m := range model {
+				if m.user == n.user && n.user != "" {
+					want = append(want, m.id)
+				}
+			}
+			if got := kept.of(n.user); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+				t.Fatalf("%q has %d connections, not %d", n.user, len(got), len(want))
+			}
 			break
 		}
 	}
@@ -35,7 +54,7 @@ func TestNamesAreKeptUntilTheyAreDropped(t *testing.T) {
 			t.Fatalf("%x is %v, not %v", tag, got, n)
 		}
 	}
-	if kept.put(name{}) != 0 || kept.get(0) != (name{}) {
+	if tag, err := kept.put(name{id: 1 << 40}); tag != 0 || err != nil || kept.get(0) != (name{}) {
 		t.Error("the zero name takes a place")
 	}
 }
