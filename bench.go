@@ -251,7 +251,7 @@ func (c *benchCommand) hooks(ctx context.Context) error {
 	measured, err := experiment.MeasureHooks(ctx, experiment.HooksConfig{
 		Backend: cmp.Or(c.Backend, besideLull("backend")), Conns: hooksConns, Time: hooksTime, Rounds: c.Rounds, Say: say,
 	})
-	if c.JSON != "" && len(measured.Ratios) > 0 {
+	if c.JSON != "" && len(measured.Straight) > 0 {
 		err = errors.Join(err, writeJSON(c.JSON, measured))
 	}
 	return errors.Join(err, measured.WriteText(os.Stdout)) // the rounds that there are

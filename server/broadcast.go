@@ -215,7 +215,8 @@ func held(to []topics.Branch) []topics.Branch {
 // hooks are what the pool needs: how to call the handler.
 func (s *Server) hooks() inbox.Hooks[*caller] {
 	return inbox.Hooks[*caller]{
-		Call: s.call,
+		Call:  s.call,
+		Waits: s.handler.Ready != nil,
 		Ready: func(b *inbox.Inbox[*caller]) bool {
 			if r, token := b.Owner.conn.address(); r != nil {
 				r.mail.WaitRoom()

@@ -38,7 +38,8 @@ type Handler struct {
 	// Ready is asked before each call of Message whether the connection's next message
 	// may be handled now. While it may not, messages wait in the connection's inbox and
 	// take no worker, until Conn.Resume has it asked again. It must not block. In mode
-	// Inline it is not asked.
+	// Inline it is not asked. A handler that has it is taken for one that waits for others
+	// more than it computes: each connection's messages wake a worker at once.
 	Ready func(c Conn) bool
 
 	// Backpressure is called with true when the peer does not take what it is

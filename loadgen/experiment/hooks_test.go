@@ -19,8 +19,13 @@ func TestWhatWrkPrintsIsRead(t *testing.T) {
 
 func TestTheHooksTableHasMedians(t *testing.T) {
 	var table strings.Builder
-	h := Hooks{Conns: 64, Straight: []float64{100, 300, 200}, Through: []float64{50, 60, 70}, CPU: []float64{1, 3, 2}, Ratios: []float64{0.5, 0.2, 0.35}}
-	if err := h.WriteText(&table); err != nil || !strings.Contains(table.String(), "64 connections, 3 rounds") || !strings.Contains(table.String(), "0.35") || !strings.Contains(table.String(), "2.0 µs") {
-		t.Errorf("it is %s, %v", &table, err)
+	h := Hooks{Conns: 64, Straight: []float64{100, 300, 200}, WrkCPU: []float64{7, 9, 8}, Cost: []float64{14, 16, 15}, Ways: []HooksWays{
+		{"somehow", []float64{50, 60, 70}, []float64{0.5, 0.2, 0.35}, []float64{1, 3, 2}, []float64{4, 6, 5}, []float64{9, 11, 10}},
+	}}
+	err := h.WriteText(&table)
+	for _, part := range []string{"64 connections, 3 rounds", "200", "8.0 µs", "15.0 µs", "somehow", "60", "0.35", "2.0 µs", "5.0 µs", "10.0 µs"} {
+		if err != nil || !strings.Contains(table.String(), part) {
+			t.Errorf("%q is not in %s, %v", part, &table, err)
+		}
 	}
 }

@@ -32,8 +32,12 @@ type Users struct {
 	CPU        float64 `json:"handshake_cpu_us"` // of lull
 }
 
-// usersHold is how long the connections are idle.
-const usersHold = 5 * time.Second
+// usersHold is how long the connections are idle, and usersRate how many open a second: a
+// server in haste keeps garbage, which is not theirs.
+const (
+	usersHold = 5 * time.Second
+	usersRate = 10_000
+)
 
 // MeasureUsers measures with each number of connections. On an error it returns what there is.
 func MeasureUsers(ctx context.Context, config UsersConfig) (rows []Users, err error) {
@@ -74,7 +78,7 @@ func measureUsers(ctx context.Context, program string, conns int) (row Users, er
 	}
 	defer server.kill()
 	o := observe(server.cmd.Process.Pid)
-	res, err := loadgen.Run(ctx, loadgen.Config{URLs: []string{"ws://" + server.addr + "/"}, Conns: conns, Hold: usersHold, Sinks: []measure.Sink{o}})
+	res, err := loadgen.Run(ctx, loadgen.Config{URLs: []string{"ws://" + server.addr + "/"}, Conns: conns, Rate: usersRate, Hold: usersHold, Sinks: []measure.Sink{o}})
 	switch {
 	case err != nil:
 		return row, err

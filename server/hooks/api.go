@@ -279,9 +279,7 @@ func (a *api) admit(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func (a *api) done(w http.ResponseWriter, r *http.Request, data []byte, do action) (status int, body []byte) {
 	result, err := do(r, data)
 	if elsewhere := (*forwarded)(nil); errors.As(err, &elsewhere) {
-		if kind := amazonKinds[elsewhere.status]; kind != "" {
-			w.Header().Set(amazonKind, kind)
-		}
+		explain(w, elsewhere.status)
 		return elsewhere.status, elsewhere.body
 	}
 	if err != nil {
@@ -305,17 +303,22 @@ func (a *api) failed(w http.ResponseWriter, err error) (status int, body []byte)
 		known = &apiError{errOther.status, errOther.code, err.Error()}
 	}
 	a.hooks.api.add(known.code)
-	if kind := amazonKinds[known.status]; kind != "" {
+	explain(w, known.status)
+	body, _ = json.Marshal(map[string]string{"error": known.code, "message": known.text})
+	return known.status, body
+}
+
+// explain sets the headers that belong to the status of an error.
+func explain(w http.ResponseWriter, status int) {
+	if kind := amazonKinds[status]; kind != "" {
 		w.Header().Set(amazonKind, kind)
 	}
-	switch known.status {
+	switch status {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="lull"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 	}
-	body, _ = json.Marshal(map[string]string{"error": known.code, "message": known.text})
-	return known.status, body
 }
 
 // accepted answers a request that is accepted, and not done yet.

@@ -314,8 +314,13 @@ func TestNodesPassRequestsOn(t *testing.T) {
 			return nil
 		}
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
-			if way.Load() == "broken" {
+			switch way.Load() {
+			case "broken":
 				return nil, fmt.Errorf("broken")
+			case "busy":
+				return &http.Response{StatusCode: 429, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+			case "endless":
+				return &http.Response{StatusCode: 200, Body: io.NopCloser(zeros{})}, nil
 			}
 			there, _ := url.Parse(second.url)
 			r.URL.Host = there.Host
@@ -344,11 +349,25 @@ func TestNodesPassRequestsOn(t *testing.T) {
 	first.does("POST", "/connections/"+id, "x", 410, "", "Lull-Forwarded", "1")
 	way.Store("broken")
 	first.does("POST", "/connections/"+id, "x", 502, "")
+	first.does("POST", "/connections/"+id, strings.Repeat("x", 64<<10+1), 413, "") // it does not get there
 	first.does("DELETE", "/connections/third", "x", 410, "")
+	way.Store("busy")
+	if status, _, header := first.ask("POST", "/@connections/"+id, "x"); status != 429 || header.Get("Retry-After") == "" || header.Get("X-Amzn-Errortype") != "LimitExceededException" {
+		t.Errorf("it is answered %d, %v", status, header)
+	}
+	way.Store("endless")
+	if _, text, _ := first.ask("GET", "/connections/"+id, ""); len(text) != 1<<20 {
+		t.Errorf("the answer has %d bytes", len(text))
+	}
 	way.Store("")
 	first.does("DELETE", "/@connections/"+id, "", 204, "")
 	c.ended(1000)
 }
+
+// zeros are without end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 type roundTrip func(*http.Request) (*http.Response, error)
 

@@ -42,6 +42,7 @@ type backend struct {
 	parked  lot                 // guarded by mu
 	held    map[uint64]*message // by the connection's ID; guarded by mu
 	letters []*letter           // messages for the next batches; guarded by mu
+	posting bool                // the sender of the first letter waits for its turn; guarded by mu
 	queue   []disconnect        // guarded by mu
 	senders int                 // goroutines that send them; guarded by mu
 	emptier sync.Cond           // the queue has become shorter, or the backend is down

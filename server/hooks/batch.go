@@ -11,47 +11,43 @@ import (
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// letter is a message that goes to its backend together with others. Whose turn it is takes
-// as many as there are, and the others wait until theirs is done.
+// letter is a message that goes to its backend together with others.
 type letter struct {
 	conn  server.Conn
 	call  *call
 	tries int
-
-	again bool          // it has to be sent again; valid once done is closed
-	done  chan struct{} // is closed when it was sent and its answer performed
+	again bool      // it has to be sent again; valid once it is done
+	news  chan news // has room for one
 }
 
-// tellTogether sends a message with others. It returns true if it has to be sent again.
+// news is what the sender of a letter waits for.
+type news uint8
+
+const (
+	newsDone  news = iota // the letter was sent, and its answer performed
+	newsFirst             // the letter is the first of those that wait: its sender has to send them
+)
+
+// tellTogether sends a message with others. It returns true if it has to be sent again. The
+// sender of the first letter waits for a turn, takes as many letters as go together, has the
+// sender of the next one wait, and sends.
 func (b *backend) tellTogether(own *letter) (again bool) {
-	b.mu.Lock()
-	b.letters = append(b.letters, own)
-	b.mu.Unlock()
-	asked := time.Now()
+	own.news = make(chan news, 1)
 	b.waiting.Add(1)
-	defer b.waiting.Add(-1)
-	for {
-		select {
-		case <-own.done:
-			return own.again
-		case b.turns <- struct{}{}:
-		case <-b.ctx.Done():
-			if b.withdraw(own) {
-				return b.settle(fateUnsent, b.ctx.Err(), own.call, own.tries)
-			}
-			<-own.done
-			return own.again
-		}
-		at := time.Now()
-		b.turnTime.AddTime(at.Sub(asked))
-		together := b.takeLetters()
-		if len(together) == 0 { // somebody else has the own letter
-			<-b.turns
-			<-own.done
-			return own.again
-		}
-		b.deliver(together, at)
+	if b.post(own) || <-own.news == newsFirst {
+		b.deliver(own)
 	}
+	return own.again
+}
+
+// post adds a letter to those that wait. It returns true if it is the first.
+func (b *backend) post(l *letter) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.letters = append(b.letters, l)
+	first := !b.posting
+	b.posting = true
+	return first
 }
 
 // takeLetters takes the letters of a batch, those that have waited for longest.
@@ -61,33 +57,45 @@ func (b *backend) takeLetters() (together []*letter) {
 	n := min(b.batch, len(b.letters))
 	together = slices.Clone(b.letters[:n])
 	b.letters = slices.Delete(b.letters, 0, n)
+	if b.posting = len(b.letters) > 0; b.posting {
+		b.letters[0].news <- newsFirst
+	}
+	b.waiting.Add(int64(-n))
 	return together
 }
 
-// withdraw takes back a letter that nobody has taken.
-func (b *backend) withdraw(own *letter) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	i := slices.Index(b.letters, own)
-	if i >= 0 {
-		b.letters = slices.Delete(b.letters, i, i+1)
+// deliver sends a batch when it is its turn, and does what is answered. The own letter is the
+// first of it.
+func (b *backend) deliver(own *letter) {
+	asked := time.Now()
+	var f fate
+	var err error
+	var together []*letter
+	select {
+	case b.turns <- struct{}{}:
+		at := time.Now()
+		b.turnTime.AddTime(at.Sub(asked))
+		together = b.takeLetters()
+		f, err = b.make(callOf(together), at, b.timeout, func(a answer) { b.answerAll(together, a) })
+	case <-b.ctx.Done():
+		together = b.takeLetters()
+		f, err = fateUnsent, b.ctx.Err()
 	}
-	return i >= 0
+	for _, l := range together {
+		if l.again = b.settle(f, err, l.call, l.tries); l != own {
+			l.news <- newsDone
+		}
+	}
 }
 
-// deliver sends a batch, whose turn it is, and does what is answered.
-func (b *backend) deliver(together []*letter, at time.Time) {
+// callOf is the call of a batch.
+func callOf(together []*letter) *call {
 	list := make([]batched, len(together))
 	for i, l := range together {
 		list[i] = batchedOf(l.call)
 	}
 	body, _ := json.Marshal(list) // there is nothing in it that has no JSON
-	c := &call{event: eventMessages, id: together[0].call.id, content: "application/json", body: body}
-	f, err := b.make(c, at, b.timeout, func(a answer) { b.answerAll(together, a) })
-	for _, l := range together {
-		l.again = b.settle(f, err, l.call, l.tries)
-		close(l.done)
-	}
+	return &call{event: eventMessages, id: together[0].call.id, content: "application/json", body: body}
 }
 
 // batched is a message of a batch, as JSON: with a text, or with base64 for a binary one.

@@ -63,7 +63,7 @@ func (h *Hooks) message(c server.Conn, op frame.Op, data []byte) {
 // sent again.
 func (b *backend) tell(c server.Conn, m *call, tries int) (again bool) {
 	if b.batch > 1 {
-		return b.tellTogether(&letter{conn: c, call: m, tries: tries, done: make(chan struct{})})
+		return b.tellTogether(&letter{conn: c, call: m, tries: tries})
 	}
 	f, err := b.do(m, 0, b.timeout, func(a answer) { b.answer(c, a) })
 	return b.settle(f, err, m, tries)

@@ -20,6 +20,9 @@ type Hooks[T any] struct {
 	Ready func(*Inbox[T]) bool
 	// Tell is told a Note. The Inbox of RoomFree is nil.
 	Tell func(Note, *Inbox[T])
+	// Waits says that calls wait for something, such as another server, and leave the
+	// processor to others: then each Inbox wakes a worker at once, if there is one.
+	Waits bool
 }
 
 // Note is what a Pool tells its owner.
@@ -95,7 +98,10 @@ func (p *Pool[T]) Hand(list ...*Inbox[T]) {
 		p.last = b
 	}
 	p.waiting.Add(int64(len(list)))
-	if p.awake() == 0 {
+	switch {
+	case p.hooks.Waits:
+		p.wake(len(list))
+	case p.awake() == 0:
 		p.wake(1)
 	}
 }
