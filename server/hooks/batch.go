@@ -1,11 +1,12 @@
 package hooks
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+
 	"time"
 
 	"github.com/seed-134acfd0/lull/server"
@@ -134,7 +135,7 @@ func (r *batchedReply) UnmarshalJSON(data []byte) error {
 		return json.Unmarshal(data, &r.Text)
 	}
 	type plain batchedReply
-	d := json.NewDecoder(strings.NewReader(string(data)))
+	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	return d.Decode((*plain)(r))
 }
