@@ -36,6 +36,10 @@ func (f *clusterFlags) check(mode string) error {
 	case mode != "rooms" && mode != "hooks":
 		return errors.New("--nats and --cluster: need --mode=rooms or --mode=hooks")
 	}
+	names := cluster.Options{URL: "nats://", Cluster: f.ClusterName, Name: f.NodeName}
+	if err := names.Check(); err != nil {
+		return fmt.Errorf("--cluster-name and --node-name: %s", strings.TrimPrefix(err.Error(), "cluster: "))
+	}
 	if f.Cluster == "" {
 		for one := range strings.SplitSeq(f.NATS, ",") {
 			if u, err := url.Parse(strings.TrimSpace(one)); err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Host == "" {
@@ -64,7 +68,7 @@ func (f *clusterFlags) join(ctx context.Context, maxMessage int, log *slog.Logge
 		if err != nil {
 			return nil, nil, err
 		}
-		b, err := cluster.Embed(cluster.BrokerOptions{Listen: f.Cluster, Routes: f.ClusterPeers, Secret: secret, MaxMessage: maxMessage})
+		b, err := cluster.Embed(cluster.BrokerOptions{Listen: f.Cluster, Routes: f.ClusterPeers, Secret: secret, MaxMessage: maxMessage, Log: log})
 		if err != nil {
 			return nil, nil, fmt.Errorf("--cluster=%s: %w%s", f.Cluster, err, listenHint(err, "--cluster", []string{f.Cluster}))
 		}
@@ -79,12 +83,35 @@ func (f *clusterFlags) join(ctx context.Context, maxMessage int, log *slog.Logge
 	}
 	if node, err = cluster.Join(ctx, o); err != nil {
 		end()
-		if errors.Is(err, cluster.ErrName) {
-			err = fmt.Errorf("%w; --node-name gives this server another one", err)
-		}
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w%s", err, f.hint(err))
 	}
 	return node, func() { node.Leave(); end() }, nil
+}
+
+// hint says what can be done about an error of cluster.Join, if anything is known.
+func (f *clusterFlags) hint(err error) string {
+	if errors.Is(err, cluster.ErrName) {
+		return "; --node-name gives this server another one"
+	}
+	says := strings.ToLower(err.Error())
+	for _, h := range []struct{ says, hint string }{
+		{"authorization", "; --nats-token-file, or --nats-creds-file, says who this server is"},
+		{"nkey", "; --nats-creds-file must be a file of credentials that NATS has made"},
+		{"info not received", "; something else than NATS listens there: correct --nats"},
+		{"timeout", "; NATS is too busy, or something else listens there: correct --nats"},
+		{"permissions", "; the user must be allowed to publish and subscribe to lull." + f.ClusterName + ".>"},
+		{"secure connection required", "; use tls:// in --nats"},
+		{"secure connection not available", "; use nats:// in --nats"},
+		{"x509", "; --nats-ca names the authorities to trust, and --nats must have the name in NATS' certificate"},
+		{"certificate required", "; --nats-cert and --nats-key are this server's certificate"},
+		{"no servers available", "; start it, or correct --nats"},
+		{"max_payload", " (--max-message)"},
+	} {
+		if strings.Contains(says, h.says) {
+			return h.hint
+		}
+	}
+	return ""
 }
 
 // clusterQueue is how many bytes may wait for the NATS server.

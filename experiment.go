@@ -21,6 +21,8 @@ type experimentCommand struct {
 	Size       int           `help:"Size of a message, in bytes." default:"32" range:"16..65536"`
 	TLS        bool          `name:"tls" help:"Connect with wss://, over TLS 1.3, with a certificate made for the run."`
 	Compress   bool          `help:"Compress messages (permessage-deflate), from 64 bytes on."`
+	Rooms      int           `help:"Number of rooms that the connections are in. 0, the default, means that all are in one chat." placeholder:"N" range:"0..1073741824" example:"1000" env:"LULL_EXPERIMENT_ROOMS"`
+	Cluster    bool          `help:"With --rooms, the server joins a cluster, of which it is the only one: by a NATS server that runs in the generator's process." env:"LULL_EXPERIMENT_CLUSTER"`
 	netnsFlag
 	Report string `help:"Directory for report.md, report.json and report.html." default:"report" type:"path" placeholder:"DIR" predictor:"file"`
 }
@@ -36,7 +38,16 @@ Examples:
   lull experiment
   lull experiment --conns 1000000 --hold 30s
   lull experiment --conns 1000000 --tls
+  lull experiment --conns 100000 --rooms 1000 --cluster
   lull experiment --conns 2000000 --report two-million`
+}
+
+// Validate checks the flags that depend on each other.
+func (c *experimentCommand) Validate() error {
+	if c.Cluster && c.Rooms == 0 {
+		return errors.New("--cluster: needs --rooms")
+	}
+	return nil
 }
 
 func (c *experimentCommand) Run(ctx context.Context) error {
@@ -48,7 +59,7 @@ func (c *experimentCommand) Run(ctx context.Context) error {
 	}
 	show := terminal.New(os.Stderr, newLog())
 	report, err := experiment.Run(ctx, experiment.Config{
-		Conns: c.Conns, Hold: c.Hold, Broadcasts: c.Broadcasts, Size: c.Size, Rate: c.Rate, TLS: c.TLS, Compress: c.Compress,
+		Conns: c.Conns, Hold: c.Hold, Broadcasts: c.Broadcasts, Size: c.Size, Rate: c.Rate, TLS: c.TLS, Compress: c.Compress, Rooms: c.Rooms, Cluster: c.Cluster,
 		Say:   say,
 		Sinks: []measure.Sink{show},
 	})

@@ -244,6 +244,19 @@ func TestExperimentWritesItsReport(t *testing.T) {
 	}
 }
 
+// In rooms each message reaches those in its room, whether the server is in a cluster or not.
+func TestExperimentsInRooms(t *testing.T) {
+	for _, args := range [][]string{{"--rooms", "30"}, {"--rooms", "30", "--cluster"}} {
+		out, errs, code := run(t, append([]string{"experiment", "--conns", "300", "--hold", "200ms", "--broadcasts", "2", "--report", t.TempDir()}, args...)...)
+		if code != 0 || !strings.Contains(out, "300 of 300") {
+			t.Errorf("%q: exit %d\n%s%s", args, code, out, errs)
+		}
+	}
+	if _, errs, code := run(t, "experiment", "--cluster"); code != exitUsage || !strings.Contains(errs, "--cluster: needs --rooms") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+}
+
 // An experiment runs even if limits cannot be raised.
 func TestExperimentRunsForAnOrdinaryUser(t *testing.T) {
 	cmd := exec.Command(program, "experiment", "--conns", "300", "--hold", "200ms", "--broadcasts", "1", "--report", "report")

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"time"
 
+	broker "github.com/nats-io/nats-server/v2/server"
+
+	"github.com/seed-134acfd0/lull/internal/natsd"
 	"github.com/seed-134acfd0/lull/loadgen"
 	"github.com/seed-134acfd0/lull/loadgen/measure"
 	"github.com/seed-134acfd0/lull/loadgen/result"
@@ -24,6 +27,8 @@ type Config struct {
 	Rate       float64
 	Compress   bool // with permessage-deflate
 	TLS        bool // over TLS, with a certificate made for the run
+	Rooms      int  // that the connections are in, in place of one chat; 0 is none
+	Cluster    bool // with rooms: the server is in a cluster, of which it is the only node, by a NATS server in this process
 
 	Say   func(format string, args ...any) // prints what the user should know during the run
 	Sinks []measure.Sink                   // are told what the load does
@@ -121,7 +126,19 @@ func (report *Report) run(ctx context.Context, config Config, conns int) (err er
 	if err != nil {
 		return err
 	}
-	args := []string{"serve", "--listen", "127.0.0.1:0", "--mode", "chat", "--max-conns", strconv.Itoa(conns), "--admin=", "--status", "0s"}
+	mode, path := "chat", "/"
+	if config.Rooms > 0 {
+		mode, path = "rooms", "/room/{{.Room}}"
+	}
+	args := []string{"serve", "--listen", "127.0.0.1:0", "--mode", mode, "--max-conns", strconv.Itoa(conns), "--admin=", "--status", "0s"}
+	if config.Cluster {
+		broker, err := natsd.Start(&broker.Options{Host: "127.0.0.1", Port: broker.RANDOM_PORT})
+		if err != nil {
+			return fmt.Errorf("experiment: %w", err)
+		}
+		defer natsd.Stop(broker)
+		args = append(args, "--nats", broker.ClientURL(), "--node-name", "experiment")
+	}
 	scheme, trust := "ws", (*tls.Config)(nil)
 	if config.TLS {
 		files, err := newCertificate()
@@ -144,7 +161,7 @@ func (report *Report) run(ctx context.Context, config Config, conns int) (err er
 	config.Say("%d connections to %s", conns, server.addr)
 	o := observe(server.cmd.Process.Pid)
 	report.Load, err = loadgen.Run(ctx, loadgen.Config{
-		URLs: []string{scheme + "://" + server.addr + "/"}, TLS: trust, Compress: config.Compress, Conns: conns, Rate: config.Rate,
+		URLs: []string{scheme + "://" + server.addr + path}, TLS: trust, Compress: config.Compress, Conns: conns, Rooms: config.Rooms, Rate: config.Rate,
 		Hold: config.Hold, Broadcasts: config.Broadcasts, Size: config.Size,
 		Sinks: append([]measure.Sink{o}, config.Sinks...),
 	})

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 
@@ -35,6 +36,9 @@ type BrokerOptions struct {
 	TLS *tls.Config
 	// MaxMessage is the largest message, as in Options; 64 KiB by default.
 	MaxMessage int
+	// Log is where the broker says whom it cannot reach, and who may not come; nil is
+	// slog.Default.
+	Log *slog.Logger
 }
 
 // brokerName is the name of the NATS cluster that embedded brokers are, and of their user.
@@ -49,6 +53,7 @@ func Embed(o BrokerOptions) (*Broker, error) {
 	options := &server.Options{
 		ServerName: brokerName + "-" + hex(randomID()), Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: token,
 		MaxPayload: int32(o.MaxMessage + envelopeMax), WriteDeadline: writeTimeout,
+		ConnectErrorReports: 1, // brokerLog says when it has heard enough
 	}
 	if o.Listen != "" {
 		if err := o.join(options); err != nil {
@@ -61,6 +66,7 @@ func Embed(o BrokerOptions) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster: the embedded broker: %w", err)
 	}
+	b.SetLogger(newBrokerLog(o.Log), false, false)
 	return &Broker{b, token}, nil
 }
 

@@ -2,64 +2,192 @@ package cluster
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	broker "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"github.com/seed-134acfd0/lull/internal/natsd"
+	"github.com/seed-134acfd0/lull/internal/selfsigned"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
+// Who cannot join is told why, and nothing of the attempt is left.
 func TestWhoCannotJoinIsToldWhy(t *testing.T) {
 	t.Parallel()
-	open := newBroker(t, 0, nil).ClientURL()
+	ours := newBroker(t, 0, nil)
+	open := ours.ClientURL()
 	join(t, open, "a", nil)
+	subscriptions := ours.NumSubscriptions()
 	secret := newBroker(t, 0, func(o *broker.Options) { o.Authorization = "secret" }).ClientURL()
-	narrow := newBroker(t, 0, func(o *broker.Options) {
-		o.Users = []*broker.User{{Username: "lull", Password: "x", Permissions: &broker.Permissions{
-			Subscribe: &broker.SubjectPermission{Allow: []string{"other.>"}},
-		}}}
-	}).ClientURL()
+	allows := func(p broker.Permissions) (url string) {
+		url = newBroker(t, 0, func(o *broker.Options) { o.Users = []*broker.User{{Username: "lull", Password: "x", Permissions: &p}} }).ClientURL()
+		return strings.Replace(url, "//", "//lull:x@", 1)
+	}
+	others := &broker.SubjectPermission{Allow: []string{"other.>"}}
 	small := newBroker(t, 0, func(o *broker.Options) { o.MaxPayload = 1000 }).ClientURL()
-	for name, c := range map[string]struct {
-		url    string
-		change func(*Options)
-		want   string
-	}{
-		"no URL":                {"", nil, "either Options.URL or Options.Broker must be set"},
-		"a name with a space":   {open, func(o *Options) { o.Name = "a b" }, `the node's name "a b" must be 1 to 32`},
-		"a cluster with a dot":  {open, func(o *Options) { o.Cluster = "a.b" }, `the cluster's name "a.b" must be 1 to 32`},
-		"a queue that is small": {open, func(o *Options) { o.Queue = 1000 }, "a message must fit into the queue"},
-		"an empty prefix":       {open, func(o *Options) { o.Personal = []string{""} }, "must have 1 byte or more, and all together at most 100"},
-		"nobody is there":       {"nats://127.0.0.1:1", nil, "no servers available"},
-		"no token":              {secret, nil, "Authorization Violation"},
-		"a wrong token":         {secret, func(o *Options) { o.Token = "wrong" }, "Authorization Violation"},
-		"no credentials file":   {open, func(o *Options) { o.CredsFile = "/nowhere" }, "/nowhere"},
-		"no right":              {strings.Replace(narrow, "//", "//lull:x@", 1), nil, "ermissions"},
-		"short messages":        {small, nil, "takes messages of 1000 bytes, and 66048 are needed"},
-		"an old broker":         {old(t), nil, "is of version 1.4.1, and at least 2.0.0 is needed"},
-		"a name that is taken":  {open, nil, "another node has this name: a"},
-		"other personal topics": {open, func(o *Options) { o.Name, o.Personal = "b", []string{"me:"} }, `other personal topics: node a has ["user:" "device:"], this one ["me:"]`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			change := func(o *Options) {
-				cautious(o)
-				if c.change != nil {
-					c.change(o)
+	certificate, err := selfsigned.New(time.Now().Add(time.Hour), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := newBroker(t, 0, func(o *broker.Options) {
+		o.TLS, o.TLSConfig = true, &tls.Config{Certificates: []tls.Certificate{certificate}}
+		o.TLSTimeout = natsd.StartTimeout.Seconds()
+	}).Addr().String()
+	scrap := filepath.Join(t.TempDir(), "scrap")
+	if err := os.WriteFile(scrap, []byte("scrap"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("n", nameMax+1)
+	t.Run("all", func(t *testing.T) {
+		for name, c := range map[string]struct {
+			url    string
+			change func(*Options)
+			want   string
+		}{
+			"no URL":                {"", nil, "either Options.URL or Options.Broker must be set"},
+			"a name with a space":   {open, func(o *Options) { o.Name = "a b" }, `the node's name "a b" must be 1 to 32`},
+			"a name with an ü":      {open, func(o *Options) { o.Name = "ü" }, `the node's name "ü" must be 1 to 32`},
+			"a long name":           {open, func(o *Options) { o.Name = long }, `the node's name "` + long + `" must be 1 to 32`},
+			"a cluster with a dot":  {open, func(o *Options) { o.Cluster = "a.b" }, `the cluster's name "a.b" must be 1 to 32`},
+			"a cluster with a star": {open, func(o *Options) { o.Cluster = "*" }, `the cluster's name "*" must be 1 to 32`},
+			"a long cluster":        {open, func(o *Options) { o.Cluster = long }, `the cluster's name "` + long + `" must be 1 to 32`},
+			"a queue that is small": {open, func(o *Options) { o.Queue = 1000 }, "a message must fit into the queue"},
+			"an empty prefix":       {open, func(o *Options) { o.Personal = []string{""} }, "must have 1 byte or more, and all together at most 100"},
+			"too many prefixes":     {open, func(o *Options) { o.Personal = slices.Repeat([]string{"user:"}, 21) }, "must have 1 byte or more, and all together at most 100"},
+			"nobody is there":       {"nats://127.0.0.1:1", nil, "no servers available"},
+			"no NATS":               {stranger(t, "HTTP/1.1 400 Bad Request\r\n\r\n"), nil, "INFO not received"},
+			"nobody speaks":         {stranger(t, ""), nil, "timeout"},
+			"no token":              {secret, nil, "Authorization Violation"},
+			"a wrong token":         {secret, func(o *Options) { o.Token = "wrong" }, "Authorization Violation"},
+			"no credentials file":   {open, func(o *Options) { o.CredsFile = "/nowhere" }, "/nowhere"},
+			"a file of scrap":       {open, func(o *Options) { o.CredsFile = scrap }, "no nkey seed found"},
+			"no right to hear":      {allows(broker.Permissions{Subscribe: others}), nil, "ermissions"},
+			"no right to speak":     {allows(broker.Permissions{Publish: others}), nil, "ermissions"},
+			"TLS is asked for":      {"nats://" + sealed, nil, "certificate signed by unknown authority"},
+			"a stranger's TLS":      {"tls://" + sealed, nil, "certificate signed by unknown authority"},
+			"no TLS is there":       {strings.Replace(open, "nats:", "tls:", 1), nil, "secure connection not available"},
+			"short messages":        {small, nil, "takes messages of 1000 bytes, and 66048 are needed"},
+			"an old broker":         {old(t), nil, "is of version 1.4.1, and at least 2.0.0 is needed"},
+			"a name that is taken":  {open, nil, "another node has this name: a"},
+			"other personal topics": {open, func(o *Options) { o.Name, o.Personal = "b", []string{"me:"} }, `other personal topics: node a has ["user:" "device:"], this one ["me:"]`},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				change := func(o *Options) {
+					cautious(o)
+					if c.change != nil {
+						c.change(o)
+					}
 				}
+				if _, err := tryJoin(t, c.url, "a", change); err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v, not %s", err, c.want)
+				} else if strings.Contains(err.Error(), "lull:x@") {
+					t.Errorf("%v has the password", err)
+				}
+			})
+		}
+	})
+	testkit.Eventually(t, "one connection is left", func() bool { return ours.NumClients() == 1 && ours.NumSubscriptions() == subscriptions })
+}
+
+// stranger is a server that says something else than NATS.
+func stranger(t testing.TB, says string) (url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
 			}
-			if _, err := tryJoin(t, c.url, "a", change); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%v, not %s", err, c.want)
-			} else if strings.Contains(err.Error(), "lull:x@") {
-				t.Errorf("%v has the password", err)
-			}
-		})
+			t.Cleanup(func() { _ = c.Close() })
+			_, _ = io.WriteString(c, says)
+		}
+	}()
+	return "nats://" + l.Addr().String()
+}
+
+// A cluster that has as many nodes as it may have takes no more.
+func TestACrowdedCluster(t *testing.T) {
+	t.Parallel()
+	url := newBroker(t, 0, nil).ClientURL()
+	c, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	hellos := func(to string, ids ...uint64) {
+		for _, id := range ids {
+			_ = c.Publish(to, encode(hello{Protocol: protocol, ID: hex(id), Name: fmt.Sprint("node-", id), Personal: []string{"user:", "device:"}}))
+		}
+	}
+	many := make([]uint64, nodesMax)
+	for i := range many {
+		many[i] = uint64(i + 1)
+	}
+	early := join(t, url, "early", nil)
+	hellos(early.subjects.nodes, many...)
+	testkit.Eventually(t, "all are known", func() bool { return len(early.Stats().Nodes) == nodesMax })
+	hellos(early.subjects.nodes, nodesMax+1)
+	testkit.Eventually(t, "one more is noticed", func() bool {
+		early.Node.mu.Lock()
+		defer early.Node.mu.Unlock()
+		return early.strange[nodesMax+1]
+	})
+	if n := len(early.Stats().Nodes); n != nodesMax || early.Ready() != nil {
+		t.Errorf("%d are known, %v", n, early.Ready())
+	}
+
+	if _, err := c.Subscribe("lull.lull.nodes", func(m *nats.Msg) {
+		if other, id, ok := readHello(m.Data); ok && other.Joining {
+			hellos("lull.lull.nodes."+hex(id), append(many, nodesMax+1)...)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryJoin(t, url, "late", cautious); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "this one knows 1000 already") {
+		t.Error(err)
+	}
+}
+
+// The dead make room for the living.
+func TestTheDeadMakeRoom(t *testing.T) {
+	t.Parallel()
+	ps := newPeers(time.Second)
+	for id := range uint64(nodesMax) {
+		ps.hear(id+1, &hello{}, time.Duration(id))
+	}
+	if p, ok := ps.makeRoom(1); p != nil || !ok {
+		t.Error("a node that is known needs room")
+	}
+	if _, ok := ps.makeRoom(nodesMax + 1); ok {
+		t.Error("there is room for one more")
+	}
+	ps.leave(7)
+	ps.leave(3)
+	if p, ok := ps.makeRoom(nodesMax + 1); !ok || p.id != 3 || len(ps.byID) != nodesMax-1 {
+		t.Errorf("%+v makes room", p)
 	}
 }
 
@@ -311,13 +439,73 @@ func TestEmbeddedBrokers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	stranger, err := Embed(BrokerOptions{Listen: "127.0.0.1:0", Routes: routes, Secret: "another"})
+}
+
+// Brokers of different secrets do not meet, and both say so; so does one that reaches nobody.
+func TestEmbeddedBrokersOfDifferentSecrets(t *testing.T) {
+	t.Parallel()
+	var logs [3]lines
+	var brokers [3]*Broker
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stranger.Close()
-	alone := join(t, "", "a", func(o *Options) { o.Broker = stranger })
-	if n := alone.Stats().Nodes; len(n) != 0 {
+	nobody := l.Addr().String()
+	_ = l.Close()
+	for i, o := range []BrokerOptions{{Secret: "one"}, {Secret: "two"}, {Routes: []string{nobody}}} {
+		if i == 1 {
+			o.Routes = []string{brokers[0].Addr()}
+		}
+		o.Listen, o.Log = "127.0.0.1:0", slog.New(slog.NewTextHandler(&logs[i], nil))
+		if brokers[i], err = Embed(o); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(brokers[i].Close)
+	}
+	for i, want := range []string{
+		"this server's broker does not let another one in: all servers of a cluster must have the same secret",
+		"another server's broker does not let this one in: all servers of a cluster must have the same secret",
+		"another server's broker cannot be reached, trying on",
+	} {
+		testkit.Eventually(t, "it says: "+want, func() bool { return strings.Contains(logs[i].String(), want) })
+		if strings.Contains(logs[i].String(), "one@") || strings.Contains(logs[i].String(), "two@") {
+			t.Errorf("it tells the secret: %s", logs[i].String())
+		}
+	}
+	alone := join(t, "", "a", func(o *Options) { o.Broker = brokers[1] })
+	if n := alone.Stats().Nodes; len(n) != 0 || brokers[1].Routes() != 0 {
 		t.Errorf("%v are there", n)
 	}
+}
+
+// What a broker repeats is said once.
+func TestABrokerSaysThingsOnce(t *testing.T) {
+	t.Parallel()
+	var out lines
+	log := newBrokerLog(slog.New(slog.NewTextHandler(&out, nil)))
+	for i := range 100 {
+		log.Errorf("10.0.0.1:%d - rid:%d - Route Error 'Authorization Violation'", 1000+i, i)
+		log.Errorf("Error trying to connect to route (attempt %d): refused", i)
+	}
+	if n := strings.Count(out.String(), "\n"); n != 2 {
+		t.Errorf("%d lines: %s", n, out.String())
+	}
+}
+
+// lines is a log.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -29,6 +29,8 @@ var (
 	ErrAway = errors.New("cluster: the broker is away")
 	// ErrPersonal says that another node has other Options.Personal.
 	ErrPersonal = errors.New("cluster: another node has other personal topics")
+	// ErrFull says that the cluster has as many nodes as it may have, 1,001.
+	ErrFull = errors.New("cluster: there are too many nodes")
 	// ErrTooLarge says that a message is larger than Options.MaxMessage.
 	ErrTooLarge = errors.New("cluster: the message is too large")
 	// ErrLeft says that the node has left its cluster.
@@ -73,7 +75,7 @@ type Node struct {
 	refused  error         // why the node takes no part any more
 	joined   bool
 	left     bool
-	strange  map[uint64]bool // nodes of other versions that the log has named
+	strange  map[uint64]bool // nodes that the log has named, because this one cannot work with them
 	peers    *peers
 	interest *interest
 
@@ -94,7 +96,8 @@ type conn interface {
 
 // Join connects to the broker and joins the cluster. It returns an error if the broker
 // cannot be reached, refuses the node or does not suit, or if the cluster has a node of the
-// same name (ErrName) or of another version (ErrVersion). ctx is for joining alone. Later
+// same name (ErrName), of another version (ErrVersion) or with other Options.Personal
+// (ErrPersonal), or too many nodes (ErrFull). ctx is for joining alone. Later
 // the node keeps its place until Leave, however often the broker is lost.
 //
 // Messages to topics are delivered once a server is bound (Bind).

@@ -126,6 +126,12 @@ const (
 	brokerVersion = "2.0.0" // the oldest broker that is known to work
 )
 
+// Check returns what is wrong with the options by themselves, as Join would, or nil.
+func (o Options) Check() error {
+	_, err := o.withDefaults()
+	return err
+}
+
 func (o Options) withDefaults() (Options, error) {
 	o.Cluster = cmp.Or(o.Cluster, "lull")
 	if o.Name == "" {

@@ -53,12 +53,27 @@ type peers struct {
 
 func newPeers(death time.Duration) *peers { return &peers{byID: map[uint64]*peer{}, death: death} }
 
-// hear takes a hello. came is true if the node is alive now and was not before.
+// makeRoom sees to it that there is room for a node. If need be it forgets the dead one that
+// has been silent for longest. It returns false if all are alive.
+func (ps *peers) makeRoom(id uint64) (forgotten *peer, ok bool) {
+	if ps.byID[id] != nil || len(ps.byID) < nodesMax {
+		return nil, true
+	}
+	for _, p := range ps.byID {
+		if !p.alive && (forgotten == nil || p.heard < forgotten.heard) {
+			forgotten = p
+		}
+	}
+	if forgotten == nil {
+		return nil, false
+	}
+	delete(ps.byID, forgotten.id)
+	return forgotten, true
+}
+
+// hear takes a hello, for which there is room. came is true if the node is alive now and was not before.
 func (ps *peers) hear(id uint64, h *hello, now time.Duration) (p *peer, came bool) {
 	if p = ps.byID[id]; p == nil {
-		if len(ps.byID) >= nodesMax {
-			return nil, false
-		}
 		p = &peer{id: id, name: h.Name, begun: now - time.Duration(h.Age)*time.Millisecond}
 		if h.Joining {
 			p.begun, p.born = now, true

@@ -251,6 +251,12 @@ func (n *Node) judge(h *hello, id uint64) (waiters []*waiter, gone []uint64) {
 			n.refuse(fmt.Errorf("%w: %s", ErrName, h.Name))
 		}
 	default:
+		if forgotten, ok := n.peers.makeRoom(id); !ok {
+			n.stranger(id, fmt.Errorf("%w: this one knows %d already, and node %s is one more", ErrFull, nodesMax, h.Name), !h.Joining)
+			return nil, nil
+		} else if forgotten != nil {
+			n.interest.forget(forgotten.id)
+		}
 		p, came := n.peers.hear(id, h, n.now())
 		if !came {
 			return nil, nil
@@ -277,7 +283,7 @@ func (n *Node) stranger(id uint64, why error, joined bool) {
 		n.refuse(why)
 	} else if n.joined && joined && !n.strange[id] && len(n.strange) < nodesMax {
 		n.strange[id] = true
-		n.options.Log.Error("two nodes do not understand each other, and exchange nothing", "error", why)
+		n.options.Log.Error("two nodes cannot work together, and exchange nothing", "error", why)
 	}
 }
 

@@ -1,6 +1,9 @@
 package presence
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Member is an own member of a topic, to be given to Leave.
 type Member uint64
@@ -13,7 +16,7 @@ func (p *Presence) Join(topic, id string, data []byte, now time.Duration, out *R
 	case len(id) == 0 || len(id) > IDMax:
 		return 0, ErrID
 	case len(data) > p.o.MaxData:
-		return 0, ErrData
+		return 0, fmt.Errorf("%w: %d bytes, and it may have %d", ErrData, len(data), p.o.MaxData)
 	}
 	t, err := p.topicFor(topic)
 	if err != nil {
