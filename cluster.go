@@ -14,9 +14,9 @@ import (
 
 // clusterFlags join the server to others.
 type clusterFlags struct {
-	NATS              string   `name:"nats" help:"Join the servers that are connected to this NATS server: what is said in a room is heard in it on all of them. nats://HOST:4222 or tls://HOST:4222; several of one NATS cluster have commas in between. Needs --mode=rooms or --mode=hooks." placeholder:"URL"`
+	NATS              string   `name:"nats" help:"Join the servers that are connected to this NATS server: what is said in a room is heard in it on all of them. nats://HOST:4222 or tls://HOST:4222; several of one NATS cluster have commas in between. Needs --mode=rooms, --mode=hooks or --mode=pusher." placeholder:"URL"`
 	NATSKeys          natsKeys `embed:"" prefix:"nats-"`
-	Cluster           string   `help:"Join other servers without a NATS server beside them: listen at this address for those that have it in --cluster-peers. Needs --mode=rooms or --mode=hooks." placeholder:"ADDRESS" example:"10.0.0.1:6222"`
+	Cluster           string   `help:"Join other servers without a NATS server beside them: listen at this address for those that have it in --cluster-peers. Needs --mode=rooms, --mode=hooks or --mode=pusher." placeholder:"ADDRESS" example:"10.0.0.1:6222"`
 	ClusterPeers      []string `help:"Addresses at which other servers listen with --cluster. One is enough: it tells of the rest." placeholder:"ADDRESS" example:"10.0.0.1:6222"`
 	ClusterSecretFile string   `help:"File with a secret that all servers with --cluster know. Or the secret is in the variable LULL_CLUSTER_SECRET. Needed unless --cluster is on loopback." type:"path" placeholder:"FILE" predictor:"file"`
 	ClusterName       string   `help:"The cluster's name. Clusters of different names do not meet, though they have the same NATS server." default:"lull" placeholder:"NAME"`
@@ -33,8 +33,8 @@ func (f *clusterFlags) check(mode string) error {
 		return nil
 	case f.NATS != "" && f.Cluster != "":
 		return errors.New("--nats and --cluster: cannot be used together")
-	case mode != "rooms" && mode != "hooks":
-		return errors.New("--nats and --cluster: need --mode=rooms or --mode=hooks")
+	case mode != "rooms" && mode != "hooks" && mode != "pusher":
+		return errors.New("--nats and --cluster: need --mode=rooms, --mode=hooks or --mode=pusher")
 	}
 	names := cluster.Options{URL: "nats://", Cluster: f.ClusterName, Name: f.NodeName}
 	if err := names.Check(); err != nil {
@@ -56,12 +56,15 @@ func (f *clusterFlags) check(mode string) error {
 	return checkAddress("--cluster", f.Cluster, "10.0.0.1:6222")
 }
 
-// join joins the cluster, and returns nil if the flags name none. leave ends that.
-func (f *clusterFlags) join(ctx context.Context, maxMessage int, log *slog.Logger) (node *cluster.Node, leave func(), err error) {
+// join joins the cluster, with options that suit the mode, and returns nil if the flags name none. leave ends that.
+func (f *clusterFlags) join(ctx context.Context, maxMessage int, suit func(cluster.Options) cluster.Options, log *slog.Logger) (node *cluster.Node, leave func(), err error) {
 	if f.NATS == "" && f.Cluster == "" {
 		return nil, func() {}, nil
 	}
 	o := cluster.Options{Cluster: f.ClusterName, Name: f.NodeName, MaxMessage: maxMessage, Queue: max(clusterQueue, 4*maxMessage), Log: log}
+	if suit != nil {
+		o = suit(o)
+	}
 	end := func() {}
 	if f.Cluster != "" {
 		secret, err := readToken("--cluster-secret-file", f.ClusterSecretFile, "LULL_CLUSTER_SECRET")

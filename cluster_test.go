@@ -141,7 +141,7 @@ func TestTwoClustersOnOneBroker(t *testing.T) {
 
 func TestClusterFlagsThatDoNotFit(t *testing.T) {
 	for line, want := range map[string]string{
-		"--nats nats://a:1":                                                         "--nats and --cluster: need --mode=rooms or --mode=hooks",
+		"--nats nats://a:1":                                                         "--nats and --cluster: need --mode=rooms, --mode=hooks or --mode=pusher",
 		"--mode rooms --nats a:1":                                                   "--nats=a:1: must be nats://HOST:4222 or tls://HOST:4222",
 		"--mode rooms --nats nats://a:1 --cluster a:1":                              "--nats and --cluster: cannot be used together",
 		"--mode rooms --nats nats://a:1 --nats-cert /x":                             "--nats-cert and --nats-key: must be used together",

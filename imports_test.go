@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"server/health":             {"server"},
 	"server/admin":              {"server", "server/health", "frame", "tuning", "internal/build", "internal/page"},
 	"server/hooks":              {"server", "frame", "internal/page", "internal/percent", "internal/slab", "server/internal/histogram"},
-	"server/pusher":             {"server", "frame", "internal/slab", "server/internal/gate"},
+	"server/pusher":             {"server", "server/cluster", "frame", "internal/slab", "server/internal/gate"},
 	"loadgen":                   {"frame", "netpoll", "internal/record", "internal/deflate", "loadgen/wire", "loadgen/plan", "loadgen/measure", "loadgen/result"},
 	"loadgen/plan":              {"loadgen/measure"}, // what thresholds can be of
 	"loadgen/scenario":          {"loadgen/plan"},

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,6 +49,19 @@ func TestInteropPusher(t *testing.T) {
 	url, stop := serve(t, "--mode", "pusher", "--pusher-apps", pusherApps(t))
 	defer stop()
 	pusherClients(t, url)
+}
+
+// With three servers clients are on all of them, and publishers ask any.
+func TestInteropPusherOnThreeNodes(t *testing.T) {
+	broker := newBroker(t, "").ClientURL()
+	apps := pusherApps(t)
+	var urls []string
+	for i := range 3 {
+		url, stop := serve(t, "--mode", "pusher", "--pusher-apps", apps, "--nats", broker, "--node-name", fmt.Sprint("node-", i))
+		defer stop()
+		urls = append(urls, url)
+	}
+	pusherClients(t, urls...)
 }
 
 // The page of docs/pusher.md is a chat, with pusher-js in a browser.

@@ -113,7 +113,16 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	node, leave, err := c.Cluster.join(ctx, int(c.MaxMessage), log)
+	var channels *pusher.Pusher
+	var suit func(cluster.Options) cluster.Options
+	if c.Mode == "pusher" {
+		if channels, err = c.Pusher.begin(c.Origin, c.IdleTimeout, log); err != nil {
+			return err
+		}
+		defer c.Pusher.finish(channels, c.Grace)
+		suit, pages = channels.Cluster, pusherPages(channels.API(), pages)
+	}
+	node, leave, err := c.Cluster.join(ctx, int(c.MaxMessage), suit, log)
 	if err != nil {
 		return err
 	}
@@ -127,16 +136,8 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		defer c.Hooks.finish(hooked, c.Grace, log)
 		handler, c.Handlers, c.Workers = hooked.Handler(), server.Workers, hooked.Workers()
 	}
-	var channels *pusher.Pusher
-	if c.Mode == "pusher" {
-		if channels, err = c.Pusher.begin(c.Origin, c.IdleTimeout, log); err != nil {
-			return err
-		}
-		defer c.Pusher.finish(channels, c.Grace)
-		handler, c.Handlers, c.Origin = channels.Handler(), server.Inline, []string{"any"} // the apps have origins of their own
-	}
 	if channels != nil {
-		pages = pusherPages(channels.API(), pages)
+		handler, c.Handlers, c.Origin = channels.Handler(), server.Inline, []string{"any"} // the apps have origins of their own
 	}
 	options := server.Options{
 		TLS: secure, HTTP: pages, Mode: c.Handlers, Workers: c.Workers, Origins: c.Origin,
@@ -158,13 +159,15 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w%s", err, listenHint(err, "--listen", c.Listen))
 	}
-	if node != nil {
+	switch {
+	case channels != nil:
+		channels.Bind(s, node)
+	case node != nil:
 		node.Bind(s)
 	}
 	ctx, end := c.leave(ctx, s)
 	defer end()
 	if channels != nil {
-		channels.Bind(s)
 		go c.Pusher.watch(ctx, channels, log)
 	}
 	if c.AdminPort.Admin != "" {

@@ -197,7 +197,7 @@ func (n *Node) Kept(topic string) (messages []Kept) {
 }
 
 // publishKept is publish for a topic with a history. Room was looked for already.
-func (n *Node) publishKept(to local, subject, topic string, op frame.Op, data []byte, room room) error {
+func (n *Node) publishKept(to Publisher, subject, topic string, op frame.Op, data []byte, room room) error {
 	p := n.past
 	p.mu.Lock()
 	defer p.mu.Unlock()

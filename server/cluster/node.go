@@ -56,7 +56,7 @@ type Node struct {
 	out      chan struct{} // closed when the node takes no part any more
 
 	// for any goroutine
-	local  atomic.Pointer[local]
+	local  atomic.Pointer[Publisher]
 	clock  clock
 	counts counts
 	order  [256]sync.Mutex // by hash of a topic: what is published here is in one order
@@ -83,14 +83,15 @@ type Node struct {
 	impatient bool // the server did not take a message for long; the next ones do not wait
 }
 
-// local is what delivers on this node: a server.Server.
-type local interface {
+// Publisher delivers on this node what is published: a server.Server, or something in front of
+// one.
+type Publisher interface {
 	Publish(topic string, op frame.Op, data []byte) error
 }
 
 // conn is a connection: a server.Conn.
 type conn interface {
-	local
+	Publisher
 	Subscribe(topic string) error
 }
 
@@ -149,11 +150,10 @@ func randomID() uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-// Bind says which server delivers what is published. It is called once, before the first
-// Publish and Subscribe.
-func (n *Node) Bind(s *server.Server) { n.bind(s) }
+// Bind says who delivers on this node what is published. It is called once, before the first Publish and Subscribe.
+func (n *Node) Bind(to Publisher) { n.bind(to) }
 
-func (n *Node) bind(l local) { n.local.Store(&l) }
+func (n *Node) bind(l Publisher) { n.local.Store(&l) }
 
 // now is the node's clock.
 func (n *Node) now() time.Duration { return n.clock.now(time.Since(n.began)) }

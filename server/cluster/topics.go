@@ -40,7 +40,7 @@ func (n *Node) PublishFrom(c server.Conn, topic string, op frame.Op, data []byte
 
 // publish publishes: here by to, and to other nodes. While there is no room in the queue, it
 // calls wait, unless that is nil.
-func (n *Node) publish(to local, topic string, op frame.Op, data []byte, wait func()) error {
+func (n *Node) publish(to Publisher, topic string, op frame.Op, data []byte, wait func()) error {
 	switch {
 	case len(data) > n.options.MaxMessage:
 		return ErrTooLarge
@@ -80,7 +80,7 @@ func (n *Node) publish(to local, topic string, op frame.Op, data []byte, wait fu
 }
 
 // publishPlain is publish for a topic without a history.
-func (n *Node) publishPlain(to local, subject, topic string, op frame.Op, data []byte, room room) error {
+func (n *Node) publishPlain(to Publisher, subject, topic string, op frame.Op, data []byte, room room) error {
 	order := &n.order[hash(topic)%uint32(len(n.order))]
 	order.Lock()
 	defer order.Unlock()

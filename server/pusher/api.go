@@ -14,8 +14,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/cluster"
 )
 
 // Faults of publishers' requests. The code is the status of HTTP.
@@ -289,7 +289,7 @@ func (p *Pusher) postEvent(q *apiRequest) (any, error) {
 	if !q.app.pace.AllowN(time.Now(), len(e.Channels)) {
 		return nil, faultPace
 	}
-	if f := p.publish(q, &e); f != nil {
+	if f := p.publishEvent(q, &e); f != nil {
 		return nil, f
 	}
 	if e.Info == "" {
@@ -297,7 +297,12 @@ func (p *Pusher) postEvent(q *apiRequest) (any, error) {
 	}
 	infos := map[string]channelInfo{}
 	for _, name := range e.Channels {
-		infos[name] = p.info(q.app, name, e.Info)
+		info, err := p.info(q.app, name, e.Info)
+		if err != nil {
+			return nil, err
+		}
+		info.Occupied = nil
+		infos[name] = info
 	}
 	return map[string]any{"channels": infos}, nil
 }
@@ -331,10 +336,17 @@ func (p *Pusher) postBatch(q *apiRequest) (any, error) {
 	infos := make([]channelInfo, len(b.Batch))
 	for i := range b.Batch {
 		e := &b.Batch[i]
-		if f := p.publish(q, e); f != nil {
+		if f := p.publishEvent(q, e); f != nil {
 			return nil, f
 		}
-		infos[i] = p.info(q.app, e.Channels[0], e.Info)
+		if e.Info == "" {
+			continue
+		}
+		var err error
+		if infos[i], err = p.info(q.app, e.Channels[0], e.Info); err != nil {
+			return nil, err
+		}
+		infos[i].Occupied = nil
 	}
 	if !asked {
 		return struct{}{}, nil
@@ -342,38 +354,24 @@ func (p *Pusher) postBatch(q *apiRequest) (any, error) {
 	return map[string]any{"batch": infos}, nil
 }
 
-// publish publishes an event to its channels. If there is no room for one of them, those before
+// publishEvent publishes an event to its channels. If there is no room for one of them, those before
 // have got it: what is published again comes twice to them.
-func (p *Pusher) publish(q *apiRequest, e *publishing) *fault {
-	var except server.Conn
-	if e.SocketID != "" {
-		except = p.socket(e.SocketID)
-	}
+func (p *Pusher) publishEvent(q *apiRequest, e *publishing) *fault {
 	data := encode(*e.Data)
 	for _, name := range e.Channels {
 		text := encode(outgoing{Event: e.Name, Channel: name, Data: data})
-		switch p.deliver(q.server, topicOf(q.app.id, name), isCached(name), except, text) {
+		switch p.publish(q.server, topicOf(q.app.id, name), isCached(name), e.SocketID, text) {
 		case nil:
 			p.counts.published.Add(1)
 		case server.ErrBackpressure:
 			return faultFull
+		case cluster.ErrTooLarge:
+			return faultLarge
 		default: // the server is at its end
 			return faultUnready
 		}
 	}
 	return nil
-}
-
-// deliver gives an event to the subscribers of a topic, but one, and keeps it if its channel is
-// a cache channel.
-func (p *Pusher) deliver(s *server.Server, topic string, kept bool, except server.Conn, text []byte) error {
-	sh := p.channels.lock(topic)
-	defer sh.mu.Unlock()
-	err := s.PublishExcept(except, topic, frame.Text, text)
-	if err == nil && kept {
-		p.cache.put(topic, text, time.Now())
-	}
-	return err
 }
 
 // channelInfo is what a publisher may ask of a channel.
@@ -415,33 +413,32 @@ func attributes(info string) []string {
 }
 
 // info answers what is asked of a channel.
-func (p *Pusher) info(a *app, name, wanted string) (i channelInfo) {
-	topic := topicOf(a.id, name)
-	s := p.channels.lock(topic)
-	defer s.mu.Unlock()
-	i.fill(s.byTopic[topic], wanted)
+func (p *Pusher) info(a *app, name, wanted string) (i channelInfo, err error) {
+	all, err := p.ask(question{App: a.id, Channel: name})
+	if err != nil {
+		return i, err
+	}
+	t, occupied := all[name]
+	i.fill(t, wanted)
+	i.Occupied = &occupied
 	if slices.Contains(attributes(wanted), "cache") {
-		if text, left := p.cache.get(topic, time.Now()); text != nil {
+		if text, left := p.cache.get(topicOf(a.id, name), time.Now()); text != nil {
 			var last struct{ Data string }
-			_ = json.Unmarshal(text, &last) // it is an event that publish has made
+			_ = json.Unmarshal(text, &last) // it is an event that publishEvent has made
 			i.Cache = &cacheInfo{last.Data, int(left.Seconds())}
 		}
 	}
-	return i
+	return i, nil
 }
 
-// fill sets the numbers of a channel, which is nil if it has no subscribers.
-func (i *channelInfo) fill(ch *channel, wanted string) {
-	subscribers, members := 0, 0
-	if ch != nil {
-		subscribers, members = ch.subscribers, len(ch.members)
-	}
+// fill sets the numbers that are asked for.
+func (i *channelInfo) fill(t tally, wanted string) {
 	for _, one := range attributes(wanted) {
 		switch one {
 		case "subscription_count":
-			i.Subscriptions = &subscribers
+			i.Subscriptions = &t.Subscribers
 		case "user_count":
-			i.Users = &members
+			i.Users = &t.Members
 		}
 	}
 }
@@ -457,18 +454,15 @@ func (p *Pusher) getChannels(q *apiRequest) (any, error) {
 			return nil, faultInfo
 		}
 	}
+	tallies, err := p.ask(question{App: q.app.id, Prefix: prefix})
+	if err != nil {
+		return nil, err
+	}
 	all := map[string]channelInfo{}
-	for i := range p.channels.shards {
-		s := &p.channels.shards[i]
-		s.mu.Lock()
-		for _, ch := range s.byTopic {
-			if ch.app == q.app && strings.HasPrefix(ch.name, prefix) {
-				var info channelInfo
-				info.fill(ch, wanted)
-				all[ch.name] = info
-			}
-		}
-		s.mu.Unlock()
+	for name, t := range tallies {
+		var info channelInfo
+		info.fill(t, wanted)
+		all[name] = info
 	}
 	return map[string]any{"channels": all}, nil
 }
@@ -482,13 +476,7 @@ func (p *Pusher) getChannel(q *apiRequest, name string) (any, error) {
 	case !infoFits(wanted, name):
 		return nil, faultInfo
 	}
-	i := p.info(q.app, name, wanted)
-	topic := topicOf(q.app.id, name)
-	s := p.channels.lock(topic)
-	defer s.mu.Unlock()
-	occupied := s.byTopic[topic] != nil
-	i.Occupied = &occupied
-	return i, nil
+	return p.info(q.app, name, wanted)
 }
 
 // getUsers lists the members of a presence channel.
@@ -499,17 +487,16 @@ func (p *Pusher) getUsers(q *apiRequest, name string) (any, error) {
 	case !isPresence(name):
 		return nil, faultNoPresence
 	}
+	all, err := p.ask(question{App: q.app.id, Channel: name, Users: true})
+	if err != nil {
+		return nil, err
+	}
 	type user struct {
 		ID string `json:"id"`
 	}
 	users := []user{}
-	topic := topicOf(q.app.id, name)
-	s := p.channels.lock(topic)
-	defer s.mu.Unlock()
-	if ch := s.byTopic[topic]; ch != nil {
-		for id := range ch.members {
-			users = append(users, user{id})
-		}
+	for _, id := range all[name].Users {
+		users = append(users, user{id})
 	}
 	return map[string]any{"users": users}, nil
 }
@@ -519,8 +506,8 @@ func (p *Pusher) terminate(q *apiRequest, user string) (any, error) {
 	if !isUser(user) {
 		return nil, faultUserID
 	}
-	for c := range q.server.SubscribersOf(userTopic(q.app.id, user)) {
-		p.refuse(c, faultTerminated)
+	if err := p.terminateUser(q.app.id, user); err != nil {
+		return nil, err
 	}
 	return struct{}{}, nil
 }

@@ -22,9 +22,11 @@ type channel struct {
 // member is who is in a presence channel, with one connection or several.
 type member struct {
 	text        uint32 // where the ID is, and behind it the user_info
-	connections uint32
+	connections uint32 // of this node
 	idLen       uint16
 	infoLen     uint16
+	known       bool // the cluster knows of it, and says when it has no connections any more
+	_           [3]byte
 }
 
 // channels are those that have subscribers here, in shards. The number of a channel is
@@ -107,6 +109,9 @@ func (s *channelShard) need(a *app, name, topic string) *channel {
 
 // drop removes a channel that has no subscribers any more.
 func (s *channelShard) drop(ch *channel) {
+	for user, record := range ch.members { // of other nodes
+		s.remove(ch, user, record)
+	}
 	delete(s.byTopic, ch.topic)
 	place := ch.number / channelShards
 	s.places[place] = nil
@@ -116,34 +121,46 @@ func (s *channelShard) drop(ch *channel) {
 // enter makes a connection part of a member. came is true if the member was not there. ok is
 // false if there is no room.
 func (s *channelShard) enter(ch *channel, user string, info []byte) (record uint32, came, ok bool) {
-	if record = ch.members[user]; record != 0 {
-		s.members.At(record).connections++
-		return record, false, true
+	if record = ch.members[user]; record == 0 {
+		if record, came = s.add(ch, user, info), true; record == 0 {
+			return 0, false, false
+		}
 	}
+	s.members.At(record).connections++
+	return record, came, true
+}
+
+// add adds a member that has no connections here yet. It returns 0 if there is no room.
+func (s *channelShard) add(ch *channel, user string, info []byte) (record uint32) {
 	if s.members.Room() == 0 {
-		return 0, false, false
+		return 0
 	}
 	text, ok := s.texts.Put([]byte(user), info)
 	if !ok {
-		return 0, false, false
+		return 0
 	}
 	record = s.members.Take()
-	*s.members.At(record) = member{text, 1, uint16(len(user)), uint16(len(info))}
+	*s.members.At(record) = member{text: text, idLen: uint16(len(user)), infoLen: uint16(len(info))}
 	ch.members[user] = record
-	return record, true, true
+	return record
 }
 
 // exit ends what enter began. went is true if the member has no connections any more.
 func (s *channelShard) exit(ch *channel, record uint32) (user string, went bool) {
 	m := s.members.At(record)
 	user, _ = s.member(record)
-	if m.connections--; m.connections > 0 {
+	if m.connections--; m.connections > 0 || m.known {
 		return user, false
 	}
-	delete(ch.members, user)
-	s.texts.Free(m.text)
-	s.members.Put(record)
+	s.remove(ch, user, record)
 	return user, true
+}
+
+// remove removes a member.
+func (s *channelShard) remove(ch *channel, user string, record uint32) {
+	delete(ch.members, user)
+	s.texts.Free(s.members.At(record).text)
+	s.members.Put(record)
 }
 
 // member is a member's ID and user_info.

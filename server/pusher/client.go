@@ -5,8 +5,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/cluster"
 )
 
 // clientEvent publishes an event of a client to the other subscribers of a channel.
@@ -25,31 +25,41 @@ func (p *Pusher) clientEvent(c server.Conn, m *incoming) *fault {
 		return faultClientData
 	}
 	topic := topicOf(a.id, m.Channel)
-	s := p.channels.lock(topic)
-	defer s.mu.Unlock()
-	ch := s.byTopic[topic]
-	if ch == nil {
-		return faultClientNotIn
-	}
-	as, in := p.connections.subscribed(c.Tag(), ch.number)
+	user, in := p.subscriber(c, topic)
 	if !in {
 		return faultClientNotIn
 	}
 	if !p.connections.count(c.Tag(), uint32(time.Since(p.began)/time.Second), is.Limits.ClientEvents) {
 		return faultClientRate
 	}
-	out := outgoing{Event: m.Event, Channel: m.Channel, Data: m.Data}
-	if ch.members != nil {
-		out.UserID, _ = s.member(as.member)
-	}
-	switch c.PublishToOthers(topic, frame.Text, encode(out)) {
+	socket := p.socketID(c)
+	text := encode(outgoing{Event: m.Event, Channel: m.Channel, Data: m.Data, UserID: user})
+	switch p.publish(c.Server(), topic, false, socket, text) {
 	case nil:
 		p.counts.clientEvents.Add(1)
-		a.notify(&hookEvent{Name: hookClient, Channel: m.Channel, UserID: out.UserID, Event: m.Event, Data: m.Data, SocketID: p.socketID(c)})
+		a.notify(&hookEvent{Name: hookClient, Channel: m.Channel, UserID: user, Event: m.Event, Data: m.Data, SocketID: socket})
 	case server.ErrBackpressure:
 		return faultClientFull
+	case cluster.ErrTooLarge:
+		return faultClientData
 	}
 	return nil
+}
+
+// subscriber reports whether a connection is subscribed to a channel, and who it is if that is a
+// presence channel.
+func (p *Pusher) subscriber(c server.Conn, topic string) (user string, in bool) {
+	s := p.channels.lock(topic)
+	defer s.mu.Unlock()
+	ch := s.byTopic[topic]
+	if ch == nil {
+		return "", false
+	}
+	as, in := p.connections.subscribed(c.Tag(), ch.number)
+	if in && ch.members != nil {
+		user, _ = s.member(as.member)
+	}
+	return user, in
 }
 
 // signingIn is the data of a wish to sign in.
@@ -89,7 +99,7 @@ func (p *Pusher) signInAs(c server.Conn, a *app, is *config, wish *signingIn) *f
 	case was != "" && was != string(user.ID):
 		return faultSigninTwice
 	case was == "":
-		if !p.connections.signIn(c.Tag(), string(user.ID)) || c.Subscribe(userTopic(a.id, string(user.ID))) != nil {
+		if !p.connections.signIn(c.Tag(), string(user.ID)) || p.subscribeTo(c, userTopic(a.id, string(user.ID)), func() {}) != nil {
 			return faultCapacity
 		}
 	}

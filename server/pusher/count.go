@@ -3,9 +3,6 @@ package pusher
 import (
 	"sync"
 	"time"
-
-	"github.com/seed-134acfd0/lull/frame"
-	"github.com/seed-134acfd0/lull/server"
 )
 
 // How often the subscribers of a channel are told how many there are: soon, where there are few,
@@ -68,30 +65,41 @@ func (p *Pusher) tellCounts() {
 	}
 }
 
-// tellCount tells the subscribers of a channel how many they are. What the server does not take
-// now it takes later.
+// tellCount tells the subscribers of a channel how many they are, on all nodes. What is not taken
+// now is told later.
 func (p *Pusher) tellCount(number uint32, now time.Time) {
-	sh, ch := p.channels.lockNumber(number)
-	defer sh.mu.Unlock()
 	s := p.server.Load()
-	switch {
-	case s == nil || ch == nil || !ch.counting: // it has ended, and may be another one now
+	sh, ch := p.channels.lockNumber(number)
+	if s == nil || ch == nil || !ch.counting { // it has ended, and may be another one now
+		sh.mu.Unlock()
 		return
-	case now.Before(ch.countDue):
+	}
+	if now.Before(ch.countDue) {
+		sh.mu.Unlock()
 		p.counting.put(number)
 		return
 	}
-	n := ch.subscribers
-	err := s.Publish(ch.topic, frame.Text, event(eventCount, ch.name, struct {
-		Count int `json:"subscription_count"`
-	}{n}))
-	if err == server.ErrBackpressure {
-		p.counting.put(number)
-		return
-	}
+	app, name, topic, n := ch.app, ch.name, ch.topic, ch.subscribers
 	ch.counting = false
-	ch.app.notify(&hookEvent{Name: hookCount, Channel: ch.name, Count: &n})
 	if n > countMany {
 		ch.countDue = now.Add(countPause)
+	}
+	sh.mu.Unlock()
+	all, err := p.ask(question{App: app.id, Channel: name})
+	if err == nil {
+		n = all[name].Subscribers
+		err = p.publish(s, topic, false, "", event(eventCount, name, struct {
+			Count int `json:"subscription_count"`
+		}{n}))
+	}
+	if err == nil {
+		app.notify(&hookEvent{Name: hookCount, Channel: name, Count: &n})
+		return
+	}
+	sh, ch = p.channels.lockNumber(number)
+	defer sh.mu.Unlock()
+	if ch != nil {
+		ch.counting = true
+		p.counting.put(number)
 	}
 }

@@ -6,7 +6,7 @@
 //	…
 //	s, err := server.Listen(addresses, p.Handler(), server.Options{Mode: server.Inline, HTTP: p.API(), Origins: []string{"any"}})
 //	…
-//	p.Bind(s)
+//	p.Bind(s, nil)
 //	defer p.Close(ctx)
 //
 // # Names

@@ -33,6 +33,7 @@ var metrics = []metric{
 	total("client_events", "Number of events that clients have published.", func(s *Stats) uint64 { return s.ClientEvents }),
 	total("events_unsent", "Number of answers that a connection did not take, because it reads too slowly.", func(s *Stats) uint64 { return s.Unsent }),
 	total("member_changes_lost", "Number of members that came or went without other members being told, because too much was on its way.", func(s *Stats) uint64 { return s.Lost }),
+	total("questions_unanswered", "Number of questions about channels that another node has not answered, or not to the end.", func(s *Stats) uint64 { return s.Unanswered }),
 	total("cache_evicted", "Number of last events of cache channels that were dropped because there were too many.", func(s *Stats) uint64 { return s.CacheEvicted }),
 	total("webhook_events", "Number of events that webhooks were told.", func(s *Stats) uint64 { return s.HookEvents }),
 	total("webhook_events_lost", "Number of events that webhooks were not told, because they failed for too long or are too slow.", func(s *Stats) uint64 { return s.HookLost }),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/cluster"
 )
 
 // Pusher speaks the protocol for a server. New makes it; any goroutine may use it.
@@ -29,6 +30,8 @@ type Pusher struct {
 	told        faultCounts
 	counts      counts
 	server      atomic.Pointer[server.Server]
+	nodes       atomic.Pointer[cluster.Node] // nil without a cluster
+	questions   questions
 
 	end   chan struct{} // closed by Close
 	ended sync.WaitGroup
@@ -50,6 +53,7 @@ func New(o Options) (*Pusher, error) {
 	}
 	p.cache = newCache(p.options.CacheBytes, p.options.CacheTime)
 	p.counting.due = map[uint32]struct{}{}
+	p.questions.waiting = map[uint64]*waiting{}
 	p.webhooks = newWebhooks(&p.options)
 	p.webhooks.set(p.apps.list())
 	p.ended.Go(p.tellCounts)
@@ -68,9 +72,6 @@ func newNode() string {
 func (p *Pusher) Handler() server.Handler {
 	return server.Handler{Upgrade: p.upgrade, Open: p.opened, Message: p.message, Close: p.closed}
 }
-
-// Bind says of which server p is the handler. It is called once, before the server's Run.
-func (p *Pusher) Bind(s *server.Server) { p.server.Store(s) }
 
 // Close tells webhooks what they were not told yet, until ctx ends, and then ends everything. It
 // is called after the server's Run has returned. What was not told is counted in Stats.
@@ -158,5 +159,6 @@ type counts struct {
 	published    atomic.Uint64 // events by the API, once for each channel
 	clientEvents atomic.Uint64
 	unsent       atomic.Uint64 // events of the server that a connection did not take
+	unanswered   atomic.Uint64 // questions that other nodes have not answered, or not to the end
 	lost         atomic.Uint64 // changes of members of which subscribers were not told
 }

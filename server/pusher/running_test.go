@@ -57,7 +57,7 @@ func start(t testing.TB, o pusher.Options, so server.Options) *running {
 	so.Reactors = cmp.Or(so.Reactors, 2)
 	s, err := server.Listen([]string{"127.0.0.1:0"}, p.Handler(), so)
 	must(t, err)
-	p.Bind(s)
+	p.Bind(s, nil)
 	testkit.Run(t, context.Background(), s)
 	return &running{s, p, t}
 }

@@ -15,6 +15,7 @@ type Stats struct {
 	ClientEvents  uint64
 	Unsent        uint64 // events of the server's own that a connection did not take
 	Lost          uint64 // changes of members of which subscribers were not told
+	Unanswered    uint64 // questions of publishers that other nodes have not answered, or not to the end
 
 	HookEvents, HookLost    uint64 // events that webhooks were told, or not any more
 	HookTries, HookFailures uint64 // requests to them, and those that failed
@@ -72,7 +73,7 @@ func Reasons() (all []Reason) {
 func (p *Pusher) Stats() Stats {
 	c := &p.counts
 	s := Stats{
-		Subscriptions: c.subscribed.Load(), Published: c.published.Load(), ClientEvents: c.clientEvents.Load(), Unsent: c.unsent.Load(), Lost: c.lost.Load(),
+		Subscriptions: c.subscribed.Load(), Published: c.published.Load(), ClientEvents: c.clientEvents.Load(), Unsent: c.unsent.Load(), Lost: c.lost.Load(), Unanswered: c.unanswered.Load(),
 		Faults: make(map[string]uint64, len(faults)),
 	}
 	h := &p.webhooks.counts

@@ -123,9 +123,12 @@ func (p *Pusher) join(c server.Conn, is *config, s *channelShard, ch *channel, w
 	}
 	undo := func(f *fault) *fault {
 		if ch.members != nil {
-			s.exit(ch, record)
+			p.exit(c, s, ch, record)
 		}
 		return f
+	}
+	if ch.members != nil && !p.enterCluster(c, s, ch, who) {
+		return undo(faultMembers)
 	}
 	if !p.connections.subscribe(c.Tag(), ch.number, record) {
 		return undo(faultTooMany)
@@ -133,7 +136,8 @@ func (p *Pusher) join(c server.Conn, is *config, s *channelShard, ch *channel, w
 	if came {
 		p.announce(c, ch, event(eventAdded, ch.name, who))
 	}
-	if err := c.Subscribe(ch.topic); err != nil {
+	confirmed := func() { p.confirm(c, ch.number) }
+	if err := p.subscribeTo(c, ch.topic, confirmed); err != nil {
 		p.connections.unsubscribe(c.Tag(), ch.number)
 		if came {
 			p.announce(c, ch, removedEvent(ch.name, user))
@@ -151,21 +155,54 @@ func (p *Pusher) join(c server.Conn, is *config, s *channelShard, ch *channel, w
 	if came {
 		ch.app.notify(&hookEvent{Name: hookAdded, Channel: ch.name, UserID: user})
 	}
+	if ch.members == nil {
+		p.counting.changed(is, ch)
+	}
+	if p.nodes.Load() == nil {
+		p.welcome(c, s, ch)
+	}
+	return nil
+}
+
+// subscribeTo subscribes a connection to a topic. In a cluster confirmed is called, on a goroutine
+// of its own, when the connection gets what other nodes publish too.
+func (p *Pusher) subscribeTo(c server.Conn, topic string, confirmed func()) error {
+	node := p.nodes.Load()
+	if node == nil {
+		return c.Subscribe(topic)
+	}
+	return node.Subscribe(c, topic, func(bool) { go confirmed() })
+}
+
+// confirm welcomes a connection to a channel, unless it has left it again.
+func (p *Pusher) confirm(c server.Conn, number uint32) {
+	s, ch := p.channels.lockNumber(number)
+	defer s.mu.Unlock()
+	if ch == nil {
+		return
+	}
+	if _, in := p.connections.subscribed(c.Tag(), number); in {
+		p.welcome(c, s, ch)
+	}
+}
+
+// welcome tells a connection that it is subscribed to a channel, and what there is in it. s is
+// locked.
+func (p *Pusher) welcome(c server.Conn, s *channelShard, ch *channel) {
 	if ch.members != nil {
 		p.send(c, s.membersEvent(ch))
 	} else {
 		p.send(c, subscribedEvent(ch.name))
-		p.counting.changed(is, ch)
 	}
-	if isCached(ch.name) {
-		last, _ := p.cache.get(ch.topic, time.Now())
-		if last == nil {
-			last = encode(outgoing{Event: eventCacheMiss, Channel: ch.name})
-			ch.app.notify(&hookEvent{Name: hookMiss, Channel: ch.name})
-		}
-		p.send(c, last)
+	if !isCached(ch.name) {
+		return
 	}
-	return nil
+	last, _ := p.cache.get(ch.topic, time.Now())
+	if last == nil {
+		last = encode(outgoing{Event: eventCacheMiss, Channel: ch.name})
+		ch.app.notify(&hookEvent{Name: hookMiss, Channel: ch.name})
+	}
+	p.send(c, last)
 }
 
 // membersEvent tells a new subscriber who is in a presence channel. s is locked.
@@ -237,7 +274,7 @@ func (p *Pusher) leave(c server.Conn, s *channelShard, ch *channel) {
 	}
 	ch.subscribers--
 	if ch.members != nil {
-		if user, went := s.exit(ch, was.member); went {
+		if user, went := p.exit(c, s, ch, was.member); went {
 			ch.app.notify(&hookEvent{Name: hookRemoved, Channel: ch.name, UserID: user})
 			p.announce(c, ch, removedEvent(ch.name, user))
 		}
