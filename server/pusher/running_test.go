@@ -19,6 +19,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/cluster"
 	"github.com/seed-134acfd0/lull/server/pusher"
 )
 
@@ -41,6 +42,12 @@ type running struct {
 
 func start(t testing.TB, o pusher.Options, so server.Options) *running {
 	t.Helper()
+	return startOn(t, "", "", o, so)
+}
+
+// startOn starts a server that is a node of a cluster, unless the URL of its broker is empty.
+func startOn(t testing.TB, url, name string, o pusher.Options, so server.Options) *running {
+	t.Helper()
 	if o.Apps == nil {
 		o.Apps = []pusher.App{one}
 	}
@@ -55,9 +62,16 @@ func start(t testing.TB, o pusher.Options, so server.Options) *running {
 	so.Mode, so.Origins, so.Log, so.StallAfter = server.Inline, []string{"any"}, o.Log, -1
 	so.CloseTimeout = cmp.Or(so.CloseTimeout, 100*time.Millisecond)
 	so.Reactors = cmp.Or(so.Reactors, 2)
+	var node *cluster.Node
+	if url != "" {
+		node, err = cluster.Join(t.Context(), p.Cluster(cluster.Options{URL: url, Name: name, Log: o.Log}))
+		must(t, err)
+		t.Cleanup(node.Leave)
+		so.TopicChanged = node.TopicChanged
+	}
 	s, err := server.Listen([]string{"127.0.0.1:0"}, p.Handler(), so)
 	must(t, err)
-	p.Bind(s, nil)
+	p.Bind(s, node)
 	testkit.Run(t, context.Background(), s)
 	return &running{s, p, t}
 }
