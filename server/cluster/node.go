@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/seed-134acfd0/lull/frame"
-	"github.com/seed-134acfd0/lull/server"
 )
 
 // Errors of Join, Publish and Ready.

@@ -32,6 +32,8 @@ type App struct {
 	SubscriptionCount bool `yaml:"subscription_count"`
 	// Webhooks are where its backend is told what happens; at most 16.
 	Webhooks []Webhook `yaml:"webhooks"`
+	// Resume keeps the last events of each channel for clients that come back and ask for them.
+	Resume Resume `yaml:"resume"`
 	// Limits bound what its clients and publishers may do.
 	Limits Limits `yaml:"limits"`
 }
@@ -84,6 +86,7 @@ func newConfig(a App) (*config, error) {
 	l.MemberBytes = cmp.Or(l.MemberBytes, memberBytesMost)
 	l.EventChannels = cmp.Or(l.EventChannels, 100)
 	l.Batch = cmp.Or(l.Batch, 10)
+	a.Resume.Seconds = cmp.Or(a.Resume.Seconds, 120)
 	if a.Origins == nil {
 		a.Origins = []string{"any"}
 	}
@@ -96,7 +99,7 @@ func newConfig(a App) (*config, error) {
 		return nil, fmt.Errorf("its key must be 1 to %d letters, digits, _ and -", appKeyMost)
 	case a.Secret == "":
 		return nil, errors.New("it has no secret")
-	case min(l.Connections, l.EventBytes, l.ClientEvents, l.Members, l.MemberBytes, l.EventChannels, l.Batch, l.Events) < 0:
+	case min(l.Connections, l.EventBytes, l.ClientEvents, l.Members, l.MemberBytes, l.EventChannels, l.Batch, l.Events, a.Resume.Events, a.Resume.Seconds) < 0:
 		return nil, errors.New("its limits must not be negative")
 	case l.MemberBytes > memberBytesMost:
 		return nil, fmt.Errorf("its limits: member_bytes is at most %d", memberBytesMost)

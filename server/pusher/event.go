@@ -19,6 +19,9 @@ const (
 	eventRemoved      = "pusher_internal:member_removed"
 	eventCount        = "pusher_internal:subscription_count"
 	eventCacheMiss    = "pusher:cache_miss"
+	eventResume       = "pusher:resume"
+	eventResumed      = "pusher:resume_success"
+	eventResumeFailed = "pusher:resume_failed"
 	eventSignin       = "pusher:signin"
 	eventSignedIn     = "pusher:signin_success"
 	clientEventPrefix = "client-"
@@ -37,6 +40,7 @@ type outgoing struct {
 	Channel string          `json:"channel,omitempty"`
 	Data    json.RawMessage `json:"data,omitempty"`
 	UserID  string          `json:"user_id,omitempty"`
+	position
 }
 
 // encode spells v as JSON, without the escapes that HTML would need.

@@ -48,6 +48,7 @@ var (
 	faultEvent       = newFault("unknown_event", 4300, "clients may not send this event: their own begin with client-")
 	faultData        = newFault("bad_data", 4300, "the event's data must be an object with the event's fields")
 	faultTwice       = newFault("subscribed_twice", 4300, "the connection is subscribed to this channel already")
+	faultNoResume    = newFault("no_resume", 4301, "the app keeps no events for clients that come back")
 	faultNotIn       = newFault("not_subscribed", 4300, "the connection is not subscribed to this channel")
 	faultSignin      = newFault("signin_forged", 4009, "the user's signature is wrong")
 	faultSigninData  = newFault("signin_bad_user", 4009, "user_data must be JSON with an id of 1 to 128 bytes")

@@ -38,6 +38,8 @@ func (p *Pusher) do(c server.Conn, op frame.Op, data []byte) *fault {
 		return p.askSubscribe(c, m.Data)
 	case m.Event == eventUnsubscribe:
 		return p.askUnsubscribe(c, m.Data)
+	case m.Event == eventResume:
+		return p.resume(c, m.Data)
 	case m.Event == eventSignin:
 		return p.signIn(c, m.Data)
 	case strings.HasPrefix(m.Event, clientEventPrefix):

@@ -115,8 +115,15 @@ func (p *Pusher) deliver(s *server.Server, topic string, kept bool, socket strin
 	}
 	sh := p.channels.lock(topic)
 	defer sh.mu.Unlock()
+	is := p.resumes(topic)
+	if is != nil {
+		text = p.history.add(topic, text, is, time.Now())
+	}
 	err := s.PublishExcept(except, topic, frame.Text, text)
-	if err == nil && kept {
+	switch {
+	case err != nil && is != nil:
+		p.history.undo(topic)
+	case err == nil && kept:
 		p.cache.put(topic, text, time.Now())
 	}
 	return err

@@ -18,6 +18,9 @@ type Options struct {
 	// kept; 30 minutes by default.
 	CacheBytes int
 	CacheTime  time.Duration
+	// ResumeBytes is how much memory the events may take that are kept for clients that come back
+	// (App.Resume); 64 MiB by default. The channels that were not used for longest go first.
+	ResumeBytes int
 	// WebhookRetry is after how long a webhook's request is sent again that has failed, and then
 	// after twice as long each time, 30 s at most; 1 s by default. WebhookTime is for how long; 5
 	// minutes by default. Then its events are lost, and counted.
@@ -30,6 +33,7 @@ func (o Options) withDefaults() Options {
 	set(&o.ActivityTimeout, 2*time.Minute)
 	set(&o.CacheBytes, 64<<20)
 	set(&o.CacheTime, 30*time.Minute)
+	set(&o.ResumeBytes, 64<<20)
 	set(&o.WebhookRetry, time.Second)
 	set(&o.WebhookTime, 5*time.Minute)
 	if o.Log == nil {

@@ -25,6 +25,7 @@ type Pusher struct {
 	connections *connections
 	channels    *channels
 	cache       *cache
+	history     *history
 	counting    counting
 	webhooks    *webhooks
 	told        faultCounts
@@ -52,6 +53,7 @@ func New(o Options) (*Pusher, error) {
 		return nil, fmt.Errorf("pusher: %w", err)
 	}
 	p.cache = newCache(p.options.CacheBytes, p.options.CacheTime)
+	p.history = newHistory(p.options.ResumeBytes)
 	p.counting.due = map[uint32]struct{}{}
 	p.questions.waiting = map[uint64]*waiting{}
 	p.webhooks = newWebhooks(&p.options)

@@ -154,6 +154,16 @@ func (c *client) next() (m message) {
 	return m
 }
 
+// nextInto reads a message into v, too.
+func (c *client) nextInto(v any) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
+	defer cancel()
+	_, got, err := c.Read(ctx)
+	must(c.t, err)
+	must(c.t, json.Unmarshal(got, v))
+}
+
 // send sends a text.
 func (c *client) send(text string) {
 	c.t.Helper()

@@ -36,7 +36,7 @@ func (p *Pusher) askSubscribe(c server.Conn, data json.RawMessage) *fault {
 	switch user, personal := strings.CutPrefix(wish.Channel, userPrefix); {
 	case personal:
 		if f = faultOtherUser; user != "" && user == p.connections.user(c.Tag()) { // it has subscribed as it signed in
-			p.send(c, subscribedEvent(wish.Channel))
+			p.send(c, subscribedEvent(wish.Channel, position{}, struct{}{}))
 			return nil
 		}
 	default:
@@ -52,7 +52,11 @@ func (p *Pusher) askSubscribe(c server.Conn, data json.RawMessage) *fault {
 	return nil
 }
 
-func subscribedEvent(channel string) []byte { return event(eventSubscribed, channel, struct{}{}) }
+// subscribedEvent tells a subscriber that it is one, and the position in the channel from which on it
+// gets what is published.
+func subscribedEvent(channel string, at position, data any) []byte {
+	return encode(outgoing{Event: eventSubscribed, Channel: channel, Data: encode(string(encode(data))), position: at})
+}
 
 func refusedEvent(channel string, f *fault) []byte {
 	return event(eventRefused, channel[:min(len(channel), channelMost)], struct {
@@ -189,11 +193,15 @@ func (p *Pusher) confirm(c server.Conn, number uint32) {
 // welcome tells a connection that it is subscribed to a channel, and what there is in it. s is
 // locked.
 func (p *Pusher) welcome(c server.Conn, s *channelShard, ch *channel) {
-	if ch.members != nil {
-		p.send(c, s.membersEvent(ch))
-	} else {
-		p.send(c, subscribedEvent(ch.name))
+	var at position
+	if p.resumes(ch.topic) != nil {
+		at = p.history.position(ch.topic, time.Now())
 	}
+	var data any = struct{}{}
+	if ch.members != nil {
+		data = s.membersOf(ch)
+	}
+	p.send(c, subscribedEvent(ch.name, at, data))
 	if !isCached(ch.name) {
 		return
 	}
@@ -205,8 +213,8 @@ func (p *Pusher) welcome(c server.Conn, s *channelShard, ch *channel) {
 	p.send(c, last)
 }
 
-// membersEvent tells a new subscriber who is in a presence channel. s is locked.
-func (s *channelShard) membersEvent(ch *channel) []byte {
+// membersOf is what a new subscriber is told of who is in a presence channel. s is locked.
+func (s *channelShard) membersOf(ch *channel) any {
 	ids := make([]string, 0, len(ch.members))
 	hash := make(map[string]json.RawMessage, len(ch.members))
 	for user, record := range ch.members {
@@ -222,9 +230,9 @@ func (s *channelShard) membersEvent(ch *channel) []byte {
 		IDs   []string                   `json:"ids"`
 		Hash  map[string]json.RawMessage `json:"hash"`
 	}
-	return event(eventSubscribed, ch.name, struct {
+	return struct {
 		Presence members `json:"presence"`
-	}{members{len(ids), ids, hash}})
+	}{members{len(ids), ids, hash}}
 }
 
 func removedEvent(channel, user string) []byte {

@@ -7,14 +7,12 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
 
 const [dir, servers] = process.argv.slice(2);
 const hosts = servers.split(",").map((s) => ({ host: s.slice(0, s.lastIndexOf(":")), port: s.slice(s.lastIndexOf(":") + 1) }));
-const load = (name) => {
-  const module = createRequire(`${dir}/`)(name);
-  return module.default ?? module;
-};
-const [Client, Publisher, Echo] = ["pusher-js", "pusher", "laravel-echo"].map(load);
+const [Client, Publisher] = ["pusher-js", "pusher"].map(createRequire(`${dir}/`));
+const { default: Echo } = await import(pathToFileURL(`${dir}/node_modules/laravel-echo/dist/echo.js`)); // as bundlers do
 
 const app = { appId: "1", key: "app-key", secret: "app-secret" };
 const publishers = hosts.map(({ host, port }) => new Publisher({ ...app, host, port, useTLS: false, encryptionMasterKeyBase64: Buffer.alloc(32, 7).toString("base64") }));
