@@ -125,10 +125,10 @@ func (c Conn) Publish(topic string, op frame.Op, data []byte) error {
 	return c.publish(Kind{}, &topic, op, data)
 }
 
-// PublishExcept is Publish to all subscribers but one connection, which need not be one. The
-// zero Conn is nobody.
-func (s *Server) PublishExcept(except Conn, topic string, op frame.Op, data []byte) error {
-	return s.broadcast(op, data, Kind{except: except.id}, &topic, Conn{}, nil)
+// PublishExcept is Publish to all subscribers but one connection, by its ID, which need not be one.
+// 0 is nobody.
+func (s *Server) PublishExcept(except uint64, topic string, op frame.Op, data []byte) error {
+	return s.broadcast(op, data, Kind{except: except}, &topic, Conn{}, nil)
 }
 
 // PublishToOthers is Conn.Publish to all subscribers but the connection itself.

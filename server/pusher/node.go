@@ -109,17 +109,13 @@ func cutText(b []byte) (text string, rest []byte, ok bool) {
 // deliver gives an event to the subscribers of a topic on this node, but to one socket, and keeps
 // it if its channel is a cache channel.
 func (p *Pusher) deliver(s *server.Server, topic string, kept bool, socket string, text []byte) error {
-	var except server.Conn
-	if socket != "" {
-		except = p.socket(socket)
-	}
 	sh := p.channels.lock(topic)
 	defer sh.mu.Unlock()
 	is := p.resumes(topic)
 	if is != nil {
 		text = p.history.add(topic, text, is, time.Now())
 	}
-	err := s.PublishExcept(except, topic, frame.Text, text)
+	err := s.PublishExcept(p.connID(socket), topic, frame.Text, text)
 	switch {
 	case err != nil && is != nil:
 		p.history.undo(topic)

@@ -120,16 +120,15 @@ func isNumber(text string) bool {
 	return err == nil && len(text) <= 20
 }
 
-// socket returns the connection of this process that is called id, or the zero Conn.
-func (p *Pusher) socket(id string) server.Conn {
-	rest, own := strings.CutPrefix(id, p.node)
-	number, err := strconv.ParseUint(rest, 10, 64)
-	s := p.server.Load()
-	if !own || err != nil || s == nil {
-		return server.Conn{}
+// connID returns the ID of the connection of this process that is called by a socket's ID, 0 if
+// that is of another process.
+func (p *Pusher) connID(socket string) uint64 {
+	rest, own := strings.CutPrefix(socket, p.node)
+	id, err := strconv.ParseUint(rest, 10, 64)
+	if !own || err != nil {
+		return 0
 	}
-	c, _ := s.Conn(number)
-	return c
+	return id
 }
 
 // refuse tells a connection of a fault, and closes it.
