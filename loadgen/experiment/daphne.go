@@ -112,6 +112,10 @@ func MeasureDaphne(ctx context.Context, config DaphneConfig) (sides []DaphneSide
 	return sides, nil
 }
 
+// daphneInbox is how many messages of a connection wait in lull; the others wait with their
+// sender. The clicks of a minute fill such inboxes, and not those of the default, 64.
+const daphneInbox = 8
+
 // pythonStack is a way to serve the application.
 type pythonStack struct {
 	name, dir string
@@ -157,7 +161,7 @@ func (s pythonStack) start(ctx context.Context, delay, delayFor time.Duration, w
 		return nil, err
 	}
 	front, err := start(ctx, lull, "serve", "--listen", "127.0.0.1:0", "--mode", "hooks", "--hook", "unix:"+socket+":/",
-		"--hook-concurrency", strconv.Itoa(workers), "--api=", "--admin=", "--status", "0s")
+		"--hook-concurrency", strconv.Itoa(workers), "--max-inbox-messages", strconv.Itoa(daphneInbox), "--api=", "--admin=", "--status", "0s")
 	if err != nil {
 		behind.kill()
 		return nil, err
