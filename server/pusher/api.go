@@ -414,7 +414,7 @@ func attributes(info string) []string {
 
 // info answers what is asked of a channel.
 func (p *Pusher) info(a *app, name, wanted string) (i channelInfo, err error) {
-	all, err := p.ask(question{App: a.id, Channel: name})
+	all, _, err := p.ask(question{App: a.id, Channel: name})
 	if err != nil {
 		return i, err
 	}
@@ -454,7 +454,7 @@ func (p *Pusher) getChannels(q *apiRequest) (any, error) {
 			return nil, faultInfo
 		}
 	}
-	tallies, err := p.ask(question{App: q.app.id, Prefix: prefix})
+	tallies, _, err := p.ask(question{App: q.app.id, Prefix: prefix})
 	if err != nil {
 		return nil, err
 	}
@@ -487,7 +487,7 @@ func (p *Pusher) getUsers(q *apiRequest, name string) (any, error) {
 	case !isPresence(name):
 		return nil, faultNoPresence
 	}
-	all, err := p.ask(question{App: q.app.id, Channel: name, Users: true})
+	all, _, err := p.ask(question{App: q.app.id, Channel: name, Users: true})
 	if err != nil {
 		return nil, err
 	}

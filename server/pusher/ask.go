@@ -58,14 +58,14 @@ type waiting struct {
 	done     chan struct{}
 }
 
-// ask asks all nodes, and returns what those say that answer within a second. Nodes that do not
-// are counted.
-func (p *Pusher) ask(q question) (map[string]tally, error) {
+// ask asks all nodes, and returns what those say that answer within a second. If some do not, that
+// is counted, and whole is false.
+func (p *Pusher) ask(q question) (all map[string]tally, whole bool, err error) {
 	node := p.nodes.Load()
 	if node == nil {
-		all := map[string]tally{}
+		all = map[string]tally{}
 		p.tally(&q, func(name string, t tally) { all[name] = t })
-		return all, nil
+		return all, true, nil
 	}
 	w := &waiting{channels: map[string]tally{}, left: len(node.Stats().Nodes) + 1, done: make(chan struct{})}
 	qs := &p.questions
@@ -80,17 +80,18 @@ func (p *Pusher) ask(q question) (map[string]tally, error) {
 		delete(qs.waiting, q.ID)
 	}()
 	if err := p.tellNodes(&q); err == server.ErrBackpressure {
-		return nil, faultFull
+		return nil, false, faultFull
 	}
 	select {
 	case <-w.done:
+		whole = true
 	case <-time.After(answerTime):
 		p.counts.unanswered.Add(1)
 	}
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	delete(qs.waiting, q.ID) // nobody changes it any more
-	return w.channels, nil
+	return w.channels, whole, nil
 }
 
 // tellNodes sends a question to all nodes.

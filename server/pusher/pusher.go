@@ -54,7 +54,7 @@ func New(o Options) (*Pusher, error) {
 	}
 	p.cache = newCache(p.options.CacheBytes, p.options.CacheTime)
 	p.history = newHistory(p.options.ResumeBytes)
-	p.counting.due = map[uint32]struct{}{}
+	p.counting.due, p.counting.left = map[uint32]struct{}{}, map[string]*channel{}
 	p.questions.waiting = map[uint64]*waiting{}
 	p.webhooks = newWebhooks(&p.options)
 	p.webhooks.set(p.apps.list())
@@ -161,5 +161,5 @@ type counts struct {
 	clientEvents atomic.Uint64
 	unsent       atomic.Uint64 // events of the server that a connection did not take
 	unanswered   atomic.Uint64 // questions that other nodes have not answered, or not to the end
-	lost         atomic.Uint64 // changes of members of which subscribers were not told
+	lost         atomic.Uint64 // changes of members, and counts, of which subscribers were not told
 }

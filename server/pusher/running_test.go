@@ -141,8 +141,16 @@ func (r *running) open() *client {
 	return c
 }
 
-// next reads a message.
+// next reads a message that is no warm one.
 func (c *client) next() (m message) {
+	c.t.Helper()
+	for m = c.read(); m.Event == warm; m = c.read() {
+	}
+	return m
+}
+
+// read reads a message.
+func (c *client) read() (m message) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()

@@ -291,6 +291,9 @@ func (p *Pusher) leave(c server.Conn, s *channelShard, ch *channel) {
 	}
 	if ch.subscribers == 0 {
 		ch.app.notify(&hookEvent{Name: hookVacated, Channel: ch.name})
+		if p.nodes.Load() != nil && !p.counting.leave(ch.app.config.Load(), ch) {
+			p.counts.lost.Add(1)
+		}
 		s.drop(ch)
 	}
 }
