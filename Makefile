@@ -6,9 +6,9 @@ export CGO_ENABLED = 0
 .PHONY: build check test test-race test-interop test-alerts test-deploy test-predictions fuzz lint lint-shell bench experiment
 
 # bin/lull, and what "lull bench" runs beside it: bin/floor, bin/slowhandler, bin/peer,
-# bin/reader and bin/topicserver.
+# bin/reader, bin/backend, bin/topicserver and bin/clusternode.
 build:
-	$(GO) build -o bin/ . ./loadgen/floor ./loadgen/slowhandler ./loadgen/peer ./loadgen/reader ./loadgen/backend ./loadgen/topicserver
+	$(GO) build -o bin/ . ./loadgen/floor ./loadgen/slowhandler ./loadgen/peer ./loadgen/reader ./loadgen/backend ./loadgen/topicserver ./loadgen/clusternode
 
 # All that must hold before a change lands. .ci/run installs what it needs.
 check: test lint test-alerts test-deploy lint-shell test-race test-interop

@@ -15,7 +15,7 @@ import (
 )
 
 type benchCommand struct {
-	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, burst-coalesced, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB). flat, alone too, measures what a handshake and a delivery cost at each number of connections (--conns), with the kernel's TCP hash table as it is and with a large one. reader, alone too, compares what a received broadcast costs the generator with what it costs a program that only reads. generators, alone too, measures what a connection costs lull load and other load generators that are installed, in the same jobs. topics, alone too, measures what subscriptions and publications cost among --conns connections. hooks, alone too, compares how many messages a backend answers through lull with how many requests of wrk it answers straight. users, alone too, measures the memory of --conns idle connections of the hooks, each with a user and a topic. outage, alone too, kills a backend under load for half a minute. daphne, alone too, compares the same Django application behind lull and gunicorn, and behind Daphne and Channels (four minutes)."`
+	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, burst-coalesced, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB). flat, alone too, measures what a handshake and a delivery cost at each number of connections (--conns), with the kernel's TCP hash table as it is and with a large one. reader, alone too, compares what a received broadcast costs the generator with what it costs a program that only reads. generators, alone too, measures what a connection costs lull load and other load generators that are installed, in the same jobs. topics, alone too, measures what subscriptions and publications cost among --conns connections. hooks, alone too, compares how many messages a backend answers through lull with how many requests of wrk it answers straight. users, alone too, measures the memory of --conns idle connections of the hooks, each with a user and a topic. outage, alone too, kills a backend under load for half a minute. daphne, alone too, compares the same Django application behind lull and gunicorn, and behind Daphne and Channels (four minutes). cluster, alone too, joins three nodes by NATS in network namespaces, breaks what can break, and checks that each message has arrived or is said to be lost; then it measures 1 to 4 nodes (four minutes). It needs root."`
 	Rounds      int      `help:"Number of rounds of each scenario." default:"5" range:"1..1000"`
 	Floor       string   `help:"The floor program. Default: floor, in the directory of lull." type:"path" placeholder:"FILE" env:"LULL_FLOOR_PROGRAM" predictor:"file"`
 	SlowHandler string   `help:"The slowhandler program. Default: slowhandler, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
@@ -23,12 +23,13 @@ type benchCommand struct {
 	Reader      string   `help:"The reader program. Default: reader, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
 	TopicServer string   `help:"The topicserver program. Default: topicserver, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
 	Backend     string   `help:"The backend program. Default: backend, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
+	ClusterNode string   `help:"The clusternode program. Default: clusternode, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
 	Conns       []int    `help:"Numbers of connections for flat, ascending. Default: 10000,30000,100000,300000,1000000,2000000,2500000. For topics; default: 15000. For users; default: 100000. For generators and daphne, the most idle connections; default: 5000 and 2000." placeholder:"N" range:"2..1073741824" example:"10000,100000" env:"LULL_BENCH_CONNS"`
 	Generators  string   `help:"Directory with what loadgen/experiment/generators/install has installed from npm." default:"/var/cache/lull-generators" type:"path" placeholder:"DIR" env:"LULL_GENERATORS_DIR" predictor:"file"`
 	Against     string   `help:"Another lull program, which abuse attacks too." type:"path" placeholder:"FILE" predictor:"file"`
 	netnsFlag
 	JSON string `help:"Write the results to this file." type:"path" placeholder:"FILE" env:"LULL_JSON_FILE" predictor:"file"`
-	Plot string `help:"Draw what flat has measured into this file, as SVG." type:"path" placeholder:"FILE" predictor:"file"`
+	Plot string `help:"Draw what flat or cluster has measured into this file, as SVG." type:"path" placeholder:"FILE" predictor:"file"`
 }
 
 func (benchCommand) Help() string {
@@ -46,7 +47,8 @@ Examples:
   lull bench generators
   lull bench topics --conns 15000,1000000
   lull bench hooks --rounds 3
-  lull bench users --conns 100000,1000000`
+  lull bench users --conns 100000,1000000
+  sudo lull bench cluster --json cluster.json --plot cluster.svg`
 }
 
 // Validate checks the names of scenarios.
@@ -56,8 +58,8 @@ func (c *benchCommand) Validate() error {
 		return errors.New("--conns: can only be used with flat, topics, users, generators or daphne")
 	case len(c.Conns) > 1 && (c.alone("generators") || c.alone("daphne")):
 		return errors.New("--conns: must be one number with generators and daphne")
-	case c.Plot != "" && !c.alone("flat"):
-		return errors.New("--plot: can only be used with flat")
+	case c.Plot != "" && !c.alone("flat") && !c.alone("cluster"):
+		return errors.New("--plot: can only be used with flat or cluster")
 	}
 	if !slices.IsSorted(c.Conns) {
 		return fmt.Errorf("--conns: must be ascending, as in %s", "--conns=10000,100000")
@@ -74,7 +76,7 @@ func (c *benchCommand) Validate() error {
 }
 
 // benchesAlone are scenarios that run alone.
-var benchesAlone = []string{"abuse", "storm", "flat", "reader", "generators", "topics", "hooks", "users", "outage", "daphne"}
+var benchesAlone = []string{"abuse", "storm", "flat", "reader", "generators", "topics", "hooks", "users", "outage", "daphne", "cluster"}
 
 // alone reports whether a scenario is the only one that was named.
 func (c *benchCommand) alone(scenario string) bool {
@@ -108,6 +110,8 @@ func (c *benchCommand) Run(ctx context.Context) error {
 		return c.daphne(ctx)
 	case c.alone("topics"):
 		return c.topics(ctx)
+	case c.alone("cluster"):
+		return c.cluster(ctx)
 	}
 	rows, err := experiment.Bench(ctx, experiment.BenchConfig{
 		Floor: cmp.Or(c.Floor, besideLull("floor")), SlowHandler: cmp.Or(c.SlowHandler, besideLull("slowhandler")), Peer: cmp.Or(c.Peer, besideLull("peer")),
@@ -131,7 +135,7 @@ const namespaceFrom = 100_000
 // mostConns is how many connections the largest scenario opens.
 func (c *benchCommand) mostConns() int {
 	switch {
-	case c.alone("abuse"), c.alone("generators"), c.alone("hooks"), c.alone("outage"), c.alone("daphne"), c.alone("flat"): // flat makes namespaces itself
+	case c.alone("abuse"), c.alone("generators"), c.alone("hooks"), c.alone("outage"), c.alone("daphne"), c.alone("flat"), c.alone("cluster"): // these two make namespaces themselves
 		return 0
 	case c.alone("storm"):
 		return stormConns
@@ -299,6 +303,27 @@ func (c *benchCommand) daphne(ctx context.Context) error {
 		err = errors.Join(err, writeJSON(c.JSON, sides))
 	}
 	return errors.Join(err, experiment.WriteDaphne(os.Stdout, sides, conns)) // those that there are
+}
+
+// cluster tries and measures several nodes. The bridges between them are in a namespace of
+// their own, which ends with the run.
+func (c *benchCommand) cluster(ctx context.Context) error {
+	if c.Netns != "no" {
+		space, err := experiment.NewNamespace(1 << 16)
+		if err != nil {
+			say("skipped: the nodes' network namespaces cannot be made, which needs root: %v", err)
+			return nil
+		}
+		return runIn(space)
+	}
+	measured, err := experiment.MeasureCluster(ctx, experiment.ClusterConfig{Node: cmp.Or(c.ClusterNode, besideLull("clusternode")), Say: say})
+	if measured != nil && c.JSON != "" {
+		err = errors.Join(err, writeJSON(c.JSON, measured))
+	}
+	if measured != nil && len(measured.Speeds) > 1 && c.Plot != "" {
+		err = errors.Join(err, writeFile(c.Plot, measured.WritePlot))
+	}
+	return errors.Join(err, measured.WriteText(os.Stdout)) // what there is
 }
 
 // besideLull is a program in the directory of this one.

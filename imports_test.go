@@ -57,6 +57,8 @@ var arrows = map[string][]string{
 	"loadgen/slowhandler": {"frame", "netpoll", "server", "server/admin"},
 	"loadgen/reader":      {"frame", "netpoll"},
 	"loadgen/topicserver": {"frame", "netpoll", "server"},
+	// A node of a cluster that tells what it knows, which experiment starts too.
+	"loadgen/clusternode": {"frame", "internal/natsd", "server", "server/cluster"},
 	"loadgen/backend":     nil, // a backend for hooks, to measure them with
 	"loadgen/peer":        nil, // a program on another library, to compare with
 	"loadgen/experiment":  {"frame", "internal/natsd", "loadgen", "loadgen/measure", "loadgen/result", "loadgen/internal/chart", "tuning", "internal/selfsigned"},

@@ -32,15 +32,20 @@ func (f netnsFlag) again(conns int) (ran bool, err error) {
 		say("not in a network namespace with a larger TCP hash table, so each packet may take longer: %v", err)
 		return false, nil
 	}
-	defer space.Leave()
 	say("in a network namespace of its own, whose TCP hash table has %s buckets; this one's has %s for %s sockets", comma(space.Buckets), comma(have), comma(2*conns))
+	return true, runIn(space)
+}
+
+// runIn runs this command once more in a network namespace, and leaves that.
+func runIn(space *experiment.Namespace) error {
+	defer space.Leave()
 	lull, err := os.Executable()
 	if err != nil {
-		return true, err
+		return err
 	}
 	cmd := exec.Command(lull, append(os.Args[1:], "--netns=no")...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return true, standFor(cmd, space.Start)
+	return standFor(cmd, space.Start)
 }
 
 // standFor starts a command and waits for it. The command gets the signals that this

@@ -33,6 +33,11 @@ func TestMain(m *testing.M) {
 		runExperiment(os.Args[2:])
 	case len(os.Args) > 1 && os.Args[1] == "load":
 		loadAsLull(os.Args[2:])
+	case os.Getenv(inLab) != "":
+		if err := tryLab(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case os.Getenv(orphan) != "":
 		leaveOrphan(os.Getenv(orphan))
 	default:

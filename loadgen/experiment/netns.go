@@ -46,15 +46,15 @@ func HashTable() int {
 type Namespace struct {
 	Buckets int // of its hash table
 
-	commands chan *exec.Cmd
-	started  chan error
+	tasks chan func() error
+	done  chan error
 }
 
 // NewNamespace makes a namespace whose hash table has at least so many buckets. It
 // needs CAP_NET_ADMIN and CAP_SYS_ADMIN, a /proc/sys that is writable, and Linux 6.1.
 // It sets a sysctl of the calling process's namespace while it makes the other one.
 func NewNamespace(buckets int) (*Namespace, error) {
-	n := &Namespace{commands: make(chan *exec.Cmd), started: make(chan error)}
+	n := &Namespace{tasks: make(chan func() error), done: make(chan error)}
 	made := make(chan error)
 	go n.live(buckets, made)
 	if err := <-made; err != nil {
@@ -63,8 +63,8 @@ func NewNamespace(buckets int) (*Namespace, error) {
 	return n, nil
 }
 
-// live makes the namespace and starts its commands. It never unlocks its thread, so
-// the Go runtime ends the thread, which is in the namespace, with this goroutine.
+// live makes the namespace and does there what is to be done. It never unlocks its thread,
+// so the Go runtime ends the thread, which is in the namespace, with this goroutine.
 func (n *Namespace) live(buckets int, made chan<- error) {
 	runtime.LockOSThread()
 	err := n.enter(buckets)
@@ -72,20 +72,23 @@ func (n *Namespace) live(buckets int, made chan<- error) {
 	if err != nil {
 		return
 	}
-	for cmd := range n.commands {
-		n.started <- cmd.Start()
+	for task := range n.tasks {
+		n.done <- task()
 	}
 }
 
-// Start starts a command in the namespace.
-func (n *Namespace) Start(cmd *exec.Cmd) error {
-	n.commands <- cmd
-	return <-n.started
+// do calls a function on a thread that is in the namespace.
+func (n *Namespace) do(task func() error) error {
+	n.tasks <- task
+	return <-n.done
 }
+
+// Start starts a command in the namespace.
+func (n *Namespace) Start(cmd *exec.Cmd) error { return n.do(cmd.Start) }
 
 // Leave ends the thread that started the commands. A command whose Pdeathsig is set
 // gets that signal then, so wait for it before.
-func (n *Namespace) Leave() { close(n.commands) }
+func (n *Namespace) Leave() { close(n.tasks) }
 
 // enter moves the calling thread to a new namespace.
 func (n *Namespace) enter(buckets int) error {

@@ -35,11 +35,20 @@ const (
 
 // start starts a server and waits until it prints the address on which it listens.
 func start(ctx context.Context, name string, args ...string) (*process, error) {
+	return startIn(ctx, nil, name, args...)
+}
+
+// startIn is start in a network namespace; nil is the caller's own.
+func startIn(ctx context.Context, space *Namespace, name string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(name, args...), exited: make(chan error, 1)}
 	p.cmd.Stderr = &p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, listening := make(chan error), make(chan string, 1)
-	go p.run(started, listening)
+	begin := p.cmd.Start
+	if space != nil {
+		begin = func() error { return space.Start(p.cmd) }
+	}
+	go p.run(begin, started, listening)
 	err := <-started
 	if err != nil {
 		return nil, fmt.Errorf("experiment: start %s: %w", name, err)
@@ -91,12 +100,12 @@ func startUntil(ctx context.Context, cmd *exec.Cmd, up func() bool) (*process, e
 // run starts the child, reads its output and waits for its end. The kernel kills
 // the child if this program dies, but also if the thread that started it ends
 // (prctl(2): PR_SET_PDEATHSIG). So run keeps its thread until the child has ended.
-func (p *process) run(started chan<- error, listening chan<- string) {
+func (p *process) run(begin func() error, started chan<- error, listening chan<- string) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	stdout, err := p.cmd.StdoutPipe()
 	if err == nil {
-		err = p.cmd.Start()
+		err = begin()
 	}
 	started <- err
 	if err != nil {
