@@ -177,14 +177,14 @@ func measureOrder(ctx context.Context, l *lab, config ClusterConfig) (*ClusterOr
 	return o, nil
 }
 
-// serveAll starts the nodes as lull serve, and waits until NATS has their subscriptions.
+// serveAll starts the nodes as lull serve. Each has joined the others before it listens.
 func (t *trial) serveAll(ctx context.Context, lull string) error {
 	for _, n := range t.nodes {
 		if err := n.serve(ctx, lull); err != nil {
 			return err
 		}
 	}
-	return nil // each has joined before it listens
+	return nil
 }
 
 // The rooms of measureReach.

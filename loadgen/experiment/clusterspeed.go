@@ -31,7 +31,7 @@ type ClusterSpeed struct {
 	} `json:"many_rooms"`
 }
 
-// ClusterNodesMost is the most nodes that are measured.
+// clusterNodesMost is the most nodes that are measured.
 const clusterNodesMost = 4
 
 // The loads. The number of rooms has no divisor in common with numbers of nodes, so that each
