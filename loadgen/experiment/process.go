@@ -76,7 +76,7 @@ func startUntil(ctx context.Context, cmd *exec.Cmd, up func() bool) (*process, e
 	p.cmd.Stderr = &p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
-	go p.run(started, make(chan string, 1))
+	go p.run(p.cmd.Start, started, make(chan string, 1))
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("experiment: start %s: %w", cmd.Path, err)
 	}
