@@ -15,7 +15,7 @@ import (
 )
 
 type benchCommand struct {
-	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, burst-coalesced, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB). flat, alone too, measures what a handshake and a delivery cost at each number of connections (--conns), with the kernel's TCP hash table as it is and with a large one. reader, alone too, compares what a received broadcast costs the generator with what it costs a program that only reads. generators, alone too, measures what a connection costs lull load and other load generators that are installed, in the same jobs. topics, alone too, measures what subscriptions and publications cost among --conns connections. hooks, alone too, compares how many messages a backend answers through lull with how many requests of wrk it answers straight. users, alone too, measures the memory of --conns idle connections of the hooks, each with a user and a topic. outage, alone too, kills a backend under load for half a minute. daphne, alone too, compares the same Django application behind lull and gunicorn, and behind Daphne and Channels (four minutes). cluster, alone too, joins three nodes by NATS in network namespaces, breaks what can break, and checks that each message has arrived or is said to be lost; then it measures 1 to 4 nodes (four minutes). It needs root."`
+	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, burst-coalesced, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB). flat, alone too, measures what a handshake and a delivery cost at each number of connections (--conns), with the kernel's TCP hash table as it is and with a large one. reader, alone too, compares what a received broadcast costs the generator with what it costs a program that only reads. generators, alone too, measures what a connection costs lull load and other load generators that are installed, in the same jobs. topics, alone too, measures what subscriptions and publications cost among --conns connections. resume, alone too, has --conns clients of rooms lose their node and come to another one, and counts what they miss. hooks, alone too, compares how many messages a backend answers through lull with how many requests of wrk it answers straight. users, alone too, measures the memory of --conns idle connections of the hooks, each with a user and a topic. outage, alone too, kills a backend under load for half a minute. daphne, alone too, compares the same Django application behind lull and gunicorn, and behind Daphne and Channels (four minutes). cluster, alone too, joins three nodes by NATS in network namespaces, breaks what can break, and checks that each message has arrived or is said to be lost; then it measures 1 to 4 nodes (four minutes). It needs root."`
 	Rounds      int      `help:"Number of rounds of each scenario." default:"5" range:"1..1000"`
 	Floor       string   `help:"The floor program. Default: floor, in the directory of lull." type:"path" placeholder:"FILE" env:"LULL_FLOOR_PROGRAM" predictor:"file"`
 	SlowHandler string   `help:"The slowhandler program. Default: slowhandler, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
@@ -24,7 +24,7 @@ type benchCommand struct {
 	TopicServer string   `help:"The topicserver program. Default: topicserver, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
 	Backend     string   `help:"The backend program. Default: backend, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
 	ClusterNode string   `help:"The clusternode program. Default: clusternode, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
-	Conns       []int    `help:"Numbers of connections for flat, ascending. Default: 10000,30000,100000,300000,1000000,2000000,2500000. For topics; default: 15000. For users; default: 100000. For generators and daphne, the most idle connections; default: 5000 and 2000." placeholder:"N" range:"2..1073741824" example:"10000,100000" env:"LULL_BENCH_CONNS"`
+	Conns       []int    `help:"Numbers of connections for flat, ascending. Default: 10000,30000,100000,300000,1000000,2000000,2500000. For topics; default: 15000. For resume; default: 20000. For users; default: 100000. For generators and daphne, the most idle connections; default: 5000 and 2000." placeholder:"N" range:"2..1073741824" example:"10000,100000" env:"LULL_BENCH_CONNS"`
 	Generators  string   `help:"Directory with what loadgen/experiment/generators/install has installed from npm." default:"/var/cache/lull-generators" type:"path" placeholder:"DIR" env:"LULL_GENERATORS_DIR" predictor:"file"`
 	Against     string   `help:"Another lull program, which abuse attacks too." type:"path" placeholder:"FILE" predictor:"file"`
 	netnsFlag
@@ -46,6 +46,7 @@ Examples:
   lull bench flat --conns 10000,100000,1000000 --rounds 3 --json flat.json --plot flat.svg
   lull bench generators
   lull bench topics --conns 15000,1000000
+  lull bench resume
   lull bench hooks --rounds 3
   lull bench users --conns 100000,1000000
   sudo lull bench cluster --json cluster.json --plot cluster.svg`
@@ -54,10 +55,10 @@ Examples:
 // Validate checks the names of scenarios.
 func (c *benchCommand) Validate() error {
 	switch {
-	case len(c.Conns) > 0 && !slices.ContainsFunc([]string{"flat", "topics", "users", "generators", "daphne"}, c.alone):
-		return errors.New("--conns: can only be used with flat, topics, users, generators or daphne")
-	case len(c.Conns) > 1 && (c.alone("generators") || c.alone("daphne")):
-		return errors.New("--conns: must be one number with generators and daphne")
+	case len(c.Conns) > 0 && !slices.ContainsFunc([]string{"flat", "topics", "resume", "users", "generators", "daphne"}, c.alone):
+		return errors.New("--conns: can only be used with flat, topics, resume, users, generators or daphne")
+	case len(c.Conns) > 1 && (c.alone("generators") || c.alone("daphne") || c.alone("resume")):
+		return errors.New("--conns: must be one number with generators, daphne and resume")
 	case c.Plot != "" && !c.alone("flat") && !c.alone("cluster"):
 		return errors.New("--plot: can only be used with flat or cluster")
 	}
@@ -76,7 +77,7 @@ func (c *benchCommand) Validate() error {
 }
 
 // benchesAlone are scenarios that run alone.
-var benchesAlone = []string{"abuse", "storm", "flat", "reader", "generators", "topics", "hooks", "users", "outage", "daphne", "cluster"}
+var benchesAlone = []string{"abuse", "storm", "flat", "reader", "generators", "topics", "resume", "hooks", "users", "outage", "daphne", "cluster"}
 
 // alone reports whether a scenario is the only one that was named.
 func (c *benchCommand) alone(scenario string) bool {
@@ -112,6 +113,8 @@ func (c *benchCommand) Run(ctx context.Context) error {
 		return c.topics(ctx)
 	case c.alone("cluster"):
 		return c.cluster(ctx)
+	case c.alone("resume"):
+		return c.resume(ctx)
 	}
 	rows, err := experiment.Bench(ctx, experiment.BenchConfig{
 		Floor: cmp.Or(c.Floor, besideLull("floor")), SlowHandler: cmp.Or(c.SlowHandler, besideLull("slowhandler")), Peer: cmp.Or(c.Peer, besideLull("peer")),
@@ -143,6 +146,8 @@ func (c *benchCommand) mostConns() int {
 		return slices.Max(c.topicConns())
 	case c.alone("users"):
 		return slices.Max(c.userConns())
+	case c.alone("resume"):
+		return c.resumeConns()
 	}
 	return experiment.MostConns(c.Scenarios)
 }
@@ -242,6 +247,23 @@ func (c *benchCommand) topics(ctx context.Context) error {
 		err = errors.Join(err, writeJSON(c.JSON, rows))
 	}
 	return errors.Join(err, experiment.WriteTopics(os.Stdout, rows)) // those that there are
+}
+
+// resumeConns is how many clients lose their node.
+func (c *benchCommand) resumeConns() int {
+	if len(c.Conns) == 0 {
+		return 20_000
+	}
+	return c.Conns[0]
+}
+
+// resume lets clients lose their node and prints what they missed.
+func (c *benchCommand) resume(ctx context.Context) error {
+	rows, err := experiment.Resumes(ctx, experiment.ResumeConfig{Conns: c.resumeConns(), Say: say})
+	if c.JSON != "" && len(rows) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, rows))
+	}
+	return errors.Join(err, experiment.WriteResumes(os.Stdout, rows)) // those that there are
 }
 
 // The load of hooks.

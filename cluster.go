@@ -56,17 +56,22 @@ func (f *clusterFlags) check(mode string) error {
 	return checkAddress("--cluster", f.Cluster, "10.0.0.1:6222")
 }
 
-// join joins the cluster, with options that suit the mode, and returns nil if the flags name none. leave ends that.
-func (f *clusterFlags) join(ctx context.Context, maxMessage int, suit func(cluster.Options) cluster.Options, log *slog.Logger) (node *cluster.Node, leave func(), err error) {
-	if f.NATS == "" && f.Cluster == "" {
+// join joins the cluster, with options that suit the mode, and returns nil if the flags name none. With
+// always the server gets a node nevertheless, which is alone. leave ends that.
+func (f *clusterFlags) join(ctx context.Context, maxMessage int, suit func(cluster.Options) cluster.Options, always bool, log *slog.Logger) (node *cluster.Node, leave func(), err error) {
+	alone := f.NATS == "" && f.Cluster == ""
+	if alone && !always {
 		return nil, func() {}, nil
 	}
-	o := cluster.Options{Cluster: f.ClusterName, Name: f.NodeName, MaxMessage: maxMessage, Queue: max(clusterQueue, 4*maxMessage), Log: log}
-	if suit != nil {
-		o = suit(o)
-	}
+	o := suit(cluster.Options{Cluster: f.ClusterName, Name: f.NodeName, MaxMessage: maxMessage, Queue: max(clusterQueue, 4*maxMessage), Log: log})
 	end := func() {}
-	if f.Cluster != "" {
+	if alone {
+		b, err := cluster.Embed(cluster.BrokerOptions{MaxMessage: maxMessage})
+		if err != nil {
+			return nil, nil, fmt.Errorf("--presence and --history: %w", err)
+		}
+		o.Broker, o.Name, end = b, "alone", b.Close
+	} else if f.Cluster != "" {
 		secret, err := readToken("--cluster-secret-file", f.ClusterSecretFile, "LULL_CLUSTER_SECRET")
 		if err != nil {
 			return nil, nil, err

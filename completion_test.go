@@ -13,7 +13,7 @@ func TestShellsAreToldWhatCanFollow(t *testing.T) {
 	for line, want := range map[string][]string{
 		"lull ser":                   {"serve"},
 		"lull tune ":                 {"addresses", "apply", "revert", "show"},
-		"lull serve --max-m":         {"--max-message"},
+		"lull serve --max-me":        {"--max-members", "--max-message"},
 		"lull serve --mode ":         {"chat", "echo", "hooks", "pusher", "rooms"},
 		"lull serve --fd-tables p":   {"private"},
 		"lull completion ":           {"bash", "fish", "zsh"},

@@ -54,7 +54,7 @@ func TestWrongValuesSayWhatIsRight(t *testing.T) {
 		"bench nothing":                          `unknown scenario "nothing": must be one of handshake, `,
 		"bench flat --conns 5,2":                 "--conns: must be ascending",
 		"bench flat --conns 10,x":                "--conns: must be a whole number from 2 to 1,073,741,824, not \"x\"",
-		"bench echo --conns 10":                  "--conns: can only be used with flat, topics, users, generators or daphne",
+		"bench echo --conns 10":                  "--conns: can only be used with flat, topics, resume, users, generators or daphne",
 		"bench storm --plot x":                   "--plot: can only be used with flat or cluster",
 		"bench generators --conns 5,10":          "--conns: must be one number with generators",
 		"bench --rounds 0":                       "--rounds: must be a whole number from 1 to 1,000",

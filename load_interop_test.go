@@ -11,7 +11,7 @@ import (
 // What a newcomer types works against somebody else's server, and both sides count the
 // same messages.
 func TestInteropFlagsForAServerThatSpeaksJSON(t *testing.T) {
-	address, stop := rooms(t)
+	address, stop := roomServer(t)
 	out, errs, code := run(t, "load", "ws://"+address+"/socket?room={{random 1 3}}",
 		"--header", "Origin: http://127.0.0.1:3000", "--cookie", "session={{hex 6}}", "--subprotocol", "json.v2",
 		"--conns", "20", "--active", "10", "--echo", "300ms", "--web", "",
@@ -33,7 +33,7 @@ func TestInteropFlagsForAServerThatSpeaksJSON(t *testing.T) {
 // A server that does not know lull's own messages ends the load at once, and the
 // result says why, and what to do.
 func TestInteropAServerThatSpeaksJSONEndsALoadWithoutIt(t *testing.T) {
-	address, stop := rooms(t)
+	address, stop := roomServer(t)
 	defer stop()
 	for does, want := range map[string]string{
 		"--active=10":    "ended early: nobody is left: 10 × 1003 bad json",

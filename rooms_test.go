@@ -1,11 +1,19 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
 // guest is a client in a room.
@@ -149,32 +157,6 @@ func TestPathsWithoutARoom(t *testing.T) {
 	}
 }
 
-func TestARoomsNameIsNoEscapeThatIsNone(t *testing.T) {
-	for _, escaped := range []string{"%", "%z", "%zz", "a%2"} {
-		if _, err := roomOf("/room/" + escaped); err == nil || !strings.Contains(err.Error(), "invalid URL escape") {
-			t.Errorf("%s: %v", escaped, err)
-		}
-	}
-}
-
-// A room of which nobody is left takes no memory.
-func TestRoomsThatAreEmptyAreForgotten(t *testing.T) {
-	table := &roomTable{numbers: map[string]uint64{}, rooms: map[uint64]*room{}}
-	a, b := table.enter("a"), table.enter("b")
-	if table.enter("a") != a || a == b || table.name(a) != "a" || table.name(b) != "b" {
-		t.Errorf("a is %d, b is %d", a, b)
-	}
-	for _, number := range []uint64{a, b, a} {
-		table.leave(number)
-	}
-	if len(table.numbers)+len(table.rooms) > 0 {
-		t.Errorf("left are %v", table.numbers)
-	}
-	if again := table.enter("a"); again == a {
-		t.Error("a late message to the former room would reach this one")
-	}
-}
-
 // A load over many rooms counts what each member should receive. Of a chat, in which a
 // message goes to all rooms, it says that messages stray.
 func TestRoomsAndLoadGetAlong(t *testing.T) {
@@ -191,5 +173,162 @@ func TestRoomsAndLoadGetAlong(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s%s", mode, code, out, errs)
 		}
 		stop()
+	}
+}
+
+// returning is a client that comes back to wherever it is sent, with its position.
+type returning struct {
+	t     *testing.T
+	at    string
+	heard []string
+}
+
+// visit comes to a server, and hears what is said until the connection ends, which it returns.
+func (r *returning) visit(url string, came func()) error {
+	dialer := websocket.Dialer{Subprotocols: []string{"lull.rooms.v1"}}
+	c, _, err := dialer.Dial(url+"room/tea?after="+r.at, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for {
+		var said struct {
+			Type, Text, At string
+			Messages       []struct{ Text string }
+			Complete       bool
+		}
+		if err := c.ReadJSON(&said); err != nil {
+			return err
+		}
+		switch said.Type {
+		case "missed":
+			if !said.Complete {
+				r.t.Error("something is missing")
+			}
+			for _, m := range said.Messages {
+				r.heard = append(r.heard, m.Text)
+			}
+			came()
+		case "message":
+			r.heard = append(r.heard, said.Text)
+		}
+		r.at = said.At
+		if said.Text == "end" {
+			return nil
+		}
+	}
+}
+
+// The clients of a node that is drained come to another one, and miss nothing of what is said
+// meanwhile.
+func TestClientsOfADrainedNodeMissNothing(t *testing.T) {
+	b := newBroker(t, "")
+	node := func(name string) (url string, process *os.Process, wait func()) {
+		return serving(t, "--mode", "rooms", "--history", "1000", "--nats", b.ClientURL(), "--node-name", name, "--drain", "500ms", "--return", "100ms")
+	}
+	leaves, process, waitLeaves := node("leaves")
+	stays, other, waitStays := node("stays")
+	defer func() {
+		_ = other.Signal(syscall.SIGTERM)
+		waitStays()
+	}()
+	const clients = 20
+	var came, back sync.WaitGroup
+	came.Add(1 + clients)
+	all := make([]*returning, 1+clients)
+	for i := range all {
+		r, url := &returning{t: t}, leaves
+		if i == 0 {
+			url = stays
+		}
+		all[i] = r
+		back.Go(func() {
+			arrived := sync.OnceFunc(came.Done)
+			err := r.visit(url, arrived)
+			var closed *websocket.CloseError
+			if i > 0 && errors.As(err, &closed) && closed.Code == websocket.CloseServiceRestart && strings.HasPrefix(closed.Text, "retry=") {
+				err = r.visit(stays, arrived)
+			} else if i > 0 {
+				t.Errorf("client %d ended with %v", i, err)
+			}
+			if err != nil {
+				t.Errorf("client %d: %v", i, err)
+			}
+		})
+	}
+	came.Wait()
+	host := visit(t, stays, "room/tea") // a client without the subprotocol
+	begun, said := time.Now(), 0
+	say := func() {
+		said++
+		host.says(fmt.Sprint(said))
+		host.hears(fmt.Sprint(said))
+	}
+	const slack = 2 * time.Second // positions have to be younger than the rooms, whatever the nodes' clocks
+	testkit.Eventually(t, "positions are younger than the rooms", func() bool { return time.Since(begun) > slack+200*time.Millisecond })
+	for range 10 {
+		say()
+	}
+	_ = process.Signal(syscall.SIGTERM)
+	gone := make(chan struct{})
+	go func() { waitLeaves(); close(gone) }()
+	testkit.Eventually(t, "the node has ended", func() bool {
+		if said < 500 {
+			say()
+		}
+		select {
+		case <-gone:
+			return true
+		default:
+			return false
+		}
+	})
+	say()
+	host.says("end")
+	back.Wait()
+	for i, r := range all {
+		if len(r.heard) != said+1 {
+			t.Errorf("client %d heard %d messages, and %d were said", i, len(r.heard), said+1)
+			continue
+		}
+		for n, text := range r.heard[:said] {
+			if text != fmt.Sprint(n+1) {
+				t.Errorf("client %d heard %s in place of %d", i, text, n+1)
+				break
+			}
+		}
+	}
+}
+
+// One server alone knows its members, and keeps messages, without a broker beside it.
+func TestRoomsOfOneServerHaveMembers(t *testing.T) {
+	url, stop := serve(t, "--mode", "rooms", "--presence", "--max-members", "1")
+	defer stop()
+	dialer := websocket.Dialer{Subprotocols: []string{"lull.rooms.v1"}}
+	c, _, err := dialer.Dial(url+"room/a?name=anna&data=x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	guest{c, t}.hears(`{"type":"members","members":[{"name":"anna","data":"x"}]}`)
+	_, answer, err := dialer.Dial(url+"room/a?name=ben", nil)
+	if err == nil || answer == nil || answer.StatusCode != http.StatusServiceUnavailable {
+		t.Error(err)
+	}
+}
+
+func TestFlagsOfRoomsThatDoNotFit(t *testing.T) {
+	for line, want := range map[string]string{
+		"--presence":                              "--presence and --history: can only be used with --mode=rooms",
+		"--mode echo --history 1":                 "--presence and --history: can only be used with --mode=rooms",
+		"--mode rooms --history -1":               "--history",
+		"--mode rooms --history 1000001":          "--history",
+		"--mode rooms --history-age 1ms":          "--history-age",
+		"--mode rooms --history-bytes 0":          "--history-bytes",
+		"--mode rooms --presence --max-members 0": "--max-members",
+	} {
+		if _, errs, code := run(t, append([]string{"serve"}, strings.Fields(line)...)...); code == 0 || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %q, not %q", line, code, errs, want)
+		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 // form. Both sides count the same messages.
 func TestInteropScenarioOfAServerThatSpeaksJSON(t *testing.T) {
 	const writing, reading, each = 20, 100, 5
-	address, stop := rooms(t)
+	address, stop := roomServer(t)
 	scenario := inSmall(t, "docs/scenarios/json-server.yaml", map[string]string{
 		"ws://127.0.0.1:3000/": "ws://" + address + "/",
 		"users: 100\n":         "users: 20\n",
@@ -49,7 +49,7 @@ func TestInteropScenarioOfAServerThatSpeaksJSON(t *testing.T) {
 // Without what the server wants, nobody gets in; with JSON that it does not know, its
 // Close frame is told.
 func TestInteropScenarioSaysWhyAServerEndsIt(t *testing.T) {
-	address, stop := rooms(t)
+	address, stop := roomServer(t)
 	defer stop()
 	const example = "docs/scenarios/json-server.yaml"
 	url := map[string]string{"ws://127.0.0.1:3000/": "ws://" + address + "/", "users: 100\n": "users: 2\n", "users: 1000\n": "users: 2\n", "finish: 5m": "finish: 1s"}
@@ -90,9 +90,9 @@ func inSmall(t *testing.T, example string, changes map[string]string) (path stri
 	return path
 }
 
-// rooms starts the server with Node. stop ends it, and says how many messages of each
+// roomServer starts the server with Node. stop ends it, and says how many messages of each
 // type it got.
-func rooms(t *testing.T) (address string, stop func() map[string]int) {
+func roomServer(t *testing.T) (address string, stop func() map[string]int) {
 	t.Helper()
 	cmd := exec.Command("node", "server/testdata/interop/rooms.mjs")
 	cmd.Env = append(os.Environ(), "LULL_INTEROP_DIR="+cmp.Or(os.Getenv("LULL_INTEROP_DIR"), "/var/cache/lull-interop"))

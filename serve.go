@@ -25,6 +25,7 @@ import (
 	"github.com/seed-134acfd0/lull/server/cluster"
 	"github.com/seed-134acfd0/lull/server/hooks"
 	"github.com/seed-134acfd0/lull/server/pusher"
+	"github.com/seed-134acfd0/lull/server/rooms"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -75,6 +76,7 @@ type serveCommand struct {
 	AdminPort               adminPort           `embed:""`
 	Hooks                   hooksMode           `embed:""`
 	Pusher                  pusherMode          `embed:""`
+	Rooms                   roomsFlags          `embed:""`
 	Cluster                 clusterFlags        `embed:""`
 	Anyway                  bool                `help:"Start even if this machine cannot hold --max-conns."`
 	StatusPeriod            time.Duration       `name:"status" help:"How often to log the number of connections. 0 means never." default:"5s" range:"0s..24h"`
@@ -92,6 +94,7 @@ Examples:
   lull serve --listen 0.0.0.0:8080,0.0.0.0:8081 --max-conns 1000000
   lull serve --drain 10m --drain-delay 15s
   lull serve --mode rooms --max-topics 100000
+  lull serve --mode rooms --presence --history 100
   lull serve --mode rooms --nats nats://10.0.0.9:4222
   lull serve --mode hooks --hook http://127.0.0.1:8000/lull --hook-concurrency 4
   lull serve --mode pusher --pusher-app 1:app-key:app-secret
@@ -113,8 +116,9 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	inRooms := rooms.New(c.Rooms.options())
+	suit := inRooms.Cluster
 	var channels *pusher.Pusher
-	var suit func(cluster.Options) cluster.Options
 	if c.Mode == "pusher" {
 		if channels, err = c.Pusher.begin(c.Origin, c.IdleTimeout, log); err != nil {
 			return err
@@ -122,12 +126,12 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		defer c.Pusher.finish(channels, c.Grace)
 		suit, pages = channels.Cluster, pusherPages(channels.API(), pages)
 	}
-	node, leave, err := c.Cluster.join(ctx, int(c.MaxMessage), suit, log)
+	node, leave, err := c.Cluster.join(ctx, int(c.MaxMessage), suit, inRooms.NeedNode(), log)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	handler := c.handler(node)
+	handler := c.handler(inRooms, node)
 	var hooked *hooks.Hooks
 	if c.Mode == "hooks" {
 		if hooked, err = c.Hooks.begin(log, node, c.Cluster.NodeName); err != nil {
@@ -152,7 +156,10 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		MaxMessage: c.MaxMessage, IdleTimeout: orOff(c.IdleTimeout), Grace: orOff(c.Grace), Log: log,
 		DrainDelay: c.DrainDelay, DrainTime: c.Drain, DrainReturn: orOff(c.Return), DrainNewestFirst: c.DrainOrder == "newest",
 	}
-	if node != nil {
+	switch {
+	case node != nil && c.Mode == "rooms":
+		options.TopicChanged = inRooms.TopicChanged
+	case node != nil:
 		options.TopicChanged = node.TopicChanged
 	}
 	s, err := server.Listen(c.Listen, handler, options)
@@ -163,6 +170,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	case channels != nil:
 		channels.Bind(s, node)
 	case node != nil:
+		inRooms.Bind(s)
 		node.Bind(s)
 	}
 	ctx, end := c.leave(ctx, s)
@@ -286,7 +294,7 @@ func (c *serveCommand) Validate() error {
 	if err := c.tlsFiles().check(); err != nil {
 		return err
 	}
-	return cmp.Or(c.Hooks.check(c.Mode), c.Pusher.check(c.Mode), c.Cluster.check(c.Mode), checkAdmin(&c.AdminPort, c.Listen))
+	return cmp.Or(c.Hooks.check(c.Mode), c.Pusher.check(c.Mode), c.Rooms.check(c.Mode), c.Cluster.check(c.Mode), checkAdmin(&c.AdminPort, c.Listen))
 }
 
 // checkTwice checks that no address is there twice, unless its port is any port.
@@ -323,15 +331,9 @@ func (c *serveCommand) preflight(log *slog.Logger) error {
 	})
 }
 
-func (c *serveCommand) handler(node *cluster.Node) server.Handler {
+func (c *serveCommand) handler(inRooms *rooms.Rooms, node *cluster.Node) server.Handler {
 	if c.Mode == "rooms" {
-		publish := server.Conn.Publish
-		if node != nil {
-			publish = func(conn server.Conn, topic string, op frame.Op, data []byte) error {
-				return node.PublishFrom(conn, topic, op, data)
-			}
-		}
-		return roomsHandler(publish)
+		return inRooms.Handler(node)
 	}
 	return server.Handler{Message: func(conn server.Conn, op frame.Op, data []byte) {
 		if c.Mode == "chat" {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -19,6 +20,8 @@ import (
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/admin"
+	"github.com/seed-134acfd0/lull/server/cluster"
+	"github.com/seed-134acfd0/lull/server/rooms"
 )
 
 // Run starts the running program as «lull serve». In a test this is the test
@@ -109,6 +112,10 @@ func serve(args []string) {
 	flags.String("drain", "", "")
 	ticketKeys := flags.String("tls-ticket-keys", "", "")
 	flags.String("return", "", "")
+	history := flags.Int("history", 0, "")
+	flags.String("node-name", "", "")
+	peers := flags.String("cluster-peers", "", "")
+	clustered := flags.String("cluster", "", "")
 	flags.Duration("delay", 0, "")
 	flags.Duration("delay-for", 0, "")
 	_ = flags.Parse(args) // exits on an error
@@ -145,12 +152,22 @@ func serve(args []string) {
 			secure.SetSessionTicketKeys([][32]byte{{1}})
 		}
 	}
-	s, err := server.Listen([]string{*listen}, h, server.Options{
-		TLS: secure, MaxConns: *conns, Reactors: max(*reactors, *threads), Tables: netpoll.Private,
-	})
+	o := server.Options{TLS: secure, MaxConns: *conns, Reactors: max(*reactors, *threads), Tables: netpoll.Private}
+	var node *cluster.Node
+	inRooms := rooms.New(rooms.Options{History: cluster.Limits{Messages: *history}})
+	if *mode == "rooms" {
+		node = join(inRooms, *clustered, *peers)
+		h, o.TopicChanged = inRooms.Handler(node), inRooms.TopicChanged
+	}
+	s, err := server.Listen([]string{*listen}, h, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	if node != nil {
+		inRooms.Bind(s)
+		node.Bind(s)
+		defer node.Leave()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -168,4 +185,22 @@ func serve(args []string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// join joins servers that embed their brokers.
+func join(inRooms *rooms.Rooms, listen, peers string) *cluster.Node {
+	o := cluster.BrokerOptions{Listen: listen}
+	if peers != "" {
+		o.Routes = []string{peers}
+	}
+	b, err := cluster.Embed(o)
+	if err == nil {
+		var node *cluster.Node
+		if node, err = cluster.Join(context.Background(), inRooms.Cluster(cluster.Options{Broker: b, Name: "node-" + strconv.Itoa(os.Getpid())})); err == nil {
+			return node
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+	return nil
 }

@@ -56,7 +56,6 @@ type past struct {
 
 // resumption is a client that waits until a node has asked others for what it has missed.
 type resumption struct {
-	conn            conn
 	topic, position string
 	found           func(Resumed)
 	until           time.Duration
@@ -90,11 +89,20 @@ func (n *Node) limits(topic string) Limits {
 // today is the clock of the day, in milliseconds.
 func today() int64 { return time.Now().UnixMilli() }
 
+// Beginning is a position before everything: who resumes from there gets all that is kept,
+// and is told that something may be Missing.
+const Beginning = history.Beginning
+
+// ValidPosition reports whether a text can be a position. An empty one is, too: a client's
+// that is new.
+func ValidPosition(text string) bool { return text == "" || history.Valid(text) }
+
 // Resume subscribes a connection to a topic that has a history (Options.History), and finds
 // what it has missed since it was at a position: one that this node or another one has named.
 // found is called once, unless Resume returns an error, when other nodes were asked for what
 // this one has not, after three seconds at most. What it sends to the connection arrives
-// before all that is published from then on. It must not block, nor call the node.
+// before all that is published from then on. It must not block, nor call the node, but for
+// Members and MemberCount.
 //
 // An empty position is a client's that is new: it has missed nothing, and gets a position.
 func (n *Node) Resume(c server.Conn, topic, position string, found func(Resumed)) error {
@@ -102,6 +110,18 @@ func (n *Node) Resume(c server.Conn, topic, position string, found func(Resumed)
 }
 
 func (n *Node) resume(c conn, topic, position string, found func(Resumed)) error {
+	return n.Missed(topic, position, func(r Resumed) {
+		if err := c.Subscribe(topic); err != nil {
+			r = Resumed{Err: err}
+		}
+		found(r)
+	})
+}
+
+// Missed is Resume for a program that passes messages on itself (Options.Delivered): it
+// subscribes nobody. What is delivered before found is called is in Resumed, and what is
+// delivered later is not.
+func (n *Node) Missed(topic, position string, found func(Resumed)) error {
 	p := n.past
 	if !server.ValidTopic(topic) {
 		return server.ErrTopicName
@@ -109,21 +129,16 @@ func (n *Node) resume(c conn, topic, position string, found func(Resumed)) error
 	if n.limits(topic).Messages == 0 {
 		return ErrNoHistory
 	}
-	if len(position) > history.PositionMax {
+	if !ValidPosition(position) {
 		return ErrPosition
 	}
 	n.hold(topic)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if position != "" {
-		if _, err := p.state.Resume(topic, position, today()); err == history.ErrPosition {
-			return ErrPosition
-		}
-	}
 	if len(p.waiting) == resumptionsMax {
 		return server.ErrBackpressure
 	}
-	r := &resumption{c, topic, position, found, n.now() + resumeFor}
+	r := &resumption{topic, position, found, n.now() + resumeFor}
 	if !n.tryResume(r) {
 		p.waiting = append(p.waiting, r)
 	}
@@ -152,9 +167,6 @@ func (n *Node) tryResume(r *resumption) bool {
 	var err error
 	if found.Position, err = p.state.Position(r.topic, today()); err != nil && !late {
 		return false // it is not kept yet
-	}
-	if err := r.conn.Subscribe(r.topic); err != nil {
-		found = Resumed{Err: err}
 	}
 	r.found(found)
 	return true
@@ -205,6 +217,9 @@ func (n *Node) publishKept(to Publisher, subject, topic string, op frame.Op, dat
 		return err
 	}
 	e := p.state.Publish(topic, uint8(op), data, today())
+	if n.passOn(to, topic, op, data, n.position) != nil {
+		p.undelivered(n, topic, n.id)
+	}
 	if room == roomKept {
 		n.queue.put(subject, sealKept(n.id, topic, op, &e), n.now())
 	} else {
@@ -291,18 +306,43 @@ func (n *Node) received(node uint64, topic string, op frame.Op, e history.Entry)
 		n.counts.stale.Add(1)
 		return
 	}
-	n.deliverKept(topic, &e)
+	n.deliverKept(topic, &e, n.position)
 	n.step()
 }
 
-// deliverKept delivers a message. n.past.mu is held.
-func (n *Node) deliverKept(topic string, e *history.Entry) {
+// deliverKept delivers a message, and calls position for those who have had it. n.past.mu is
+// held.
+func (n *Node) deliverKept(topic string, e *history.Entry, position func(topic string) string) {
 	n.counts.received.Add(1)
-	if to := n.local.Load(); to != nil && (*to).Publish(topic, frame.Op(e.Op), e.Data) == server.ErrBackpressure {
-		n.counts.undelivered.Add(1)
-		n.past.losses = append(n.past.losses, Loss{Node: hex(e.Node), Topic: topic, Shard: -1, Messages: 1})
+	to := n.local.Load()
+	if to == nil {
+		return // nobody can be there
+	}
+	op := frame.Op(e.Op)
+	err := (*to).Publish(topic, op, e.Data)
+	if passing := n.passOn(*to, topic, op, e.Data, position); err == server.ErrBackpressure || passing != nil {
+		n.past.undelivered(n, topic, e.Node)
 	}
 }
+
+// undelivered notes that a server has too much to send for a message. p.mu is held.
+func (p *past) undelivered(n *Node, topic string, node uint64) {
+	n.counts.undelivered.Add(1)
+	p.losses = append(p.losses, Loss{Node: hex(node), Topic: topic, Shard: -1, Messages: 1})
+}
+
+// position is where those are who have had all that was delivered of a topic with a history;
+// empty if it is not kept yet. n.past.mu is held.
+func (n *Node) position(topic string) string {
+	if n.past.state == nil {
+		return ""
+	}
+	at, _ := n.past.state.Position(topic, today())
+	return at
+}
+
+// nowhere is the position where a message has none.
+func nowhere(string) string { return "" }
 
 // flushPast sends and delivers what has come of calls. n.past.mu is held.
 func (n *Node) flushPast() {
@@ -317,7 +357,11 @@ func (n *Node) flushPast() {
 		n.queue.reply(subject, append(head{kindHistory, n.id, 0}.append(make([]byte, 0, headBytes+len(m.Data))), m.Data...))
 	}
 	for i := range r.Late {
-		n.deliverKept(r.Late[i].Topic, &r.Late[i].Entry)
+		topic, position := r.Late[i].Topic, n.position
+		if i+1 < len(r.Late) && r.Late[i+1].Topic == topic {
+			position = nowhere // the topic's has all of them
+		}
+		n.deliverKept(topic, &r.Late[i].Entry, position)
 	}
 	for _, l := range r.Lost {
 		p.losses = append(p.losses, Loss{Node: hex(l.Node), Topic: l.Topic, Shard: -1, Messages: 1, Unsure: l.UpTo > l.After+1})

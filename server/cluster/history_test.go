@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/seed-134acfd0/lull/internal/testkit"
+	"github.com/seed-134acfd0/lull/server"
 )
 
 // slack is how far clocks may differ.
@@ -141,4 +143,84 @@ func TestMessagesThatWereMissed(t *testing.T) {
 		got := other.received()
 		return len(got) == 7+10 && got[len(got)-1] == topic+" 26" && b.lost(topic) > 0
 	})
+}
+
+// A program can pass messages on in a form of its own: it is told each with the position
+// behind it, and can let clients resume that subscribe to what it publishes.
+func TestMessagesThatArePassedOn(t *testing.T) {
+	t.Parallel()
+	url := newBroker(t, 0, nil).ClientURL()
+	var full atomic.Bool
+	passing := func(o *Options) {
+		keeping(o)
+		o.Delivered = func(by Publisher, d Delivery) error {
+			if full.Load() {
+				return server.ErrBackpressure
+			}
+			return by.Publish("twin/"+d.Topic, d.Op, []byte(string(d.Data)+"@"+d.Position()))
+		}
+	}
+	a, b := join(t, url, "a", passing), join(t, url, "b", passing)
+	meet(t, a, b)
+	const topic = "room/x"
+	twins := map[*place]*fakeConn{}
+	for _, p := range []*place{a, b} {
+		p.subscribe(t, topic)
+		twins[p] = p.server.conn()
+		came := make(chan struct{})
+		if err := p.Missed(topic, "", func(Resumed) {
+			_ = twins[p].Subscribe("twin/" + topic)
+			close(came)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		<-came
+	}
+	joined := time.Now()
+	testkit.Eventually(t, "positions are younger than the room, for all clocks", func() bool { return time.Since(joined) > 2*slack })
+	for i := range 5 {
+		[]*place{a, b}[i%2].publish(t, topic, fmt.Sprint(i))
+	}
+	for p, twin := range twins {
+		testkit.Eventually(t, "all was passed on", func() bool { return len(twin.received()) == 5 })
+		got := twin.received()
+		for i, passed := range got {
+			_, position, _ := strings.Cut(passed, "@")
+			_, missed, r := p.resumes(t, topic, position)
+			if len(strings.Fields(missed)) != len(got)-i-1 || r.Missing || r.Ahead {
+				t.Errorf("behind %q: %q %+v", passed, missed, r)
+			}
+		}
+	}
+	if _, missed, r := a.resumes(t, topic, Beginning); len(strings.Fields(missed)) != 5 || !r.Missing {
+		t.Errorf("%q %+v", missed, r)
+	}
+	a.publish(t, "plain", "without a history")
+	full.Store(true)
+	a.publish(t, topic, "5")
+	a.publish(t, "plain", "6")
+	for _, topic := range []string{topic, "plain"} {
+		testkit.Eventually(t, "it is said that a message was not passed on", func() bool { return a.lost(topic) == 1 })
+	}
+	if err := a.Missed(topic, "no position", nil); err != ErrPosition {
+		t.Error(err)
+	}
+	if !ValidPosition("") || !ValidPosition(Beginning) || ValidPosition("x") {
+		t.Error("positions are not told from other texts")
+	}
+}
+
+// Nodes that keep messages and nodes that do not are no cluster.
+func TestNodesAgreeAboutAHistory(t *testing.T) {
+	t.Parallel()
+	url := newBroker(t, 0, nil).ClientURL()
+	a := join(t, url, "a", keeping)
+	if _, err := tryJoin(t, url, "b", cautious); !errors.Is(err, ErrHistory) {
+		t.Error(err)
+	}
+	a.Leave()
+	join(t, url, "b", nil)
+	if _, err := tryJoin(t, url, "a", func(o *Options) { keeping(o); cautious(o) }); !errors.Is(err, ErrHistory) {
+		t.Error(err)
+	}
 }

@@ -30,6 +30,9 @@ var (
 	ErrPersonal = errors.New("cluster: another node has other personal topics")
 	// ErrFull says that the cluster has as many nodes as it may have, 1,001.
 	ErrFull = errors.New("cluster: there are too many nodes")
+	// ErrHistory says that another node keeps messages (Options.History) and this one does not,
+	// or the other way round.
+	ErrHistory = errors.New("cluster: one node keeps a history and the other does not")
 	// ErrTooLarge says that a message is larger than Options.MaxMessage.
 	ErrTooLarge = errors.New("cluster: the message is too large")
 	// ErrLeft says that the node has left its cluster.
@@ -232,7 +235,7 @@ func (n *Node) isRefused() error {
 }
 
 func (n *Node) hello() hello {
-	return hello{Protocol: protocol, ID: hex(n.id), Name: n.options.Name, Age: time.Since(n.began).Milliseconds(), Personal: n.options.Personal, Presence: n.beatOfCrowd()}
+	return hello{Protocol: protocol, ID: hex(n.id), Name: n.options.Name, Age: time.Since(n.began).Milliseconds(), Personal: n.options.Personal, History: n.options.History != nil, Presence: n.beatOfCrowd()}
 }
 
 func encode(h hello) []byte {
@@ -525,6 +528,7 @@ func (n *Node) due(now time.Duration) {
 	n.forgetPast()
 	n.crowd.step(n)
 	n.past.step(n)
+	n.reportPast()
 }
 
 // step has members and kept messages attended to soon.

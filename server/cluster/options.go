@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/seed-134acfd0/lull/frame"
 )
 
 // Options say which cluster a node joins, and how. The zero value of each is its default; URL
@@ -55,6 +57,12 @@ type Options struct {
 	// and on all nodes. A node that loses its last subscriber keeps the topic for Limits.Age, but
 	// at most ten minutes; a minute if that is not set.
 	History func(topic string) Limits
+	// Delivered is told of each message to a topic when it was delivered to the topic's
+	// subscribers on this node, in that order, for programs that pass it on to others in another
+	// form: by the Publisher, under another name. ErrBackpressure of package server means that
+	// it could not; the message is a Loss then. Delivered must not block beside that, nor call
+	// the node.
+	Delivered func(by Publisher, d Delivery) error
 	// Secret is the same on all nodes and unknown to clients, so that they cannot choose
 	// names of topics and members that are hard to tell apart.
 	Secret string
@@ -66,6 +74,17 @@ type Options struct {
 	Log *slog.Logger
 
 	pace pace // for tests
+}
+
+// Delivery is a message that was delivered. Data is valid until Options.Delivered returns.
+type Delivery struct {
+	Topic string
+	Op    frame.Op
+	Data  []byte
+	// Position is the position of those who have had this message and all before it (Resume),
+	// valid until Options.Delivered returns. It is empty without a history, and for a message
+	// that comes late and has others behind it.
+	Position func() string
 }
 
 // Loss is messages that have not arrived and will not.

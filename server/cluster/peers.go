@@ -19,7 +19,9 @@ type hello struct {
 	Leaving bool `json:"leaving,omitempty"` // its last word
 	// Personal must be the same on all nodes, or they would look for topics in different places.
 	Personal []string `json:"personal"`
-	Presence []byte   `json:"presence,omitempty"` // of package presence
+	// History must be the same, too: what nodes publish that keep nothing has no positions.
+	History  bool   `json:"history,omitempty"`
+	Presence []byte `json:"presence,omitempty"` // of package presence
 }
 
 // readHello returns the hello and its ID.

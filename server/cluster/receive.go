@@ -118,9 +118,17 @@ func (n *Node) deliver(topic string, op frame.Op, data []byte) bool {
 	}
 	order := &n.order[hash(topic)%uint32(len(n.order))]
 	wait := time.Millisecond
+	published := false
 	for try := 0; ; try++ {
 		order.Lock()
-		err := (*to).Publish(topic, op, data)
+		var err error
+		if !published {
+			err = (*to).Publish(topic, op, data)
+			published = !errors.Is(err, server.ErrBackpressure)
+		}
+		if published {
+			err = n.passOn(*to, topic, op, data, nowhere)
+		}
 		order.Unlock()
 		if !errors.Is(err, server.ErrBackpressure) {
 			n.impatient = false
@@ -210,6 +218,9 @@ func (n *Node) report(losses []Loss) {
 }
 
 func (n *Node) nameOf(node uint64) string {
+	if node == n.id {
+		return n.options.Name
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.peers.name(node)
@@ -241,6 +252,8 @@ func (n *Node) judge(h *hello, id uint64) (waiters []*waiter, gone []uint64) {
 		n.stranger(id, fmt.Errorf("%w: node %s has version %d, this one %d", ErrVersion, h.Name, h.Protocol, protocol), !h.Joining)
 	case !slices.Equal(h.Personal, n.options.Personal):
 		n.stranger(id, fmt.Errorf("%w: node %s has %q, this one %q", ErrPersonal, h.Name, h.Personal, n.options.Personal), !h.Joining)
+	case h.History != (n.options.History != nil):
+		n.stranger(id, fmt.Errorf("%w: node %s", ErrHistory, h.Name), !h.Joining)
 	case h.Leaving:
 		if n.peers.leave(id) != nil {
 			log.Info("a node has left", "node", h.Name)

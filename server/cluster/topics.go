@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/seed-134acfd0/lull/frame"
@@ -87,12 +88,29 @@ func (n *Node) publishPlain(to Publisher, subject, topic string, op frame.Op, da
 	if err := to.Publish(topic, op, data); err != nil {
 		return err
 	}
+	if n.passOn(to, topic, op, data, nowhere) != nil {
+		n.past.mu.Lock()
+		n.past.undelivered(n, topic, n.id)
+		n.past.mu.Unlock()
+	}
 	if room == roomKept {
 		n.queue.put(subject, seal(n.id, topic, op, data), n.now())
 	} else {
 		n.queue.skip(subject, n.now())
 	}
 	return nil
+}
+
+// passOn tells Options.Delivered of a message that was delivered. The error is ErrBackpressure
+// of package server, or nil.
+func (n *Node) passOn(by Publisher, topic string, op frame.Op, data []byte, position func(topic string) string) error {
+	if n.options.Delivered == nil {
+		return nil
+	}
+	if err := n.options.Delivered(by, Delivery{topic, op, data, func() string { return position(topic) }}); errors.Is(err, server.ErrBackpressure) {
+		return err
+	}
+	return nil // ErrClosed, or a name that nobody can have: nobody is there
 }
 
 // Subscribe subscribes a connection to a topic, as its own Subscribe does, and returns its

@@ -66,6 +66,16 @@ func (h *History) Position(topic string, now int64) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(b), nil
 }
 
+// Beginning is a position at the beginning of time: everything is owed, and more may be
+// missing.
+const Beginning = "AQAAAAAAAAAAAAA"
+
+// Valid reports whether a text is a position.
+func Valid(token string) bool {
+	_, err := parse(token)
+	return err == nil
+}
+
 func parse(token string) (p position, err error) {
 	if len(token) > PositionMax {
 		return p, ErrPosition
