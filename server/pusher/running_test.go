@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -298,5 +297,3 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
-
-func numbered(i int) string { return fmt.Sprintf(`"%d"`, i) }
