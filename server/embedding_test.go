@@ -56,6 +56,7 @@ func logout(sockets *server.Server, user string) {
 type application struct {
 	http.Handler
 	sockets *server.Server
+	ended   chan error // gets what Run returns
 }
 
 func newApplication(ctx context.Context) (*application, error) {
@@ -72,16 +73,18 @@ func newApplication(ctx context.Context) (*application, error) {
 	if err != nil {
 		return nil, err
 	}
-	go sockets.Run(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- sockets.Run(ctx) }()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /", page)
 	mux.Handle("GET /chat", loggedIn(sockets))
-	return &application{mux, sockets}, nil
+	return &application{mux, sockets, ended}, nil
 }
 
 func TestAnApplicationEmbedsAChat(t *testing.T) {
 	app, err := newApplication(t.Context())
 	must(err)
+	t.Cleanup(func() { must(<-app.ended) })
 	site := httptest.NewServer(app)
 	defer site.Close()
 	enter := func(session string) (*websocket.Conn, *http.Response, error) {
