@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,34 +56,76 @@ Examples:
 
 // Validate checks the names of scenarios.
 func (c *benchCommand) Validate() error {
+	alone := c.alone()
 	switch {
-	case len(c.Conns) > 0 && !slices.ContainsFunc([]string{"flat", "topics", "resume", "users", "generators", "daphne"}, c.alone):
+	case len(c.Conns) > 0 && (alone == nil || alone.takes == 0):
 		return errors.New("--conns: can only be used with flat, topics, resume, users, generators or daphne")
-	case len(c.Conns) > 1 && (c.alone("generators") || c.alone("daphne") || c.alone("resume")):
+	case len(c.Conns) > 1 && alone.takes == 1:
 		return errors.New("--conns: must be one number with generators, daphne and resume")
-	case c.Plot != "" && !c.alone("flat") && !c.alone("cluster"):
+	case c.Plot != "" && (alone == nil || !alone.plots):
 		return errors.New("--plot: can only be used with flat or cluster")
 	}
 	if !slices.IsSorted(c.Conns) {
 		return fmt.Errorf("--conns: must be ascending, as in %s", "--conns=10000,100000")
 	}
-	if len(c.Scenarios) == 1 && slices.Contains(benchesAlone, c.Scenarios[0]) {
+	if alone != nil {
 		return nil
 	}
 	for _, name := range c.Scenarios {
 		if !slices.Contains(experiment.ScenarioNames(), name) {
-			return fmt.Errorf("unknown scenario %q: must be one of %s; or, alone, %s", name, strings.Join(experiment.ScenarioNames(), ", "), strings.Join(benchesAlone, ", "))
+			var names []string
+			for _, b := range benchesAlone {
+				names = append(names, b.name)
+			}
+			return fmt.Errorf("unknown scenario %q: must be one of %s; or, alone, %s", name, strings.Join(experiment.ScenarioNames(), ", "), strings.Join(names, ", "))
 		}
 	}
 	return nil
 }
 
-// benchesAlone are scenarios that run alone.
-var benchesAlone = []string{"abuse", "storm", "flat", "reader", "generators", "topics", "resume", "hooks", "users", "outage", "daphne", "cluster"}
+// benchAlone is a bench that runs alone.
+type benchAlone struct {
+	name  string
+	run   func(c *benchCommand, ctx context.Context, conns []int) error
+	conns []int // numbers of connections, if --conns says nothing
+	takes int   // how many numbers --conns may have
+	large bool  // it needs a large TCP hash table for that many, and makes no namespace itself
+	plots bool
+}
 
-// alone reports whether a scenario is the only one that was named.
-func (c *benchCommand) alone(scenario string) bool {
-	return slices.Equal(c.Scenarios, []string{scenario})
+const anyNumber = math.MaxInt
+
+var benchesAlone = []benchAlone{
+	{name: "abuse", run: (*benchCommand).abuse},
+	{name: "storm", run: (*benchCommand).storm, conns: []int{stormConns}, large: true},
+	{name: "flat", run: (*benchCommand).flat, conns: []int{10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 2_500_000}, takes: anyNumber, plots: true},
+	{name: "reader", run: (*benchCommand).reader},
+	{name: "generators", run: (*benchCommand).generators, conns: []int{5_000}, takes: 1},
+	{name: "topics", run: (*benchCommand).topics, conns: []int{15_000}, takes: anyNumber, large: true},
+	{name: "resume", run: (*benchCommand).resume, conns: []int{20_000}, takes: 1, large: true},
+	{name: "hooks", run: (*benchCommand).hooks},
+	{name: "users", run: (*benchCommand).users, conns: []int{100_000}, takes: anyNumber, large: true},
+	{name: "outage", run: (*benchCommand).outage},
+	{name: "daphne", run: (*benchCommand).daphne, conns: []int{2_000}, takes: 1},
+	{name: "cluster", run: (*benchCommand).cluster, plots: true},
+}
+
+// alone is the bench that is the only one that was named and runs alone, or nil.
+func (c *benchCommand) alone() *benchAlone {
+	for i := range benchesAlone {
+		if slices.Equal(c.Scenarios, []string{benchesAlone[i].name}) {
+			return &benchesAlone[i]
+		}
+	}
+	return nil
+}
+
+// numbers are the numbers of connections of a bench that runs alone.
+func (c *benchCommand) numbers(alone *benchAlone) []int {
+	if len(c.Conns) == 0 {
+		return alone.conns
+	}
+	return c.Conns
 }
 
 func (c *benchCommand) Run(ctx context.Context) error {
@@ -90,31 +134,8 @@ func (c *benchCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	switch {
-	case c.alone("abuse"):
-		return c.abuse(ctx)
-	case c.alone("storm"):
-		return c.storm(ctx)
-	case c.alone("flat"):
-		return c.flat(ctx)
-	case c.alone("reader"):
-		return c.reader(ctx)
-	case c.alone("generators"):
-		return c.generators(ctx)
-	case c.alone("hooks"):
-		return c.hooks(ctx)
-	case c.alone("users"):
-		return c.users(ctx)
-	case c.alone("outage"):
-		return c.outage(ctx)
-	case c.alone("daphne"):
-		return c.daphne(ctx)
-	case c.alone("topics"):
-		return c.topics(ctx)
-	case c.alone("cluster"):
-		return c.cluster(ctx)
-	case c.alone("resume"):
-		return c.resume(ctx)
+	if alone := c.alone(); alone != nil {
+		return alone.run(c, ctx, c.numbers(alone))
 	}
 	rows, err := experiment.Bench(ctx, experiment.BenchConfig{
 		Floor: cmp.Or(c.Floor, besideLull("floor")), SlowHandler: cmp.Or(c.SlowHandler, besideLull("slowhandler")), Peer: cmp.Or(c.Peer, besideLull("peer")),
@@ -135,25 +156,28 @@ func (c *benchCommand) Run(ctx context.Context) error {
 // of its own.
 const namespaceFrom = 100_000
 
-// mostConns is how many connections the largest scenario opens.
+// mostConns is how many connections are open at once that need a large TCP hash table.
 func (c *benchCommand) mostConns() int {
+	alone := c.alone()
 	switch {
-	case c.alone("abuse"), c.alone("generators"), c.alone("hooks"), c.alone("outage"), c.alone("daphne"), c.alone("flat"), c.alone("cluster"): // these two make namespaces themselves
-		return 0
-	case c.alone("storm"):
-		return stormConns
-	case c.alone("topics"):
-		return slices.Max(c.topicConns())
-	case c.alone("users"):
-		return slices.Max(c.userConns())
-	case c.alone("resume"):
-		return c.resumeConns()
+	case alone == nil:
+		return experiment.MostConns(c.Scenarios)
+	case alone.large:
+		return slices.Max(c.numbers(alone))
 	}
-	return experiment.MostConns(c.Scenarios)
+	return 0
+}
+
+// report writes the rows that there are, as JSON if that is wanted. err is why there are no more.
+func report[Row any](c *benchCommand, rows []Row, write func(io.Writer, []Row) error, err error) error {
+	if c.JSON != "" && len(rows) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, rows))
+	}
+	return errors.Join(err, write(os.Stdout, rows))
 }
 
 // abuse attacks the server and prints the harm.
-func (c *benchCommand) abuse(ctx context.Context) error {
+func (c *benchCommand) abuse(ctx context.Context, _ []int) error {
 	rows, err := experiment.Abuse(ctx, experiment.AbuseConfig{
 		Against: c.Against, SlowHandler: cmp.Or(c.SlowHandler, besideLull("slowhandler")), Say: say,
 	})
@@ -167,23 +191,13 @@ const (
 )
 
 // storm lets clients come back and prints how that went.
-func (c *benchCommand) storm(ctx context.Context) error {
+func (c *benchCommand) storm(ctx context.Context, _ []int) error {
 	rows, err := experiment.Storms(ctx, experiment.StormConfig{Conns: stormConns, TLSConns: stormTLSConns, Say: say})
-	if c.JSON != "" && len(rows) > 0 {
-		err = errors.Join(err, writeJSON(c.JSON, rows))
-	}
-	return errors.Join(err, experiment.WriteStorms(os.Stdout, rows)) // those that there are
+	return report(c, rows, experiment.WriteStorms, err)
 }
 
-// flatConns are what flat measures by default.
-var flatConns = []int{10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 2_500_000}
-
 // flat measures what connections cost at each of their numbers.
-func (c *benchCommand) flat(ctx context.Context) error {
-	conns := c.Conns
-	if len(conns) == 0 {
-		conns = flatConns
-	}
+func (c *benchCommand) flat(ctx context.Context, conns []int) error {
 	flat, err := experiment.MeasureFlat(ctx, experiment.FlatConfig{Conns: conns, Rounds: c.Rounds, Say: say})
 	if flat == nil {
 		return err
@@ -204,7 +218,7 @@ const (
 )
 
 // reader compares the generator with a program that only reads.
-func (c *benchCommand) reader(ctx context.Context) error {
+func (c *benchCommand) reader(ctx context.Context, _ []int) error {
 	compared, err := experiment.CompareReader(ctx, experiment.ReaderConfig{
 		Reader: cmp.Or(c.Reader, besideLull("reader")), Conns: readerConns, Count: readerMessages, Rounds: c.Rounds, Say: say,
 	})
@@ -214,56 +228,24 @@ func (c *benchCommand) reader(ctx context.Context) error {
 	return errors.Join(err, compared.WriteText(os.Stdout)) // the rounds that there are
 }
 
-// generatorConns is how many idle connections generators hold at most, by default.
-const generatorConns = 5_000
-
 // generators measures what a connection costs load generators.
-func (c *benchCommand) generators(ctx context.Context) error {
-	conns := generatorConns
-	if len(c.Conns) > 0 {
-		conns = c.Conns[0]
-	}
-	rows, err := experiment.Generators(ctx, experiment.GeneratorsConfig{Conns: conns, Dir: c.Generators, Say: say})
-	if c.JSON != "" && len(rows) > 0 {
-		err = errors.Join(err, writeJSON(c.JSON, rows))
-	}
-	return errors.Join(err, experiment.WriteGenerators(os.Stdout, rows)) // those that there are
-}
-
-// topicConns are the numbers of connections of topics.
-func (c *benchCommand) topicConns() []int {
-	if len(c.Conns) == 0 {
-		return []int{15_000}
-	}
-	return c.Conns
+func (c *benchCommand) generators(ctx context.Context, conns []int) error {
+	rows, err := experiment.Generators(ctx, experiment.GeneratorsConfig{Conns: conns[0], Dir: c.Generators, Say: say})
+	return report(c, rows, experiment.WriteGenerators, err)
 }
 
 // topics measures what topics cost.
-func (c *benchCommand) topics(ctx context.Context) error {
+func (c *benchCommand) topics(ctx context.Context, conns []int) error {
 	rows, err := experiment.MeasureTopics(ctx, experiment.TopicsConfig{
-		Server: cmp.Or(c.TopicServer, besideLull("topicserver")), Conns: c.topicConns(), Say: say,
+		Server: cmp.Or(c.TopicServer, besideLull("topicserver")), Conns: conns, Say: say,
 	})
-	if c.JSON != "" && len(rows) > 0 {
-		err = errors.Join(err, writeJSON(c.JSON, rows))
-	}
-	return errors.Join(err, experiment.WriteTopics(os.Stdout, rows)) // those that there are
-}
-
-// resumeConns is how many clients lose their node.
-func (c *benchCommand) resumeConns() int {
-	if len(c.Conns) == 0 {
-		return 20_000
-	}
-	return c.Conns[0]
+	return report(c, rows, experiment.WriteTopics, err)
 }
 
 // resume lets clients lose their node and prints what they missed.
-func (c *benchCommand) resume(ctx context.Context) error {
-	rows, err := experiment.Resumes(ctx, experiment.ResumeConfig{Conns: c.resumeConns(), Say: say})
-	if c.JSON != "" && len(rows) > 0 {
-		err = errors.Join(err, writeJSON(c.JSON, rows))
-	}
-	return errors.Join(err, experiment.WriteResumes(os.Stdout, rows)) // those that there are
+func (c *benchCommand) resume(ctx context.Context, conns []int) error {
+	rows, err := experiment.Resumes(ctx, experiment.ResumeConfig{Conns: conns[0], Say: say})
+	return report(c, rows, experiment.WriteResumes, err)
 }
 
 // The load of hooks.
@@ -273,7 +255,7 @@ const (
 )
 
 // hooks measures what lull costs between clients and a backend.
-func (c *benchCommand) hooks(ctx context.Context) error {
+func (c *benchCommand) hooks(ctx context.Context, _ []int) error {
 	measured, err := experiment.MeasureHooks(ctx, experiment.HooksConfig{
 		Backend: cmp.Or(c.Backend, besideLull("backend")), Conns: hooksConns, Time: hooksTime, Rounds: c.Rounds, Say: say,
 	})
@@ -283,53 +265,31 @@ func (c *benchCommand) hooks(ctx context.Context) error {
 	return errors.Join(err, measured.WriteText(os.Stdout)) // the rounds that there are
 }
 
-// userConns are the numbers of connections of users.
-func (c *benchCommand) userConns() []int {
-	if len(c.Conns) == 0 {
-		return []int{100_000}
-	}
-	return c.Conns
-}
-
 // users measures the memory of the hooks' connections.
-func (c *benchCommand) users(ctx context.Context) error {
-	rows, err := experiment.MeasureUsers(ctx, experiment.UsersConfig{Backend: cmp.Or(c.Backend, besideLull("backend")), Conns: c.userConns(), Say: say})
-	if c.JSON != "" && len(rows) > 0 {
-		err = errors.Join(err, writeJSON(c.JSON, rows))
-	}
-	return errors.Join(err, experiment.WriteUsers(os.Stdout, rows)) // those that there are
+func (c *benchCommand) users(ctx context.Context, conns []int) error {
+	rows, err := experiment.MeasureUsers(ctx, experiment.UsersConfig{Backend: cmp.Or(c.Backend, besideLull("backend")), Conns: conns, Say: say})
+	return report(c, rows, experiment.WriteUsers, err)
 }
 
 // outage kills a backend under load for half a minute.
-func (c *benchCommand) outage(ctx context.Context) error {
+func (c *benchCommand) outage(ctx context.Context, _ []int) error {
 	rows, err := experiment.MeasureOutages(ctx, experiment.OutageConfig{
 		Backend: cmp.Or(c.Backend, besideLull("backend")), Before: 5 * time.Second, Down: 30 * time.Second, After: 15 * time.Second, Say: say,
 	})
-	if c.JSON != "" && len(rows) > 0 {
-		err = errors.Join(err, writeJSON(c.JSON, rows))
-	}
-	return errors.Join(err, experiment.WriteOutages(os.Stdout, rows)) // those that there are
+	return report(c, rows, experiment.WriteOutages, err)
 }
 
-// daphneConns is how many idle connections Daphne and lull hold, by default.
-const daphneConns = 2_000
-
 // daphne compares lull and gunicorn with Daphne and Channels.
-func (c *benchCommand) daphne(ctx context.Context) error {
-	conns := daphneConns
-	if len(c.Conns) > 0 {
-		conns = c.Conns[0]
-	}
-	sides, err := experiment.MeasureDaphne(ctx, experiment.DaphneConfig{Conns: conns, Clicked: time.Minute, Say: say})
-	if c.JSON != "" && len(sides) > 0 {
-		err = errors.Join(err, writeJSON(c.JSON, sides))
-	}
-	return errors.Join(err, experiment.WriteDaphne(os.Stdout, sides, conns)) // those that there are
+func (c *benchCommand) daphne(ctx context.Context, conns []int) error {
+	sides, err := experiment.MeasureDaphne(ctx, experiment.DaphneConfig{Conns: conns[0], Clicked: time.Minute, Say: say})
+	return report(c, sides, func(w io.Writer, sides []experiment.DaphneSide) error {
+		return experiment.WriteDaphne(w, sides, conns[0])
+	}, err)
 }
 
 // cluster tries and measures several nodes. The bridges between them are in a namespace of
 // their own, which ends with the run.
-func (c *benchCommand) cluster(ctx context.Context) error {
+func (c *benchCommand) cluster(ctx context.Context, _ []int) error {
 	if c.Netns != "no" {
 		space, err := experiment.NewNamespace(1 << 16)
 		if err != nil {

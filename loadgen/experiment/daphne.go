@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen"
@@ -344,36 +343,25 @@ func answers(network, address string) func() bool {
 
 // WriteDaphne prints what was measured.
 func WriteDaphne(w io.Writer, sides []DaphneSide, conns int) error {
-	if len(sides) == 0 {
-		return nil
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(name string, of func(s *DaphneSide) string) {
-		fmt.Fprint(t, name)
-		for i := range sides {
-			fmt.Fprint(t, "\t", of(&sides[i]))
-		}
-		fmt.Fprintln(t)
-	}
-	line("", func(s *DaphneSide) string { return s.Name })
-	line("handler of 1 s, 5 callers, 5 workers", func(s *DaphneSide) string { return fmt.Sprintf("%.2f/s", s.Sleeping) })
-	clicking := "clicking: "
-	line(clicking+"messages sent", func(s *DaphneSide) string { return count(float64(s.Clicking.Sent)) })
-	line(clicking+"answered while they clicked", func(s *DaphneSide) string { return fmt.Sprintf("%.0f/s", s.Clicking.Rate) })
-	line(clicking+"never answered", func(s *DaphneSide) string { return count(float64(s.Clicking.Lost)) })
-	line(clicking+"connections closed", func(s *DaphneSide) string { return count(float64(s.Clicking.Closed)) })
-	line(clicking+"memory before, at half, at the end", func(s *DaphneSide) string {
-		parts := make([]string, 0, 3)
-		for _, g := range []Grown{s.Clicking.Before, s.Clicking.Half, s.Clicking.End} {
-			parts = append(parts, s.memory(g))
-		}
-		return strings.Join(parts, ", ")
+	return writeColumns(w, sides, []line[DaphneSide]{
+		{"", func(s *DaphneSide) string { return s.Name }},
+		{"handler of 1 s, 5 callers, 5 workers", func(s *DaphneSide) string { return fmt.Sprintf("%.2f/s", s.Sleeping) }},
+		{"clicking: messages sent", func(s *DaphneSide) string { return count(float64(s.Clicking.Sent)) }},
+		{"clicking: answered while they clicked", func(s *DaphneSide) string { return fmt.Sprintf("%.0f/s", s.Clicking.Rate) }},
+		{"clicking: never answered", func(s *DaphneSide) string { return count(float64(s.Clicking.Lost)) }},
+		{"clicking: connections closed", func(s *DaphneSide) string { return count(float64(s.Clicking.Closed)) }},
+		{"clicking: memory before, at half, at the end", func(s *DaphneSide) string {
+			parts := make([]string, 0, 3)
+			for _, g := range []Grown{s.Clicking.Before, s.Clicking.Half, s.Clicking.End} {
+				parts = append(parts, s.memory(g))
+			}
+			return strings.Join(parts, ", ")
+		}},
+		{count(float64(conns)) + " idle connections: memory in all", func(s *DaphneSide) string { return s.memory(s.Idle) }},
+		{"grown by, for each", func(s *DaphneSide) string { return fmt.Sprintf("%.0f B", s.PerConn) }},
+		{"processor time of a handshake", func(s *DaphneSide) string { return fmt.Sprintf("%.0f µs", s.Handshake) }},
+		{"processor time of an echo", func(s *DaphneSide) string { return fmt.Sprintf("%.0f µs", s.Echo) }},
 	})
-	line(count(float64(conns))+" idle connections: memory in all", func(s *DaphneSide) string { return s.memory(s.Idle) })
-	line("grown by, for each", func(s *DaphneSide) string { return fmt.Sprintf("%.0f B", s.PerConn) })
-	line("processor time of a handshake", func(s *DaphneSide) string { return fmt.Sprintf("%.0f µs", s.Handshake) })
-	line("processor time of an echo", func(s *DaphneSide) string { return fmt.Sprintf("%.0f µs", s.Echo) })
-	return t.Flush()
 }
 
 // memory spells memory, of both processes where there are two.

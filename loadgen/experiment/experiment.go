@@ -103,15 +103,9 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 	if demand.Conns < 1 {
 		return report, errors.New("experiment: this machine has no room for a single connection")
 	}
-	raised, err := machine.Raise(demand)
+	raised := raiseLimits(machine, demand, config.Say) // Largest has checked the limits that could stop the run
 	defer func() { err = errors.Join(err, raised.Restore()) }()
 	report.Raised = raised.Changes
-	for _, c := range report.Raised {
-		config.Say("raised %s from %q to %q for this run", c.Name, c.Old, c.New)
-	}
-	if err != nil { // this can only slow the run down: Largest has checked the limits that could stop it
-		config.Say("not raised: %v", err)
-	}
 	err = report.run(ctx, config, demand.Conns)
 	if report.Load != nil {
 		demand.Conns = report.Load.Open

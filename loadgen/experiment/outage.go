@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen"
@@ -190,28 +189,18 @@ func (o *outage) restart(answers uint64) {
 
 // WriteOutages prints what was measured.
 func WriteOutages(w io.Writer, rows []Outage) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(name string, of func(o *Outage) string) {
-		fmt.Fprint(t, name)
-		for i := range rows {
-			fmt.Fprint(t, "\t", of(&rows[i]))
-		}
-		fmt.Fprintln(t)
-	}
-	line("", func(o *Outage) string { return fmt.Sprintf("--hook-retries %d", o.Retries) })
-	line("messages sent", func(o *Outage) string { return count(float64(o.Sent)) })
-	line("answered", func(o *Outage) string { return count(float64(o.Answered)) })
-	line("unanswered, and counted as lost", func(o *Outage) string { return fmt.Sprintf("%d, %d", o.Unanswered, o.Counted) })
-	line("answered twice or out of order", func(o *Outage) string { return strconv.Itoa(o.Disordered) })
-	line("connections closed", func(o *Outage) string { return fmt.Sprintf("%d of %s", o.Closed, count(outageConns)) })
-	line("from the kill until lull says so", func(o *Outage) string { return fmt.Sprintf("%.2f s", o.Noticed) })
-	line("a handshake meanwhile", func(o *Outage) string { return o.Refused })
-	line("from the start until the next answer", func(o *Outage) string { return fmt.Sprintf("%.1f s", o.Back) })
-	line("lull's memory before, during, after", func(o *Outage) string {
-		return fmt.Sprintf("%.1f, %.1f, %.1f MiB", float64(o.Before)/mebi, float64(o.During)/mebi, float64(o.End)/mebi)
+	return writeColumns(w, rows, []line[Outage]{
+		{"", func(o *Outage) string { return fmt.Sprintf("--hook-retries %d", o.Retries) }},
+		{"messages sent", func(o *Outage) string { return count(float64(o.Sent)) }},
+		{"answered", func(o *Outage) string { return count(float64(o.Answered)) }},
+		{"unanswered, and counted as lost", func(o *Outage) string { return fmt.Sprintf("%d, %d", o.Unanswered, o.Counted) }},
+		{"answered twice or out of order", func(o *Outage) string { return strconv.Itoa(o.Disordered) }},
+		{"connections closed", func(o *Outage) string { return fmt.Sprintf("%d of %s", o.Closed, count(outageConns)) }},
+		{"from the kill until lull says so", func(o *Outage) string { return fmt.Sprintf("%.2f s", o.Noticed) }},
+		{"a handshake meanwhile", func(o *Outage) string { return o.Refused }},
+		{"from the start until the next answer", func(o *Outage) string { return fmt.Sprintf("%.1f s", o.Back) }},
+		{"lull's memory before, during, after", func(o *Outage) string {
+			return fmt.Sprintf("%.1f, %.1f, %.1f MiB", float64(o.Before)/mebi, float64(o.During)/mebi, float64(o.End)/mebi)
+		}},
 	})
-	return t.Flush()
 }

@@ -72,14 +72,8 @@ func Resumes(ctx context.Context, config ResumeConfig) (rows []Resume, err error
 	if err != nil {
 		return nil, err
 	}
-	raised, err := machine.Raise(tuning.Demand{Conns: 2 * config.Conns, Server: true, Generator: true, Private: true, Targets: 2, Fanout: 1})
+	raised := raiseLimits(machine, tuning.Demand{Conns: 2 * config.Conns, Server: true, Generator: true, Private: true, Targets: 2, Fanout: 1}, config.Say)
 	defer func() { err = errors.Join(err, raised.Restore()) }()
-	for _, c := range raised.Changes {
-		config.Say("raised %s from %q to %q for this run", c.Name, c.Old, c.New)
-	}
-	if err != nil { // this can only slow the run down
-		config.Say("not raised: %v", err)
-	}
 	for _, r := range resumptions {
 		config.Say("%s", r.name)
 		row, err := r.run(ctx, config)

@@ -86,16 +86,10 @@ func Storms(ctx context.Context, config StormConfig) (rows []Storm, err error) {
 	if err != nil {
 		return nil, err
 	}
-	raised, err := machine.Raise(tuning.Demand{
+	raised := raiseLimits(machine, tuning.Demand{
 		Conns: max(config.Conns, config.TLSConns), Server: true, Generator: true, TLS: true, Private: true, Targets: 1, Fanout: 1,
-	})
+	}, config.Say)
 	defer func() { err = errors.Join(err, raised.Restore()) }()
-	for _, c := range raised.Changes {
-		config.Say("raised %s from %q to %q for this run", c.Name, c.Old, c.New)
-	}
-	if err != nil { // this can only slow the run down
-		config.Say("not raised: %v", err)
-	}
 	for _, s := range storms {
 		config.Say("%s", s.name)
 		row, err := s.run(ctx, config)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen"
@@ -64,14 +63,8 @@ func MeasureTopics(ctx context.Context, config TopicsConfig) (rows []Topics, err
 	if err != nil {
 		return nil, err
 	}
-	raised, err := machine.Raise(tuning.Demand{Conns: most, Server: true, Generator: true, Private: true, Targets: 1, Fanout: 1})
+	raised := raiseLimits(machine, tuning.Demand{Conns: most, Server: true, Generator: true, Private: true, Targets: 1, Fanout: 1}, config.Say)
 	defer func() { err = errors.Join(err, raised.Restore()) }()
-	for _, c := range raised.Changes {
-		config.Say("raised %s from %q to %q for this run", c.Name, c.Old, c.New)
-	}
-	if err != nil { // this can only slow the run down
-		config.Say("not raised: %v", err)
-	}
 	for _, conns := range config.Conns {
 		config.Say("topics among %d connections", conns)
 		row, err := measureTopics(ctx, config.Server, conns)
@@ -127,37 +120,27 @@ func measureTopics(ctx context.Context, program string, conns int) (row Topics, 
 
 // WriteTopics prints what was measured.
 func WriteTopics(w io.Writer, rows []Topics) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(name string, of func(r *Topics) string) {
-		fmt.Fprint(t, name)
-		for i := range rows {
-			fmt.Fprint(t, "\t", of(&rows[i]))
-		}
-		fmt.Fprintln(t)
-	}
-	line("connections", func(r *Topics) string { return strconv.Itoa(r.Conns) })
-	line("user space of a subscription", func(r *Topics) string {
-		return fmt.Sprintf("%.1f B (%d over %d topics)", r.SubscriptionBytes, r.Subscriptions, r.Topics)
+	return writeColumns(w, rows, []line[Topics]{
+		{"connections", func(r *Topics) string { return strconv.Itoa(r.Conns) }},
+		{"user space of a subscription", func(r *Topics) string {
+			return fmt.Sprintf("%.1f B (%d over %d topics)", r.SubscriptionBytes, r.Subscriptions, r.Topics)
+		}},
+		{"user space of a topic with one subscriber", func(r *Topics) string { return fmt.Sprintf("%.1f B (%d of them)", r.TopicBytes, r.Conns) }},
+		{"publication to 10, until the last was sent it", func(r *Topics) string {
+			return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms (%d of them)", r.Few.P50, r.Few.P99, r.Few.Published)
+		}},
+		{"server's processor time for each of the 10", func(r *Topics) string {
+			return fmt.Sprintf("%.2f µs; of a broadcast %.2f µs; ratio %.2f", r.Few.CPU, r.Few.Broadcast, r.Few.CPU/r.Few.Broadcast)
+		}},
+		{"burst of 20 to one topic", func(r *Topics) string {
+			text := fmt.Sprintf("%.0f k deliveries/s to %d", result.Median(r.Burst.Topic)/1000, r.Burst.Subscribers)
+			if len(r.Burst.Broadcast) > 0 {
+				text += fmt.Sprintf("; broadcast %.0f k/s", result.Median(r.Burst.Broadcast)/1000)
+			}
+			return text
+		}},
+		{"subscribing and unsubscribing", func(r *Topics) string {
+			return fmt.Sprintf("%.0f k/s each, longest turn below %.1f ms", r.Churn.PerSecond/1000, r.Churn.Turn)
+		}},
 	})
-	line("user space of a topic with one subscriber", func(r *Topics) string { return fmt.Sprintf("%.1f B (%d of them)", r.TopicBytes, r.Conns) })
-	line("publication to 10, until the last was sent it", func(r *Topics) string {
-		return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms (%d of them)", r.Few.P50, r.Few.P99, r.Few.Published)
-	})
-	line("server's processor time for each of the 10", func(r *Topics) string {
-		return fmt.Sprintf("%.2f µs; of a broadcast %.2f µs; ratio %.2f", r.Few.CPU, r.Few.Broadcast, r.Few.CPU/r.Few.Broadcast)
-	})
-	line("burst of 20 to one topic", func(r *Topics) string {
-		text := fmt.Sprintf("%.0f k deliveries/s to %d", result.Median(r.Burst.Topic)/1000, r.Burst.Subscribers)
-		if len(r.Burst.Broadcast) > 0 {
-			text += fmt.Sprintf("; broadcast %.0f k/s", result.Median(r.Burst.Broadcast)/1000)
-		}
-		return text
-	})
-	line("subscribing and unsubscribing", func(r *Topics) string {
-		return fmt.Sprintf("%.0f k/s each, longest turn below %.1f ms", r.Churn.PerSecond/1000, r.Churn.Turn)
-	})
-	return t.Flush()
 }

@@ -45,11 +45,8 @@ func MeasureUsers(ctx context.Context, config UsersConfig) (rows []Users, err er
 	if err != nil {
 		return nil, err
 	}
-	raised, err := machine.Raise(tuning.Demand{Conns: slices.Max(config.Conns), Server: true, Generator: true, Private: true, Targets: 1, Fanout: 1})
+	raised := raiseLimits(machine, tuning.Demand{Conns: slices.Max(config.Conns), Server: true, Generator: true, Private: true, Targets: 1, Fanout: 1}, config.Say)
 	defer func() { err = errors.Join(err, raised.Restore()) }()
-	if err != nil { // this can only slow the run down
-		config.Say("not raised: %v", err)
-	}
 	for _, conns := range config.Conns {
 		config.Say("%s connections with a user and a topic each", count(float64(conns)))
 		row, err := measureUsers(ctx, config.Backend, conns)
