@@ -14,8 +14,6 @@ func (r *faultRun) settle(ctx context.Context) error {
 		if err := s.hush(); err != nil {
 			return err
 		}
-		s.stop = func() {}
-		s.end <- nil // for leave
 		said[node] = int(s.said.Load())
 		r.row.Published += said[node]
 	}

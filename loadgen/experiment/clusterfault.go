@@ -235,7 +235,6 @@ func (r *faultRun) partition(ctx context.Context) error {
 // restart kills NATS, and starts it again.
 func (r *faultRun) restart(ctx context.Context) error {
 	r.nats.kill()
-	r.nats = nil
 	if err := r.moveDuring(ctx, 5*time.Second); err != nil {
 		return err
 	}
@@ -260,7 +259,6 @@ func (r *faultRun) moveDuring(ctx context.Context, d time.Duration) error {
 func (r *faultRun) kill(ctx context.Context) (err error) {
 	b, others := r.nodes[1], []*trialNode{r.nodes[0], r.nodes[2]}
 	b.kill()
-	b.process = nil
 	died := time.Now()
 	r.dead = r.speakers[b.name]
 	delete(r.speakers, b.name)

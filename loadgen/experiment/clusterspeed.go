@@ -85,7 +85,6 @@ func (t *trial) load(ctx context.Context, path string, config loadgen.Config) (s
 		case "broadcast":
 			s.before, failed = t.spending(ctx)
 		case "close":
-			var now clusterSpending
 			now, err := t.spending(ctx)
 			failed = errors.Join(failed, err)
 			after, ended = now.nodes, true

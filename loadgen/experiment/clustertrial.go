@@ -90,13 +90,9 @@ func (t *trial) startAll(ctx context.Context) error {
 // close ends everything.
 func (t *trial) close() {
 	for _, n := range t.nodes {
-		if n.process != nil {
-			n.kill()
-		}
+		n.kill()
 	}
-	if t.nats != nil {
-		t.nats.kill()
-	}
+	t.nats.kill()
 }
 
 func (n *trialNode) room(name string) string {

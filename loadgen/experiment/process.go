@@ -25,7 +25,8 @@ type process struct {
 	addr   string // where it listens
 	admin  string // the URL of its admin page, empty if it has none
 	stderr tail
-	exited chan error
+	exited chan struct{} // closed when it has ended
+	end    error         // then; nil if it ended well
 }
 
 const (
@@ -40,7 +41,7 @@ func start(ctx context.Context, name string, args ...string) (*process, error) {
 
 // startIn is start in a network namespace; nil is the caller's own.
 func startIn(ctx context.Context, space *Namespace, name string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(name, args...), exited: make(chan error, 1)}
+	p := &process{cmd: exec.Command(name, args...), exited: make(chan struct{})}
 	p.cmd.Stderr = &p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, listening := make(chan error), make(chan string, 1)
@@ -56,9 +57,8 @@ func startIn(ctx context.Context, space *Namespace, name string, args ...string)
 	select {
 	case p.addr = <-listening:
 		return p, nil
-	case err = <-p.exited:
-		p.exited <- err // kill receives it
-		if err == nil {
+	case <-p.exited:
+		if err = p.end; err == nil {
 			err = errors.New("it ended without listening")
 		}
 	case <-time.After(startTimeout):
@@ -72,7 +72,7 @@ func startIn(ctx context.Context, space *Namespace, name string, args ...string)
 
 // startUntil starts a server that prints nothing, and waits until it is up.
 func startUntil(ctx context.Context, cmd *exec.Cmd, up func() bool) (*process, error) {
-	p := &process{cmd: cmd, exited: make(chan error, 1)}
+	p := &process{cmd: cmd, exited: make(chan struct{})}
 	p.cmd.Stderr = &p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
@@ -82,8 +82,8 @@ func startUntil(ctx context.Context, cmd *exec.Cmd, up func() bool) (*process, e
 	}
 	for late := time.Now().Add(startTimeout); !up(); {
 		select {
-		case err := <-p.exited:
-			return nil, fmt.Errorf("experiment: %s has ended: %w\n%s", cmd.Path, err, p.stderr.String())
+		case <-p.exited:
+			return nil, fmt.Errorf("experiment: %s has ended: %w\n%s", cmd.Path, p.end, p.stderr.String())
 		case <-ctx.Done():
 			p.kill()
 			return nil, ctx.Err()
@@ -123,16 +123,17 @@ func (p *process) run(begin func() error, started chan<- error, listening chan<-
 		}
 	}
 	_, _ = io.Copy(io.Discard, stdout)
-	p.exited <- p.cmd.Wait()
+	p.end = p.cmd.Wait()
+	close(p.exited)
 }
 
 // stop ends the server and waits for it.
 func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if it has ended
 	select {
-	case err := <-p.exited:
-		if err != nil {
-			return fmt.Errorf("experiment: the server failed: %w\n%s", err, p.stderr.String())
+	case <-p.exited:
+		if p.end != nil {
+			return fmt.Errorf("experiment: the server failed: %w\n%s", p.end, p.stderr.String())
 		}
 		return nil
 	case <-time.After(stopTimeout):
@@ -141,8 +142,12 @@ func (p *process) stop() error {
 	}
 }
 
-// kill ends the server with SIGKILL and waits for it.
+// kill ends the server with SIGKILL and waits for it. It does nothing to one that has ended, or
+// that never started.
 func (p *process) kill() {
+	if p == nil {
+		return
+	}
 	_ = p.cmd.Process.Kill() // fails if it has ended
 	<-p.exited
 }

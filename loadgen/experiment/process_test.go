@@ -110,7 +110,7 @@ func TestAServerThatFailedSaysWhyWhenItIsStopped(t *testing.T) {
 			continue
 		}
 		if r.why == "meanwhile" {
-			p.exited <- <-p.exited // waits for its end, and passes the error on to stop
+			<-p.exited
 		}
 		err = p.stop()
 		if err == nil || !strings.HasPrefix(err.Error(), "experiment: the server failed: ") || !strings.Contains(err.Error(), r.error) {

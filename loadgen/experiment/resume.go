@@ -102,12 +102,7 @@ func (r resumption) run(ctx context.Context, config ResumeConfig) (row Resume, e
 	if err != nil {
 		return row, err
 	}
-	ended := false
-	defer func() {
-		if !ended {
-			ends.kill()
-		}
-	}()
+	defer ends.kill()
 
 	crowd, err := newCrowd(stays.addr, ends.addr, row.Rooms, config.Conns, config.Spread)
 	if err != nil {
@@ -124,7 +119,6 @@ func (r resumption) run(ctx context.Context, config ResumeConfig) (row Resume, e
 
 	config.Say("  %d clients in %d rooms; the node ends", row.Conns, row.Rooms)
 	before, begun := cpu(stays.cmd.Process.Pid), time.Now()
-	ended = true // whoever stops a process has waited for it
 	if r.drained {
 		err = ends.stop()
 	} else {

@@ -94,7 +94,8 @@ func measureTopics(ctx context.Context, program string, conns int) (row Topics, 
 		loaded <- err
 	}()
 	select {
-	case err = <-server.exited:
+	case <-server.exited:
+		err = server.end
 	case err = <-loaded:
 		server.kill()
 		stop()

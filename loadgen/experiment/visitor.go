@@ -121,14 +121,15 @@ type speaker struct {
 	name string
 	said atomic.Int64
 	stop context.CancelFunc
-	end  chan error
+	over chan struct{} // closed when it has ended
+	why  error         // then; nil if it was stopped
 }
 
 // speak publishes messages of so many bytes at so many a second, until stopped.
 func (v *visitor) speak(ctx context.Context, name string, perSecond float64, size int) *speaker {
 	ctx, stop := context.WithCancel(ctx)
-	s := &speaker{visitor: v, name: name, stop: stop, end: make(chan error, 1)}
-	go func() { s.end <- s.run(ctx, perSecond, size) }()
+	s := &speaker{visitor: v, name: name, stop: stop, over: make(chan struct{})}
+	go func() { s.why = s.run(ctx, perSecond, size); close(s.over) }()
 	return s
 }
 
@@ -162,7 +163,8 @@ func (s *speaker) say(size int) error {
 // hush ends speaking. The error is why it has ended before.
 func (s *speaker) hush() error {
 	s.stop()
-	return <-s.end
+	<-s.over
+	return s.why
 }
 
 // until waits for what is to be so within a time.
