@@ -193,7 +193,7 @@ func tryJoin(t testing.TB, url, name string, change func(*Options)) (*place, err
 	p.server = &fakeServer{node: p.Node, conns: map[string]map[*fakeConn]bool{}, changes: make(chan liveness, 1000)}
 	go p.server.tell()
 	t.Cleanup(func() { close(p.server.changes) })
-	p.bind(p.server)
+	p.Bind(p.server)
 	t.Cleanup(p.Leave)
 	return p, nil
 }

@@ -52,6 +52,7 @@ type Node struct {
 	options  Options
 	subjects *subjects
 	id       uint64
+	own      string // subject of hellos to this node
 	began    time.Time
 	end      context.CancelFunc
 	ended    chan struct{} // closed when all goroutines have ended
@@ -113,6 +114,7 @@ func Join(ctx context.Context, o Options) (*Node, error) {
 		options: o, subjects: newSubjects(o.Cluster, o.Personal), id: randomID(), began: time.Now(), ended: make(chan struct{}), out: make(chan struct{}),
 		intake: newIntake(), ask: make(chan struct{}, 1), kick: make(chan struct{}, 1), strange: map[uint64]bool{}, peers: newPeers(o.pace.death), interest: newInterest(),
 	}
+	n.own = n.subjects.node + hex(n.id)
 	n.queue = newQueue(n.id, o.Queue)
 	if n.crowd, err = newCrowd(&n.options, n.id); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
@@ -153,9 +155,7 @@ func randomID() uint64 {
 }
 
 // Bind says who delivers on this node what is published. It is called once, before the first Publish and Subscribe.
-func (n *Node) Bind(to Publisher) { n.bind(to) }
-
-func (n *Node) bind(l Publisher) { n.local.Store(&l) }
+func (n *Node) Bind(to Publisher) { n.local.Store(&to) }
 
 // now is the node's clock.
 func (n *Node) now() time.Duration { return n.clock.now(time.Since(n.began)) }
@@ -185,7 +185,7 @@ func (n *Node) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, subject := range []string{n.subjects.nodes, n.subjects.node + hex(n.id), n.subjects.ask, n.subjects.to + hex(n.id)} {
+	for _, subject := range []string{n.subjects.nodes, n.own, n.subjects.ask, n.subjects.to + hex(n.id)} {
 		if err == nil {
 			_, err = l.nats.ChanSubscribe(subject, n.intake.messages)
 		}

@@ -30,7 +30,7 @@ func (n *Node) receive(ctx context.Context) {
 }
 
 func (n *Node) handle(m *nats.Msg) {
-	if m.Subject == n.subjects.nodes || m.Subject == n.subjects.node+hex(n.id) {
+	if m.Subject == n.subjects.nodes || m.Subject == n.own {
 		if h, id, ok := readHello(m.Data); !ok {
 			n.counts.malformed.Add(1)
 		} else if id != n.id {

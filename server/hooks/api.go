@@ -406,7 +406,7 @@ func (a *api) unsubscribe(c server.Conn, r *http.Request, _ []byte) (any, error)
 func (a *api) user(do func(user string, r *http.Request, data []byte) (any, error)) action {
 	return func(r *http.Request, data []byte) (any, error) {
 		user := r.PathValue("user")
-		if user == "" || len(user) > userMost || !server.ValidTopic(user) {
+		if !validUser(user) {
 			return nil, errUser
 		}
 		return do(user, r, data)

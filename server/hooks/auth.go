@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed-134acfd0/lull/internal/percent"
 )
 
 // auth knows who has the token.
@@ -118,15 +120,9 @@ func canonicalQuery(r *http.Request) string {
 
 // amazonEscape escapes all but unreserved signs (RFC 3986 section 2.3).
 func amazonEscape(text string) string {
-	var b strings.Builder
-	for _, c := range []byte(text) {
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			b.WriteString("%" + strings.ToUpper(hex.EncodeToString([]byte{c})))
-		}
-	}
-	return b.String()
+	return percent.Encode(text, func(c byte) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0
+	})
 }
 
 func hashOf(text string) string {

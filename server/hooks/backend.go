@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -152,12 +151,7 @@ func (b *backend) make(c *call, at time.Time, timeout time.Duration, use func(an
 	if err == nil {
 		defer give()
 		b.answerTime.AddTime(time.Since(at))
-		switch a.status {
-		case http.StatusServiceUnavailable:
-			err = unsent{errUnavailable}
-		case http.StatusBadGateway, http.StatusGatewayTimeout:
-			err = errGateway
-		}
+		err = a.gatewayError()
 	}
 	if err == nil {
 		b.breaker.up()
@@ -232,12 +226,7 @@ func (b *backend) probe() {
 		now := time.Now()
 		a, give, err := b.transport.do(&call{}, now, b.timeout)
 		if err == nil {
-			switch a.status {
-			case http.StatusServiceUnavailable:
-				err = errUnavailable
-			case http.StatusBadGateway, http.StatusGatewayTimeout:
-				err = errGateway
-			}
+			err = a.gatewayError()
 			give()
 		}
 		b.counts.add(probes)

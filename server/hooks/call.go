@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -29,6 +30,14 @@ type call struct {
 	content    string // Content-Type
 	header     [][2]string
 	body       []byte
+}
+
+// method is the method of a request that makes c.
+func (c *call) method() string {
+	if c.event == "" {
+		return http.MethodOptions
+	}
+	return http.MethodPost
 }
 
 // head calls field with the headers of c, made at a time, signed if there is a signer.
@@ -89,6 +98,17 @@ type answer struct {
 	status int
 	header interface{ Get(name string) string }
 	body   []byte
+}
+
+// gatewayError is what a status says that is not the backend's own, but of what stands before it.
+func (a *answer) gatewayError() error {
+	switch a.status {
+	case http.StatusServiceUnavailable:
+		return unsent{errUnavailable}
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return errGateway
+	}
+	return nil
 }
 
 // unsent wraps the error of a call of which the backend has not seen anything, so that

@@ -178,10 +178,13 @@ func (b *backend) verdict(a answer) (w welcome, refused error) {
 // reasonMost is how many bytes of a refusal's text the client is sent.
 const reasonMost = 1 << 10
 
+// validUser reports whether a text can be a user's name.
+func validUser(name string) bool { return len(name) <= userMost && server.ValidTopic(name) }
+
 // check checks what can be wrong with a welcome.
 func (w *welcome) check(offered []string) error {
 	switch {
-	case w.User != "" && (len(w.User) > userMost || !server.ValidTopic(w.User)):
+	case w.User != "" && !validUser(w.User):
 		return fmt.Errorf("a user's name has at most %d bytes of UTF-8, without control characters", userMost)
 	case w.Protocol != "" && !slices.Contains(offered, w.Protocol):
 		return fmt.Errorf("the client does not offer the protocol %.100q", w.Protocol)

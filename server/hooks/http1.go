@@ -125,11 +125,7 @@ func (t *http1) do(c *call, at time.Time, timeout time.Duration) (answer, func()
 // spell writes a request to w.out.
 func (t *http1) spell(w *wire, c *call, at time.Time) {
 	b := w.out[:0]
-	method := http.MethodPost
-	if c.event == "" {
-		method = http.MethodOptions
-	}
-	b = append(b, method...)
+	b = append(b, c.method()...)
 	b = append(append(append(b, ' '), t.to.uri...), " HTTP/1.1\r\n"...)
 	field := func(name, value string) {
 		b = append(append(b, name...), ": "...)

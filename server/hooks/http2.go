@@ -44,15 +44,12 @@ func newHTTP2(to target, s *signer, most int) *http2 {
 func (t *http2) do(c *call, at time.Time, timeout time.Duration) (answer, func(), error) {
 	ctx, cancel := context.WithTimeout(t.ctx, timeout)
 	defer cancel()
-	scheme, method := "http", http.MethodPost
+	scheme := "http"
 	if t.to.secure {
 		scheme = "https"
 	}
-	if c.event == "" {
-		method = http.MethodOptions
-	}
 	// A body without GetBody is never sent twice.
-	r, err := http.NewRequestWithContext(ctx, method, scheme+"://"+t.to.host+t.to.uri, struct{ io.Reader }{bytes.NewReader(c.body)})
+	r, err := http.NewRequestWithContext(ctx, c.method(), scheme+"://"+t.to.host+t.to.uri, struct{ io.Reader }{bytes.NewReader(c.body)})
 	if err != nil {
 		return answer{}, nil, unsent{err}
 	}

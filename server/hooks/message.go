@@ -27,15 +27,7 @@ type message struct {
 }
 
 // ready reports whether the backend of c takes a message now.
-func (h *Hooks) ready(c server.Conn) bool { return h.backendOf(c).ready(c) }
-
-func (h *Hooks) backendOf(c server.Conn) *backend {
-	if c.Tag() == 0 {
-		return h.backends[0]
-	}
-	n := h.names.get(c.Tag())
-	return h.backends[n.backend]
-}
+func (h *Hooks) ready(c server.Conn) bool { return h.backends[h.names.backend(c.Tag())].ready(c) }
 
 // Types of messages.
 const (

@@ -102,6 +102,16 @@ func (t *names) get(tag uint64) name {
 	return name{p.backend, p.number(), string(t.user(p, b[:0]))}
 }
 
+// backend is the number of a Tag's backend.
+func (t *names) backend(tag uint64) uint8 {
+	if tag == 0 {
+		return 0
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.places.At(uint32(tag)).backend
+}
+
 // drop gives a Tag's place back.
 func (t *names) drop(tag uint64) {
 	if tag == 0 {

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -87,12 +88,12 @@ const (
 )
 
 func (o Options) withDefaults() (Options, error) {
-	set(&o.Concurrency, 16)
-	set(&o.Batch, 1)
-	set(&o.Timeout, 10*time.Second)
-	set(&o.ConnectTimeout, 5*time.Second)
-	set(&o.MaxAnswer, 64<<10)
-	set(&o.Failures, 5)
+	o.Concurrency = cmp.Or(o.Concurrency, 16)
+	o.Batch = cmp.Or(o.Batch, 1)
+	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
+	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
+	o.MaxAnswer = cmp.Or(o.MaxAnswer, 64<<10)
+	o.Failures = cmp.Or(o.Failures, 5)
 	if o.Headers == nil {
 		o.Headers = []string{"Cookie", "Authorization", "Origin", "User-Agent"}
 	}
@@ -138,11 +139,4 @@ func notInHeader(r rune) bool {
 
 func notInNode(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '.')
-}
-
-func set[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }

@@ -1,6 +1,7 @@
 package pusher
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 )
@@ -30,21 +31,14 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	set(&o.ActivityTimeout, 2*time.Minute)
-	set(&o.CacheBytes, 64<<20)
-	set(&o.CacheTime, 30*time.Minute)
-	set(&o.ResumeBytes, 64<<20)
-	set(&o.WebhookRetry, time.Second)
-	set(&o.WebhookTime, 5*time.Minute)
+	o.ActivityTimeout = cmp.Or(o.ActivityTimeout, 2*time.Minute)
+	o.CacheBytes = cmp.Or(o.CacheBytes, 64<<20)
+	o.CacheTime = cmp.Or(o.CacheTime, 30*time.Minute)
+	o.ResumeBytes = cmp.Or(o.ResumeBytes, 64<<20)
+	o.WebhookRetry = cmp.Or(o.WebhookRetry, time.Second)
+	o.WebhookTime = cmp.Or(o.WebhookTime, 5*time.Minute)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
 	return o
-}
-
-func set[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }

@@ -30,7 +30,6 @@ type stream struct {
 	id    string
 	last  uint64      // the number of the last event
 	kept  []keptEvent // the last ones, without a gap
-	used  time.Time   // when somebody has published or subscribed
 	bytes int
 }
 
@@ -52,24 +51,22 @@ type position struct {
 }
 
 // of returns the stream of a topic, which it makes if there is none. h.mu is held.
-func (h *history) of(topic string, now time.Time) *stream {
+func (h *history) of(topic string) *stream {
 	if at := h.byTopic[topic]; at != nil {
 		h.order.MoveToBack(at)
-		s := at.Value.(*stream)
-		s.used = now
-		return s
+		return at.Value.(*stream)
 	}
-	s := &stream{topic: topic, id: strings.ToLower(rand.Text()), used: now, bytes: streamEntry + 2*len(topic)}
+	s := &stream{topic: topic, id: strings.ToLower(rand.Text()), bytes: streamEntry + 2*len(topic)}
 	h.byTopic[topic] = h.order.PushBack(s)
 	h.bytes += s.bytes
 	return s
 }
 
 // position is where a new subscriber is.
-func (h *history) position(topic string, now time.Time) position {
+func (h *history) position(topic string) position {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.of(topic, now)
+	s := h.of(topic)
 	return position{s.id, s.last}
 }
 
@@ -77,7 +74,7 @@ func (h *history) position(topic string, now time.Time) position {
 func (h *history) add(topic string, text []byte, is *Resume, now time.Time) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.of(topic, now)
+	s := h.of(topic)
 	s.last++
 	text = append(append([]byte{}, text[:len(text)-1]...), `,"stream_id":"`+s.id+`","serial":`+strconv.FormatUint(s.last, 10)+"}"...)
 	s.kept = append(s.kept, keptEvent{text, now})

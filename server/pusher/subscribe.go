@@ -195,7 +195,7 @@ func (p *Pusher) confirm(c server.Conn, number uint32) {
 func (p *Pusher) welcome(c server.Conn, s *channelShard, ch *channel) {
 	var at position
 	if p.resumes(ch.topic) != nil {
-		at = p.history.position(ch.topic, time.Now())
+		at = p.history.position(ch.topic)
 	}
 	var data any = struct{}{}
 	if ch.members != nil {

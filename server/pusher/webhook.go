@@ -223,7 +223,9 @@ func (w *webhooks) run(s *sender) {
 				w.send(s, batch)
 			}
 		case <-s.end:
-			w.counts.lost.Add(uint64(len(s.drain())))
+			for batch := s.take(); len(batch) > 0; batch = s.take() {
+				w.counts.lost.Add(uint64(len(batch)))
+			}
 			return
 		case <-w.last:
 			for batch := s.take(); len(batch) > 0; batch = s.take() {
@@ -232,13 +234,6 @@ func (w *webhooks) run(s *sender) {
 			return
 		}
 	}
-}
-
-func (s *sender) drain() (all []json.RawMessage) {
-	for batch := s.take(); len(batch) > 0; batch = s.take() {
-		all = append(all, batch...)
-	}
-	return all
 }
 
 // pause waits, and returns false if there is no time for that.

@@ -52,7 +52,7 @@
 // here should have had and have not is [Late], to be delivered to them.
 //
 //	kind     to      what it says
-//	(entry)  topic   a message, with the head of [AppendHead] in the caller's envelope
+//	(entry)  topic   a message, whose numbers and times are in the caller's envelope
 //	tail     topic   my last number in the topic, a second after the message that had it, or a later one
 //	ask      topic   this is what I have of the topic: runs of numbers, and since when
 //	offer    node    I have, or know of, more

@@ -91,27 +91,16 @@ func encodeTail(topic string, number uint64, time int64) []byte {
 
 func appendEntry(b []byte, e Entry) []byte {
 	b = binary.LittleEndian.AppendUint64(b, e.Node)
-	b = AppendHead(append(b, e.Op), e)
+	b = appendHead(append(b, e.Op), e)
 	return wire.AppendString(b, e.Data)
 }
 
-// AppendHead appends an entry's numbers and times, for an envelope that has the rest:
-// a dozen bytes as a rule.
-func AppendHead(b []byte, e Entry) []byte {
+// appendHead appends an entry's numbers and times, a dozen bytes as a rule.
+func appendHead(b []byte, e Entry) []byte {
 	b = binary.AppendUvarint(b, e.Number)
 	b = binary.AppendUvarint(b, e.Number-e.Previous)
 	b = binary.AppendUvarint(b, uint64(max(e.Time, 0)))
 	return binary.AppendUvarint(b, uint64(max(e.Time-e.PreviousTime, 0)))
-}
-
-// CutHead takes them from the front of b.
-func CutHead(b []byte) (e Entry, rest []byte, err error) {
-	d := decoder{wire.Decoder{Rest: b}}
-	d.head(&e)
-	if d.Bad {
-		return Entry{}, nil, ErrMessage
-	}
-	return e, d.Rest, nil
 }
 
 // decoder takes a message apart.
