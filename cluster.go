@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,7 +19,7 @@ type clusterFlags struct {
 	NATSKeys          natsKeys `embed:"" prefix:"nats-"`
 	Cluster           string   `help:"Join other servers without a NATS server beside them: listen at this address for those that have it in --cluster-peers. Needs --mode=rooms, --mode=hooks or --mode=pusher." placeholder:"ADDRESS" example:"10.0.0.1:6222"`
 	ClusterPeers      []string `help:"Addresses at which other servers listen with --cluster. One is enough: it tells of the rest." placeholder:"ADDRESS" example:"10.0.0.1:6222"`
-	ClusterSecretFile string   `help:"File with a secret that all servers with --cluster know. Or the secret is in the variable LULL_CLUSTER_SECRET. Needed unless --cluster is on loopback." type:"path" placeholder:"FILE" predictor:"file"`
+	ClusterSecretFile string   `help:"File with a secret that all servers know, and no client. Or the secret is in the variable LULL_CLUSTER_SECRET. Needed with --cluster, unless that is on loopback; with --nats it keeps clients from choosing names of rooms and members that are slow to look up." type:"path" placeholder:"FILE" predictor:"file"`
 	ClusterName       string   `help:"The cluster's name. Clusters of different names do not meet, though they have the same NATS server." default:"lull" placeholder:"NAME"`
 	NodeName          string   `help:"The server's name in the cluster, where no two have the same. Default: the host's name." placeholder:"NAME"`
 }
@@ -63,19 +64,20 @@ func (f *clusterFlags) join(ctx context.Context, maxMessage int, suit func(clust
 	if alone && !always {
 		return nil, func() {}, nil
 	}
+	secret, err := readToken("--cluster-secret-file", f.ClusterSecretFile, "LULL_CLUSTER_SECRET")
+	if err != nil {
+		return nil, nil, err
+	}
 	o := suit(cluster.Options{Cluster: f.ClusterName, Name: f.NodeName, MaxMessage: maxMessage, Queue: max(clusterQueue, 4*maxMessage), Log: log})
+	o.Secret = secret
 	end := func() {}
 	if alone {
 		b, err := cluster.Embed(cluster.BrokerOptions{MaxMessage: maxMessage})
 		if err != nil {
 			return nil, nil, fmt.Errorf("--presence and --history: %w", err)
 		}
-		o.Broker, o.Name, end = b, "alone", b.Close
+		o.Broker, o.Name, o.Secret, end = b, "alone", rand.Text(), b.Close
 	} else if f.Cluster != "" {
-		secret, err := readToken("--cluster-secret-file", f.ClusterSecretFile, "LULL_CLUSTER_SECRET")
-		if err != nil {
-			return nil, nil, err
-		}
 		b, err := cluster.Embed(cluster.BrokerOptions{Listen: f.Cluster, Routes: f.ClusterPeers, Secret: secret, MaxMessage: maxMessage, Log: log})
 		if err != nil {
 			return nil, nil, fmt.Errorf("--cluster=%s: %w%s", f.Cluster, err, listenHint(err, "--cluster", []string{f.Cluster}))
