@@ -62,8 +62,11 @@ func (in *input) read(c *conn) {
 		x.began = in.tick // of whatever comes now
 	}
 	kept, size, encrypted := 0, len(in.buf), c.state == stateTLS || c.is(flagTLS)
-	if in.sides.held[accountBacklog] > in.limits.backlog {
+	switch {
+	case in.sides.held[accountBacklog] > in.limits.backlog:
 		size = readSmall
+	case x != nil && x.inbox != nil && x.inbox.Calls() > 0:
+		size = min(size, readBehind)
 	}
 	switch {
 	case x != nil && x.handshake != nil:

@@ -93,6 +93,7 @@ type grants struct {
 const (
 	readSize    = 64 << 10  // bytes of one read, where messages do not queue
 	inflatedMax = 256 << 10 // bytes that messages inflate to; then each connection may have one more inflated
+	readBehind  = 4 << 10   // bytes of one read, while the handler has not done with earlier messages: the rest waits with the peer
 	readSmall   = 512       // bytes of one read, when too much waits already
 	framesMax   = 64        // frames of one connection
 	writesMax   = 16        // writes of what one connection's box holds

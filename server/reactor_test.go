@@ -407,6 +407,32 @@ func TestAPauseEndsThoughTheInboxHasGone(t *testing.T) {
 	}
 }
 
+// What a peer sends faster than its handler works waits with the peer, but for little.
+func TestLittleIsReadBehindMessagesThatWait(t *testing.T) {
+	released := make(chan struct{})
+	r := bare(t, Handler{Message: func(Conn, frame.Op, []byte) { <-released }}, Options{Mode: Workers, Workers: 1, MaxInboxMessages: 4})
+	t.Cleanup(func() { close(released) })
+	c, peer := r.join(t, stateOpen)
+	send := func(messages int) {
+		var wire []byte
+		for range messages {
+			wire = frame.AppendMasked(wire, frame.Binary, [4]byte{1, 2, 3, 4}, make([]byte, 200))
+		}
+		if _, err := unix.Write(peer, wire); err != nil {
+			t.Fatal(err)
+		}
+		r.round(t)
+	}
+	send(2)
+	if c.is(flagPaused) {
+		t.Fatal("a connection is paused whose inbox has room")
+	}
+	send(100)
+	if rest := r.sides.of(c).input.Rest(); !c.is(flagPaused) || rest > readBehind {
+		t.Errorf("paused: %v, and %d bytes were read too many", c.is(flagPaused), rest)
+	}
+}
+
 // Where a connection's first read decides that it is refused, the reactor sees it
 // leave nevertheless.
 func TestARefusedConnectionIsPolledUntilItsPeerLeaves(t *testing.T) {

@@ -42,10 +42,8 @@ type DaphneSide struct {
 		Answered int     `json:"answered"`
 		Rate     float64 `json:"answered_per_second"` // while they clicked
 		Closed   int     `json:"closed"`
-		Lost     int     `json:"lost"`       // not answered when nothing more had come for 20 s
-		Before   Grown   `json:"before"`     // memory when they began to click
-		Half     Grown   `json:"at_half"`    // of the time
-		End      Grown   `json:"at_the_end"` // of it
+		Lost     int     `json:"lost"`   // not answered when nothing more had come for 20 s
+		Memory   []Grown `json:"memory"` // when they began to click, and after each third of the time
 	} `json:"clicking"`
 
 	Idle      Grown   `json:"idle"`             // memory with all idle connections, in all
@@ -111,9 +109,10 @@ func MeasureDaphne(ctx context.Context, config DaphneConfig) (sides []DaphneSide
 	return sides, nil
 }
 
-// daphneInbox is how many messages of a connection wait in lull; the others wait with their
-// sender. The clicks of a minute fill such inboxes, and not those of the default, 64.
-const daphneInbox = 8
+// daphneInbox is how many messages of a connection wait in lull, beside 4 KiB that were read
+// with them; the others wait with their sender. The clicks of a third of a minute fill that,
+// and those of a minute do not fill the inboxes of the default, 64.
+const daphneInbox = 4
 
 // pythonStack is a way to serve the application.
 type pythonStack struct {
@@ -196,7 +195,7 @@ func (s pythonStack) measure(ctx context.Context, config DaphneConfig) (side Dap
 		measure func(context.Context, DaphneConfig, *DaphneSide) error
 	}{
 		{"a handler of 1 s, 5 callers, 5 workers", s.sleeping},
-		{fmt.Sprintf("%s clients click, once a second each, at a handler of 5 ms, 4 workers", count(clickers)), s.clicking},
+		{fmt.Sprintf("%s clients click, twice a second each, at a handler of 5 ms, 4 workers", count(clickers)), s.clicking},
 		{fmt.Sprintf("handshakes, memory of %s idle connections, echoes", count(float64(config.Conns))), s.idle},
 	} {
 		config.Say("%s: %s", s.name, step.what)
@@ -233,18 +232,18 @@ func (s pythonStack) clicking(ctx context.Context, config DaphneConfig, side *Da
 	}
 	defer server.kill()
 	c := &side.Clicking
-	watch := &clickWatch{server: server, half: config.Clicked / 2}
+	watch := &clickWatch{server: server, every: config.Clicked / clickParts}
 	res, err := loadgen.Run(ctx, loadgen.Config{
-		URLs: []string{server.url}, Conns: clickers, Rate: 500, Hold: time.Second, Flood: clickers, FloodRate: clickers, Echo: config.Clicked, Size: 256,
+		URLs: []string{server.url}, Conns: clickers, Rate: 500, Hold: time.Second, Flood: clickers, FloodRate: 2 * clickers, Echo: config.Clicked, Size: 256,
 		Patience: 20 * time.Second, Sinks: []measure.Sink{watch},
 	})
 	switch {
 	case err != nil:
 		return err
-	case res.Echo == nil || res.Echo.Flood == nil || len(watch.seen) < 3:
+	case res.Echo == nil || res.Echo.Flood == nil || len(watch.seen) <= clickParts:
 		return errors.New("nobody clicked")
 	}
-	c.Before, c.Half, c.End = watch.seen[0], watch.seen[1], watch.seen[2]
+	c.Memory = watch.seen
 	c.Sent, c.Answered, c.Rate = res.Echo.Flood.Sent, res.Echo.Flood.Answered, res.Echo.Rate
 	c.Closed, c.Lost = clickers-res.Open, res.Echo.Flood.Sent-res.Echo.Flood.Answered
 	return nil
@@ -256,9 +255,16 @@ func (s pythonStack) idle(ctx context.Context, config DaphneConfig, side *Daphne
 		return err
 	}
 	defer server.kill()
+	const active = 100
+	warm, err := loadgen.Run(ctx, loadgen.Config{URLs: []string{server.url}, Conns: active, Active: active, Echo: time.Second})
+	switch {
+	case err != nil:
+		return err
+	case !warm.OK():
+		return fmt.Errorf("%d of %d connections are open, %v", warm.Open, active, warm.Errors)
+	}
 	before, cpuBefore := server.memory(), server.cpu()
 	watch := &idleWatch{server: server}
-	const active = 100
 	res, err := loadgen.Run(ctx, loadgen.Config{
 		URLs: []string{server.url}, Conns: config.Conns, Rate: 400, Hold: 2 * time.Second, Active: active, Echo: 5 * time.Second, Sinks: []measure.Sink{watch},
 	})
@@ -275,12 +281,15 @@ func (s pythonStack) idle(ctx context.Context, config DaphneConfig, side *Daphne
 	return nil
 }
 
-// clickWatch notes the memory at the begin, in the middle and at the end of the clicking.
+// clickParts is in how many parts the time of the clicking is divided.
+const clickParts = 3
+
+// clickWatch notes the memory at the begin of the clicking, and at the end of each part.
 type clickWatch struct {
 	server *stacked
-	half   time.Duration
+	every  time.Duration
 	begun  time.Time
-	seen   []Grown // at most 3
+	seen   []Grown // at most clickParts + 1
 }
 
 // Phase takes note that the clicking begins.
@@ -292,7 +301,7 @@ func (w *clickWatch) Phase(name string) {
 
 // Snapshot looks whether it is time.
 func (w *clickWatch) Snapshot(*measure.Snapshot) {
-	if n := len(w.seen); !w.begun.IsZero() && n < 3 && time.Since(w.begun) >= time.Duration(n)*w.half {
+	if n := len(w.seen); !w.begun.IsZero() && n <= clickParts && time.Since(w.begun) >= time.Duration(n)*w.every {
 		w.seen = append(w.seen, w.server.memory())
 	}
 }
@@ -350,9 +359,9 @@ func WriteDaphne(w io.Writer, sides []DaphneSide, conns int) error {
 		{"clicking: answered while they clicked", func(s *DaphneSide) string { return fmt.Sprintf("%.0f/s", s.Clicking.Rate) }},
 		{"clicking: never answered", func(s *DaphneSide) string { return count(float64(s.Clicking.Lost)) }},
 		{"clicking: connections closed", func(s *DaphneSide) string { return count(float64(s.Clicking.Closed)) }},
-		{"clicking: memory before, at half, at the end", func(s *DaphneSide) string {
-			parts := make([]string, 0, 3)
-			for _, g := range []Grown{s.Clicking.Before, s.Clicking.Half, s.Clicking.End} {
+		{"clicking: memory before, after each third", func(s *DaphneSide) string {
+			var parts []string
+			for _, g := range s.Clicking.Memory {
 				parts = append(parts, s.memory(g))
 			}
 			return strings.Join(parts, ", ")

@@ -11,7 +11,7 @@ func TestTablesOfTheHooksExperiments(t *testing.T) {
 	var side DaphneSide
 	side.Name, side.Sleeping, side.PerConn, side.Handshake = "lull, gunicorn", 4.9, 1234, 567
 	side.Clicking.Sent, side.Clicking.Lost = 120_000, 3
-	side.Clicking.End = Grown{32 * mebi, 100 * mebi}
+	side.Clicking.Memory = []Grown{{Front: 30 * mebi}, {Behind: mebi}, {32 * mebi, 100 * mebi}}
 	for name, table := range map[string]struct {
 		write func(io.Writer) error
 		none  func(io.Writer) error
@@ -20,7 +20,7 @@ func TestTablesOfTheHooksExperiments(t *testing.T) {
 		"daphne": {
 			func(w io.Writer) error { return WriteDaphne(w, []DaphneSide{side}, 2000) },
 			func(w io.Writer) error { return WriteDaphne(w, nil, 2000) },
-			[]string{"lull, gunicorn", "4.90/s", "120,000", "0 MiB, 0 MiB, 32 + 100 MiB", "2,000 idle", "1234 B", "567 µs"},
+			[]string{"lull, gunicorn", "4.90/s", "120,000", "30 MiB, 0 + 1 MiB, 32 + 100 MiB", "2,000 idle", "1234 B", "567 µs"},
 		},
 		"outage": {
 			func(w io.Writer) error {
