@@ -220,6 +220,7 @@ func (w *worker) readMail() {
 			w.orders++
 		}
 	}
+	w.mail.Empty()
 }
 
 func (w *worker) obey(o *order) {

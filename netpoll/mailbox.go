@@ -107,9 +107,8 @@ func (m *Mailbox[L]) Rouse() { m.waker.Rouse() }
 func (m *Mailbox[L]) Called() bool { return m.waker.Called() }
 
 // Open takes all letters that wait, oldest first, and their bytes. Both are valid
-// until the next Open. Only the reactor may call it.
+// until Empty, which comes before the next Open. Only the reactor may call it.
 func (m *Mailbox[L]) Open() ([]Letter[L], []byte) {
-	m.out.empty()
 	m.waker.Heard()
 	m.mu.Lock()
 	m.in, m.out = m.out, m.in
@@ -120,6 +119,10 @@ func (m *Mailbox[L]) Open() ([]Letter[L], []byte) {
 	}
 	return m.out.letters, m.out.bytes
 }
+
+// Empty drops what Open returned, so that a reactor that sleeps keeps no more than is
+// worth reusing. Only the reactor may call it.
+func (m *Mailbox[L]) Empty() { m.out.empty() }
 
 // Shut makes the mailbox refuse all later letters. The next Open returns the last
 // ones. Only the reactor may call Shut.

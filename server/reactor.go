@@ -291,6 +291,7 @@ func (r *reactor) readMail() {
 		}
 		begin = letters[i].End
 	}
+	r.mail.Empty()
 }
 
 func (r *reactor) do(o *op, data []byte) {
