@@ -173,7 +173,7 @@ func (s *Server) broadcast(opcode frame.Op, data []byte, kind Kind, topic *strin
 	order := s.orders.of(topic)
 	order.Lock()
 	for _, b := range to {
-		if s.reactors[b.Reactor].mail.Force(op{kind: opBroadcast, message: m, id: b.ID}, nil) != nil {
+		if s.reactors[b.Reactor()].mail.Force(op{kind: opBroadcast, message: m, id: b.ID()}, nil) != nil {
 			closed = ErrClosed
 			ended = append(ended, b)
 		}
@@ -206,7 +206,7 @@ func (o *orders) of(topic *string) *sync.Mutex {
 
 // held are the branches that were held for a publication: none for one to everybody.
 func held(to []topics.Branch) []topics.Branch {
-	if len(to) > 0 && to[0].ID == 0 {
+	if len(to) > 0 && to[0].ID() == 0 {
 		return nil
 	}
 	return to

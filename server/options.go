@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/outbox"
+	"github.com/seed-134acfd0/lull/server/internal/topics"
 	"github.com/seed-134acfd0/lull/tuning/cgroup"
 )
 
@@ -72,15 +73,16 @@ type Options struct {
 
 	// MaxBroadcast is how many bytes of broadcasts, and 512 for each, may be on
 	// their way to the slowest reactor before Broadcast returns ErrBackpressure;
-	// 8 MiB by default. Connections that broadcast (Conn.Broadcast) are slowed
+	// 8 MiB by default, at most 2 GiB. Connections that broadcast (Conn.Broadcast) are slowed
 	// down at a quarter of MaxOutbox.
 	MaxBroadcast int
 
-	// MaxTopics is how many topics there may be at once; 1,048,576 by default. One takes
-	// about a hundred bytes.
+	// MaxTopics is how many topics there may be at once; 1,048,576 by default, at most
+	// 16,777,215. One takes 60 bytes, or more if its name is longer than 28, and 16 for
+	// each reactor with subscribers.
 	MaxTopics int
 	// MaxSubscriptions is how many topics one connection may subscribe to; 100 by
-	// default. Each takes 24 bytes, and each that comes or goes is looked for among all
+	// default. Each takes 18 bytes, and each that comes or goes is looked for among all
 	// of its connection, so thousands are possible and a million is not.
 	MaxSubscriptions int
 	// TopicChanged is called when somebody subscribes to a topic to which nobody did,
@@ -280,6 +282,10 @@ const (
 	reactorsMax = 1 << 10
 )
 
+// broadcastMost keeps fewer than 2^24 publications on their way to a topic, which is as far
+// as its subscribers count: each takes 512 bytes, and there may be twice as much.
+const broadcastMost = 1 << 31
+
 // withDefaults fills in what o leaves open and checks the rest. listeners is how
 // many descriptors each table needs for them.
 func (o Options) withDefaults(listeners int) (Options, error) {
@@ -331,6 +337,9 @@ func (o Options) withDefaults(listeners int) (Options, error) {
 	}
 	if o.MaxOutbox > outbox.BytesMax/2 || o.MaxOutboxMessages > outbox.MessagesMax/2 {
 		return o, fmt.Errorf("server: Options: MaxOutbox can be at most %d, MaxOutboxMessages %d", outbox.BytesMax/2, outbox.MessagesMax/2)
+	}
+	if o.MaxTopics > topics.Most || int64(o.MaxBroadcast) > broadcastMost {
+		return o, fmt.Errorf("server: Options: MaxTopics can be at most %d, MaxBroadcast %d", topics.Most, int64(broadcastMost))
 	}
 	if o.Mode > Serial || o.InboxPolicy > InboxClose || o.OutboxPolicy > OutboxLatest {
 		return o, fmt.Errorf("server: Options: no such Mode, InboxPolicy or OutboxPolicy")

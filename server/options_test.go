@@ -69,6 +69,8 @@ func TestInvalidOptionsAreRefused(t *testing.T) {
 		{"queues of negative bytes", Options{MaxInbox: -1}, "negative"},
 		{"negative queues in all", Options{MaxInboxTotal: -1}, "negative"},
 		{"negative broadcasts", Options{MaxBroadcast: -1}, "negative"},
+		{"too many topics", Options{MaxTopics: 1 << 24}, "MaxTopics can be at most 16777215"},
+		{"too many broadcasts", Options{MaxBroadcast: 1<<31 + 1}, "MaxBroadcast 2147483648"},
 		{"too many reactors", Options{Mode: Inline, Reactors: reactorsMax + 1}, "1025 reactors with shared descriptor tables have no room"},
 		{"too many reactors for their tables", Options{Tables: netpoll.Private, Reactors: 1 << 30}, "no room"},
 		{"more connections than descriptors", Options{Reactors: 1, MaxConns: 1 << 31}, "use private tables and more reactors"},

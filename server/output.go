@@ -345,7 +345,7 @@ func (o *output) stepTopic() (sends int) {
 // serve sends a connection what it lacks of a topic, and returns how many system calls
 // that took.
 func (o *output) serve(c *conn, lack topics.Lack) (sends int) {
-	sends = o.sendLacking(c, lack.Log, lack.Heard)
+	sends = o.sendLacking(c, lack.Log, &lack.Heard)
 	o.topics.Served(lack)
 	return sends
 }

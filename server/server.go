@@ -110,7 +110,7 @@ func newServer(h Handler, o Options) (*Server, error) {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	for i := range o.Reactors {
-		s.everybody = append(s.everybody, topics.Branch{Reactor: uint16(i)})
+		s.everybody = append(s.everybody, topics.NewBranch(i, 0))
 	}
 	if o.Mode != Inline {
 		limits := inbox.Limits{Messages: o.MaxInboxMessages, Bytes: o.MaxInbox, Total: int64(o.MaxInboxTotal)}

@@ -19,7 +19,7 @@ var (
 	// ErrTopics says that there are as many topics as Options.MaxTopics.
 	ErrTopics = topics.ErrFull
 	// ErrSubscriptions says that the connection has as many subscriptions as
-	// Options.MaxSubscriptions, or its reactor 16,777,216.
+	// Options.MaxSubscriptions, or its reactor 16,777,215.
 	ErrSubscriptions = errors.New("server: the connection has as many subscriptions as Options.MaxSubscriptions allows")
 )
 
@@ -52,7 +52,7 @@ func (c Conn) Subscribe(topic string) error {
 		r.topics.Unreserve(token.Slot)
 		return r.server.refuseSubscription(err)
 	}
-	err = r.post(op{kind: opSubscribe, token: token, id: b.ID})
+	err = r.post(op{kind: opSubscribe, token: token, id: b.ID()})
 	if err != nil {
 		r.topics.Unreserve(token.Slot)
 		r.server.directory.Release(b)
@@ -94,7 +94,7 @@ func (c Conn) Unsubscribe(topic string) error {
 	if !ok {
 		return nil
 	}
-	err := r.post(op{kind: opUnsubscribe, token: token, id: b.ID})
+	err := r.post(op{kind: opUnsubscribe, token: token, id: b.ID()})
 	if err != nil {
 		r.server.directory.Release(b)
 	}
@@ -201,7 +201,7 @@ func (s *Server) SubscribersOf(topic string) iter.Seq[Conn] {
 		branches := s.directory.Hold(topic, nil)
 		defer s.directory.Release(branches...)
 		for _, b := range branches {
-			if !s.reactors[b.Reactor].subscribersOf(b.ID, yield) {
+			if !s.reactors[b.Reactor()].subscribersOf(b.ID(), yield) {
 				return
 			}
 		}
@@ -217,7 +217,7 @@ func (r *reactor) subscribersOf(id uint32, yield func(Conn) bool) bool {
 	for next >= 0 {
 		batch = batch[:0]
 		running := r.inspect(func(t *conns) {
-			if next == 0 && t.topics.Len(id) <= few {
+			if next == 0 && t.topics.AtMost(id) <= few {
 				for slot := range t.topics.Slots(id) {
 					batch = append(batch, t.handle(t.slots.At(int(slot))))
 				}
@@ -300,7 +300,7 @@ func (o *output) subscribeToOne(c *conn, slot uint32, name string) error {
 		o.topics.Unreserve(slot)
 		return err
 	}
-	o.subscribe(c, slot, b.ID)
+	o.subscribe(c, slot, b.ID())
 	return nil
 }
 

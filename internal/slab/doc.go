@@ -4,6 +4,7 @@
 //	Records   values of one size
 //	Bytes     strings of any length, in chains of cells
 //	Index     finds records by a hash
+//	Uint24    an index, or another number, in three bytes of a record
 //
 // Each has a limit and reserves address space for it, which costs no memory. Pages
 // become resident when they are first used. What was freed is used again before

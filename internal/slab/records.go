@@ -1,13 +1,14 @@
 package slab
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"github.com/seed-134acfd0/lull/netpoll"
 )
 
 // Records are values of type T, which must hold no pointers and have at least four
-// bytes, aligned to four.
+// bytes.
 type Records[T any] struct {
 	table *netpoll.Table[T]
 	high  uint32 // records from here on have never been used
@@ -30,7 +31,7 @@ func (r *Records[T]) Take() uint32 {
 	switch {
 	case i != 0:
 		p := r.table.At(int(i))
-		r.free = *link(p)
+		r.free = binary.NativeEndian.Uint32(link(p))
 		var zero T
 		*p = zero
 	case int(r.high) < r.table.Len():
@@ -54,14 +55,15 @@ func (r *Records[T]) Put(i uint32) {
 	p := r.table.At(int(i))
 	var zero T
 	*p = zero
-	*link(p) = r.free
+	binary.NativeEndian.PutUint32(link(p), r.free)
 	r.free = i
 }
 
 // keptMost is how many records or buckets stay resident when none is in use.
 const keptMost = 1 << 12
 
-func link[T any](p *T) *uint32 { return (*uint32)(unsafe.Pointer(p)) }
+// link is where a free record names the next one.
+func link[T any](p *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p)), 4) }
 
 // At returns a record. The pointer is good until the record is freed.
 func (r *Records[T]) At(i uint32) *T { return r.table.At(int(i)) }

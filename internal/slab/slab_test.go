@@ -144,6 +144,39 @@ func TestRecordsAreZeroedAndReused(t *testing.T) {
 	}
 }
 
+// Records need no alignment.
+func TestRecordsOfOddSizes(t *testing.T) {
+	type odd struct{ a, b Uint24 }
+	r, err := NewRecords[odd](10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := uint32(1); i <= 10; i++ {
+		if at := r.Take(); at != i {
+			t.Fatalf("%d was taken, want %d", at, i)
+		}
+		*r.At(i) = odd{ToUint24(i), ToUint24(Uint24Max - i)}
+	}
+	r.Put(7)
+	r.Put(3)
+	for _, want := range []uint32{3, 7} {
+		if i := r.Take(); i != want || *r.At(i) != (odd{}) {
+			t.Errorf("%d was taken, want %d; it is %v", i, want, *r.At(i))
+		}
+	}
+	if o := r.At(8); o.a.Uint32() != 8 || o.b.Uint32() != Uint24Max-8 {
+		t.Errorf("its neighbour is %d, %d", o.a.Uint32(), o.b.Uint32())
+	}
+}
+
+func TestAUint24IsTheLowBits(t *testing.T) {
+	for _, n := range []uint32{0, 1, 0x010203, Uint24Max, Uint24Max + 2, 1<<32 - 1} {
+		if got := ToUint24(n).Uint32(); got != n&Uint24Max {
+			t.Errorf("%#x became %#x", n, got)
+		}
+	}
+}
+
 func BenchmarkBytes(b *testing.B) {
 	s, err := NewBytes(1 << 20)
 	if err != nil {

@@ -11,6 +11,10 @@ import (
 	"github.com/seed-134acfd0/lull/internal/slab"
 )
 
+// Most is the most topics, and the most connections and subscriptions of a reactor: they
+// are named by 24 bits.
+const Most = slab.Uint24Max
+
 // NameMax is the length of the longest name, in bytes.
 const NameMax = 200
 
@@ -35,11 +39,25 @@ func Valid(name string) bool {
 
 // Branch is a topic's part on one reactor. It names that topic as long as somebody
 // refers to it: a subscription, or whoever was given it by Subscribe, Find or Hold
-// and has not released it.
+// and has not released it. It is 5 bytes.
 type Branch struct {
-	Reactor uint16
-	ID      uint32 // among the reactor's branches; not zero
+	id      slab.Uint24
+	reactor [2]byte // low byte first
 }
+
+// none ends a topic's branches.
+var none Branch
+
+// NewBranch is a reactor's branch by its ID.
+func NewBranch(reactor int, id uint32) Branch {
+	return Branch{slab.ToUint24(id), [2]byte{byte(reactor), byte(reactor >> 8)}}
+}
+
+// Reactor is whose branch it is.
+func (b Branch) Reactor() int { return int(b.reactor[0]) | int(b.reactor[1])<<8 }
+
+// ID is its number among the reactor's branches, not zero.
+func (b Branch) ID() uint32 { return b.id.Uint32() }
 
 // Directory knows a server's topics. A topic exists while one of its branches is
 // referred to. Any goroutine may use it.
@@ -65,8 +83,9 @@ type topic struct {
 	next  uint32 // of those whose hashes are alike
 	hash  uint32
 	name  uint32
-	first Branch // zero if there are none
-	size  uint8  // of the name
+	subs  atomic.Uint32 // subscriptions; lowered before the reference of each is given up
+	first Branch        // zero if there are none
+	size  uint8         // of the name
 	flags flags
 }
 
@@ -78,16 +97,15 @@ const (
 	flagChanged                   // is in changed
 )
 
-// branch is 20 bytes.
+// branch is 12 bytes.
 type branch struct {
-	topic uint32
-	next  Branch        // of the same topic
 	refs  atomic.Uint32 // raised, and lowered to 0, under mu alone
-	subs  atomic.Uint32 // subscriptions, each of which is one of refs
+	topic slab.Uint24   // constant while somebody refers to the branch
+	next  Branch        // of the same topic
 }
 
-// NewDirectory reserves address space for so many topics, which costs no memory yet. If
-// told, changes are kept for Tell.
+// NewDirectory reserves address space for so many topics, Most at the most, which costs no
+// memory yet. If told, changes are kept for Tell.
 func NewDirectory(limit, reactors int, told bool) (*Directory, error) {
 	d := &Directory{limit: limit, seed: maphash.MakeSeed(), told: told, wake: make(chan struct{}, 1), branches: make([]*slab.Records[branch], reactors)}
 	var errs [3]error
@@ -125,9 +143,9 @@ func (d *Directory) Subscribe(name string, reactor int) (Branch, error) {
 	}
 	id := d.branches[reactor].Take() // there is one for each topic
 	b := d.branches[reactor].At(id)
-	b.topic, b.next = i, t.first
+	b.topic, b.next = slab.ToUint24(i), t.first
 	b.refs.Store(1)
-	t.first = Branch{Reactor: uint16(reactor), ID: id}
+	t.first = NewBranch(reactor, id)
 	d.settle(i)
 	return t.first, nil
 }
@@ -148,7 +166,7 @@ func (d *Directory) Hold(name string, to []Branch) []Branch {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if i := d.find(name); i != 0 {
-		for b := d.topics.At(i).first; b.ID != 0; b = d.branch(b).next {
+		for b := d.topics.At(i).first; b != none; b = d.branch(b).next {
 			d.branch(b).refs.Add(1)
 			to = append(to, b)
 		}
@@ -192,7 +210,7 @@ func (d *Directory) tryRelease(branches []Branch) bool {
 func (d *Directory) Name(b Branch) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.name(d.topics.At(d.branch(b).topic))
+	return d.name(d.topic(b))
 }
 
 // Subscribers is how many subscriptions a topic has.
@@ -200,7 +218,7 @@ func (d *Directory) Subscribers(name string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if i := d.find(name); i != 0 {
-		return d.subscribers(d.topics.At(i))
+		return int(d.topics.At(i).subs.Load())
 	}
 	return 0
 }
@@ -240,7 +258,7 @@ func (d *Directory) List(cursor uint32, n, least int, to []Listing) (next uint32
 	for ; n > 0 && cursor+1 < d.topics.High(); n-- {
 		cursor++
 		if t := d.topics.At(cursor); t.flags&flagUsed != 0 {
-			if subs := d.subscribers(t); subs >= max(least, 1) {
+			if subs := int(t.subs.Load()); subs >= max(least, 1) {
 				to = append(to, Listing{d.name(t), subs})
 			}
 		}
@@ -280,7 +298,7 @@ func (d *Directory) nextChange() (name string, live, ok bool) {
 		d.changed = d.changed[1:]
 		t := d.topics.At(i)
 		t.flags &^= flagChanged
-		if live = t.first.ID != 0; live != (t.flags&flagLive != 0) {
+		if live = t.first != none; live != (t.flags&flagLive != 0) {
 			t.flags ^= flagLive
 			name, ok = d.name(t), true
 		}
@@ -292,29 +310,31 @@ func (d *Directory) nextChange() (name string, live, ok bool) {
 	return "", false, false
 }
 
-// The methods below need mu.
+// branch and topic are those of a Branch that the caller refers to.
+func (d *Directory) branch(b Branch) *branch { return d.branches[b.Reactor()].At(b.ID()) }
+func (d *Directory) topic(b Branch) *topic   { return d.topics.At(d.branch(b).topic.Uint32()) }
 
-func (d *Directory) branch(b Branch) *branch { return d.branches[b.Reactor].At(b.ID) }
+// The methods below need mu.
 
 func (d *Directory) release(at Branch) {
 	b := d.branch(at)
 	if b.refs.Add(^uint32(0)) > 0 {
 		return
 	}
-	i := b.topic
+	i := b.topic.Uint32()
 	link := &d.topics.At(i).first
 	for *link != at {
 		link = &d.branch(*link).next
 	}
 	*link = b.next
-	d.branches[at.Reactor].Put(at.ID)
+	d.branches[at.Reactor()].Put(at.ID())
 	d.settle(i)
 }
 
 // settle frees a topic that nobody needs any more, or lists it as changed.
 func (d *Directory) settle(i uint32) {
 	t := d.topics.At(i)
-	live := t.first.ID != 0
+	live := t.first != none
 	switch {
 	case t.flags&flagChanged != 0:
 	case d.told && live != (t.flags&flagLive != 0):
@@ -329,17 +349,10 @@ func (d *Directory) settle(i uint32) {
 	}
 }
 
-func (d *Directory) subscribers(t *topic) (n int) {
-	for b := t.first; b.ID != 0; b = d.branch(b).next {
-		n += int(d.branch(b).subs.Load())
-	}
-	return n
-}
-
 // raise refers to a topic's branch of a reactor, if there is one.
 func (d *Directory) raise(t *topic, reactor int) (Branch, bool) {
-	for b := t.first; b.ID != 0; b = d.branch(b).next {
-		if int(b.Reactor) == reactor {
+	for b := t.first; b != none; b = d.branch(b).next {
+		if b.Reactor() == reactor {
 			d.branch(b).refs.Add(1)
 			return b, true
 		}
@@ -366,7 +379,8 @@ func (d *Directory) add(name string) uint32 {
 		return 0
 	}
 	at, _ := d.names.Put([]byte(name)) // there is room for a name of each topic
-	*d.topics.At(i) = topic{hash: d.hash(name), name: at, size: uint8(len(name)), flags: flagUsed}
+	t := d.topics.At(i)
+	t.hash, t.name, t.size, t.flags = d.hash(name), at, uint8(len(name)), flagUsed
 	d.byName.Add(i, byHash{d.topics})
 	return i
 }

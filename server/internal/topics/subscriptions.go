@@ -22,16 +22,20 @@ import (
 // The one under the hand is sent what it lacks, and the hand goes on. One that comes,
 // or that is sent something out of turn, goes to the end. So the positions rise along
 // the ring, and what the one under the hand has been sent, all have.
+//
+// A branch has a log only while somebody lacks something, and then the log has the hand:
+//
+//	rings[branch]:   row under the hand        or   log ─▶ row under the hand
 type Subscriptions struct {
 	// constant
 	directory *Directory
-	reactor   uint16
+	reactor   int
 	most      int32 // of a connection
 
 	reserved atomic.Int64           // subscriptions that are there or on their way
 	anchors  *netpoll.Table[anchor] // by slot
 	rows     *slab.Records[row]
-	rings    *netpoll.Table[ring] // by branch
+	rings    *netpoll.Table[uint32] // by branch: row under the hand, 0 without any; or a log, with the bit logged
 	logs     *netpoll.Pool[log]
 	queue    []uint32 // logs whose subscribers have something to be sent; each turn takes the first
 	owing    []Branch // last references that are still to be released
@@ -40,42 +44,44 @@ type Subscriptions struct {
 // anchor is 8 bytes: a connection's subscriptions.
 type anchor struct {
 	count atomic.Int32 // those that were reserved
-	first uint32       // row
+	first slab.Uint24  // row
 }
 
-// row is 24 bytes: a subscription.
+// row is 18 bytes: a subscription.
 type row struct {
-	branch     uint32
-	slot       uint32
-	next, prev uint32 // of the ring
-	sibling    uint32 // the connection's next
-	heard      uint32 // position in the branch's log up to which it was sent
-}
-
-// ring is 8 bytes: a branch's subscriptions. Without any it is zero.
-type ring struct {
-	hand uint32 // row
-	log  uint32 // zero while nobody lacks anything; then all rows have heard the same
+	branch     slab.Uint24
+	slot       slab.Uint24
+	next, prev slab.Uint24 // of the ring
+	sibling    slab.Uint24 // the connection's next
+	heard      slab.Uint24 // position up to which it was sent; without a log the same in all of the ring
 }
 
 // log is the publications of a branch that not all have been sent.
 type log struct {
 	fanout.Log
 	branch uint32
-	dead   bool // it waits in the queue to be freed
+	hand   uint32 // row
+	dead   bool   // it waits in the queue to be freed
 }
 
-// rowsMax is the most subscriptions of a reactor: 400 MB.
-const rowsMax = 1 << 24
+// heard is the position up to which a row was sent, of which the row has the low bits.
+func (l *log) heard(r *row) uint32 { return l.End() - (l.End()-r.heard.Uint32())&slab.Uint24Max }
 
-// NewSubscriptions reserves address space for those of a reactor with so many slots. A
-// connection can have most of them.
+const (
+	logged = 1 << 31 // in rings
+
+	// firstPosition lets 24 bits wrap around soon, so that what comes of that is seen.
+	firstPosition = slab.Uint24Max - 8
+)
+
+// NewSubscriptions reserves address space for those of a reactor with so many slots, Most
+// at the most. A connection can have most subscriptions, and the reactor Most.
 func NewSubscriptions(d *Directory, reactor, slots, most int) (*Subscriptions, error) {
-	s := &Subscriptions{directory: d, reactor: uint16(reactor), most: int32(most), logs: netpoll.NewPool[log](nil)}
+	s := &Subscriptions{directory: d, reactor: reactor, most: int32(most), logs: netpoll.NewPool[log](nil)}
 	var errs [3]error
 	s.anchors, errs[0] = netpoll.NewTable[anchor](slots)
-	s.rows, errs[1] = slab.NewRecords[row](min(slots*most, rowsMax))
-	s.rings, errs[2] = netpoll.NewTable[ring](d.limit + 1)
+	s.rows, errs[1] = slab.NewRecords[row](min(slots*most, Most))
+	s.rings, errs[2] = netpoll.NewTable[uint32](d.limit + 1)
 	return s, errors.Join(errs[:]...)
 }
 
@@ -83,7 +89,7 @@ func NewSubscriptions(d *Directory, reactor, slots, most int) (*Subscriptions, e
 // or the reactor, has as many as it may. Any goroutine may call it.
 func (s *Subscriptions) Reserve(slot uint32) bool {
 	ofConn, ofAll := s.anchors.At(int(slot)).count.Add(1), s.reserved.Add(1)
-	if ofConn > s.most || ofAll > int64(min(s.anchors.Len()*int(s.most), rowsMax)) {
+	if ofConn > s.most || ofAll > int64(min(s.anchors.Len()*int(s.most), Most)) {
 		s.Unreserve(slot)
 		return false
 	}
@@ -104,12 +110,13 @@ func (s *Subscriptions) Join(slot, id uint32) (joined bool) {
 		s.Release(id)
 		return false
 	}
-	a, ring := s.anchors.At(int(slot)), s.rings.At(int(id))
+	a := s.anchors.At(int(slot))
+	hand, l := s.ring(id)
 	i := s.rows.Take()
-	*s.rows.At(i) = row{branch: id, slot: slot, sibling: a.first, heard: s.position(ring)}
-	a.first = i
-	s.insert(ring, i)
-	s.directory.branch(Branch{s.reactor, id}).subs.Add(1)
+	*s.rows.At(i) = row{branch: slab.ToUint24(id), slot: slab.ToUint24(slot), sibling: a.first, heard: s.position(*hand, l)}
+	a.first = slab.ToUint24(i)
+	s.insert(hand, i)
+	s.directory.topic(s.branch(id)).subs.Add(1)
 	s.directory.subs.Add(1)
 	return true
 }
@@ -122,14 +129,17 @@ func (s *Subscriptions) Leave(slot, id uint32) (left bool) {
 	if s.rows.Used() == 0 {
 		return false
 	}
-	for link := &s.anchors.At(int(slot)).first; *link != 0; link = &s.rows.At(*link).sibling {
-		if i := *link; s.rows.At(i).branch == id {
-			*link = s.rows.At(i).sibling
+	link := &s.anchors.At(int(slot)).first
+	for i := link.Uint32(); i != 0; i = link.Uint32() {
+		r := s.rows.At(i)
+		if r.branch.Uint32() == id {
+			*link = r.sibling
 			s.end(i)
 			s.Unreserve(slot)
 			s.left(id)
 			return true
 		}
+		link = &r.sibling
 	}
 	return false
 }
@@ -141,14 +151,14 @@ func (s *Subscriptions) LeaveAll(slot uint32) int {
 	}
 	a := s.anchors.At(int(slot))
 	n := int32(0)
-	for i := a.first; i != 0; n++ {
-		id, next := s.rows.At(i).branch, s.rows.At(i).sibling
+	for i := a.first.Uint32(); i != 0; n++ {
+		r := *s.rows.At(i)
 		s.end(i)
-		s.left(id)
-		i = next
+		s.left(r.branch.Uint32())
+		i = r.sibling.Uint32()
 	}
 	if n > 0 {
-		a.first = 0
+		a.first = slab.Uint24{}
 		a.count.Add(-n)
 		s.reserved.Add(-int64(n))
 	}
@@ -157,7 +167,7 @@ func (s *Subscriptions) LeaveAll(slot uint32) int {
 
 // left gives up a subscription's reference.
 func (s *Subscriptions) left(id uint32) {
-	s.directory.branch(Branch{s.reactor, id}).subs.Add(^uint32(0))
+	s.directory.topic(s.branch(id)).subs.Add(^uint32(0))
 	s.directory.subs.Add(-1)
 	s.Release(id)
 }
@@ -165,7 +175,7 @@ func (s *Subscriptions) left(id uint32) {
 // Release gives up a reference to a branch. The last one of a topic is given up in
 // Settle: other goroutines use the Directory, and a reactor does not wait for them.
 func (s *Subscriptions) Release(id uint32) {
-	if b := (Branch{s.reactor, id}); !s.directory.lower(b) {
+	if b := s.branch(id); !s.directory.lower(b) {
 		s.owing = append(s.owing, b)
 	}
 }
@@ -192,30 +202,29 @@ func (s *Subscriptions) Owing() bool { return len(s.owing) > 0 }
 
 // Topics returns the branches that a connection subscribes to.
 func (s *Subscriptions) Topics(slot uint32) (branches []Branch) {
-	for i := s.anchors.At(int(slot)).first; i != 0; i = s.rows.At(i).sibling {
-		branches = append(branches, Branch{s.reactor, s.rows.At(i).branch})
+	for _, r := range s.of(slot) {
+		branches = append(branches, s.branch(r.branch.Uint32()))
 	}
 	return branches
 }
 
-// Slots iterates over the connections that subscribe to a branch, and Len is how many
-// they are.
+// Slots iterates over the connections that subscribe to a branch.
 func (s *Subscriptions) Slots(id uint32) iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
-		hand := s.rings.At(int(id)).hand
-		for i := hand; i != 0; {
-			if r := s.rows.At(i); !yield(r.slot) {
+		hand, _ := s.ring(id)
+		for i := *hand; i != 0; {
+			if r := s.rows.At(i); !yield(r.slot.Uint32()) {
 				return
-			} else if i = r.next; i == hand {
+			} else if i = r.next.Uint32(); i == *hand {
 				return
 			}
 		}
 	}
 }
 
-// Len is how many connections subscribe to a branch.
-func (s *Subscriptions) Len(id uint32) int {
-	return int(s.directory.branch(Branch{s.reactor, id}).subs.Load())
+// AtMost is how many connections subscribe to a branch, or a few more.
+func (s *Subscriptions) AtMost(id uint32) int {
+	return int(s.directory.branch(s.branch(id)).refs.Load())
 }
 
 // Used is how many subscriptions there are.
@@ -223,20 +232,20 @@ func (s *Subscriptions) Used() int { return s.rows.Used() }
 
 // Add adds a publication to a branch at time now. It has passed if nobody subscribes.
 func (s *Subscriptions) Add(id uint32, p *fanout.Publication, now time.Duration) {
-	r := s.rings.At(int(id))
-	if r.hand == 0 {
+	hand, l := s.ring(id)
+	if *hand == 0 {
 		p.Passed(fanout.Tally{})
 		return
 	}
-	if r.log == 0 {
-		position := s.position(r)
-		r.log = s.logs.Take()
-		l := s.logs.At(r.log)
-		l.branch = id
-		l.Begin(position)
-		s.queue = append(s.queue, r.log)
+	if l == nil {
+		i := s.logs.Take()
+		l = s.logs.At(i)
+		l.branch, l.hand = id, *hand
+		l.Begin(s.position(*hand, nil).Uint32())
+		*s.rings.At(int(id)) = i | logged
+		s.queue = append(s.queue, i)
 	}
-	s.logs.At(r.log).Add(p, now)
+	l.Add(p, now)
 }
 
 // Busy reports whether somebody lacks something.
@@ -246,7 +255,7 @@ func (s *Subscriptions) Busy() bool { return len(s.queue) > 0 }
 type Lack struct {
 	Slot  uint32
 	Log   *fanout.Log
-	Heard *uint32 // to be raised to the log's end before Served
+	Heard uint32 // to be raised to the log's end before Served
 	row   uint32
 }
 
@@ -255,7 +264,7 @@ type Lack struct {
 func (s *Subscriptions) Next() (lack Lack, ok bool) {
 	for len(s.queue) > 0 {
 		if l := s.logs.At(s.queue[0]); !l.dead {
-			return s.lack(s.rings.At(int(l.branch)).hand, l), true
+			return s.lack(l.hand, l), true
 		}
 		s.logs.Put(s.queue[0])
 		s.queue = s.queue[1:]
@@ -277,10 +286,9 @@ func (s *Subscriptions) Lacking(slot uint32) iter.Seq[Lack] {
 		if !s.Busy() {
 			return
 		}
-		for i := s.anchors.At(int(slot)).first; i != 0; i = s.rows.At(i).sibling {
-			r := s.rows.At(i)
-			l := s.logs.At(s.rings.At(int(r.branch)).log)
-			if l != nil && r.heard != l.End() && !yield(s.lack(i, l)) {
+		for i, r := range s.of(slot) {
+			_, l := s.ring(r.branch.Uint32())
+			if l != nil && l.heard(r) != l.End() && !yield(s.lack(i, l)) {
 				return
 			}
 		}
@@ -290,7 +298,7 @@ func (s *Subscriptions) Lacking(slot uint32) iter.Seq[Lack] {
 // LacksOf returns what a connection lacks of one branch.
 func (s *Subscriptions) LacksOf(slot, id uint32) (lack Lack, ok bool) {
 	for lack := range s.Lacking(slot) {
-		if s.rows.At(lack.row).branch == id {
+		if s.rows.At(lack.row).branch.Uint32() == id {
 			return lack, true
 		}
 	}
@@ -299,100 +307,127 @@ func (s *Subscriptions) LacksOf(slot, id uint32) (lack Lack, ok bool) {
 
 func (s *Subscriptions) lack(i uint32, l *log) Lack {
 	r := s.rows.At(i)
-	return Lack{Slot: r.slot, Log: &l.Log, Heard: &r.heard, row: i}
+	return Lack{Slot: r.slot.Uint32(), Log: &l.Log, Heard: l.heard(r), row: i}
 }
 
 // Served takes note that a connection lacks nothing of a topic any more. What no
 // subscriber lacks is done.
 func (s *Subscriptions) Served(lack Lack) {
-	ring := s.rings.At(int(s.rows.At(lack.row).branch))
-	if ring.hand == lack.row {
-		ring.hand = s.rows.At(lack.row).next
+	r := s.rows.At(lack.row)
+	r.heard = slab.ToUint24(lack.Heard)
+	id := r.branch.Uint32()
+	if hand, _ := s.ring(id); *hand == lack.row {
+		*hand = r.next.Uint32()
 	} else {
-		s.remove(lack.row)
-		s.insert(ring, lack.row)
+		s.remove(r)
+		s.insert(hand, lack.row)
 	}
-	s.cut(ring)
+	s.cut(id)
+}
+
+// ring returns the hand of a branch's ring, and the branch's log if it has one.
+func (s *Subscriptions) ring(id uint32) (hand *uint32, l *log) {
+	hand = s.rings.At(int(id))
+	if *hand&logged == 0 {
+		return hand, nil
+	}
+	l = s.logs.At(*hand &^ logged)
+	return &l.hand, l
 }
 
 // insert puts a row at the end of a ring.
-func (s *Subscriptions) insert(ring *ring, i uint32) {
-	r := s.rows.At(i)
-	if ring.hand == 0 {
-		ring.hand, r.next, r.prev = i, i, i
+func (s *Subscriptions) insert(hand *uint32, i uint32) {
+	r, at := s.rows.At(i), slab.ToUint24(i)
+	if *hand == 0 {
+		*hand, r.next, r.prev = i, at, at
 		return
 	}
-	next := s.rows.At(ring.hand)
-	r.next, r.prev = ring.hand, next.prev
-	s.rows.At(next.prev).next = i
-	next.prev = i
+	next := s.rows.At(*hand)
+	r.next, r.prev = slab.ToUint24(*hand), next.prev
+	s.rows.At(next.prev.Uint32()).next = at
+	next.prev = at
 }
 
 // remove takes a row out of its ring.
-func (s *Subscriptions) remove(i uint32) {
-	r := s.rows.At(i)
-	s.rows.At(r.prev).next = r.next
-	s.rows.At(r.next).prev = r.prev
+func (s *Subscriptions) remove(r *row) {
+	s.rows.At(r.prev.Uint32()).next = r.next
+	s.rows.At(r.next.Uint32()).prev = r.prev
 }
 
 // end frees a row.
 func (s *Subscriptions) end(i uint32) {
 	r := s.rows.At(i)
-	ring := s.rings.At(int(r.branch))
-	if l := s.logs.At(ring.log); l != nil {
-		for _, e := range l.Lacks(r.heard) {
+	id := r.branch.Uint32()
+	hand, l := s.ring(id)
+	if l != nil {
+		for _, e := range l.Lacks(l.heard(r)) {
 			e.Tally.Closed++
 		}
 	}
-	s.remove(i)
-	switch {
-	case r.next == i: // it was the only one
-		ring.hand = 0
-	case ring.hand == i:
-		ring.hand = r.next
+	s.remove(r)
+	switch next := r.next.Uint32(); {
+	case next == i: // it was the only one
+		*hand = 0
+	case *hand == i:
+		*hand = next
 	}
-	s.cut(ring)
+	s.cut(id)
 	s.rows.Put(i)
 }
 
-// cut ends what all subscribers of a ring have been sent, and the log with the last.
-func (s *Subscriptions) cut(ring *ring) {
-	l := s.logs.At(ring.log)
+// cut ends what all subscribers of a branch have been sent, and the log with the last.
+func (s *Subscriptions) cut(id uint32) {
+	hand, l := s.ring(id)
 	if l == nil {
 		return
 	}
 	upTo := l.End()
-	if ring.hand != 0 {
-		upTo = s.rows.At(ring.hand).heard
+	if *hand != 0 {
+		upTo = l.heard(s.rows.At(*hand))
 	}
 	for _, e := range l.Cut(upTo) {
 		e.Passed(e.Tally)
 	}
 	if !l.Busy() {
 		l.dead = true
-		ring.log = 0
+		*s.rings.At(int(id)) = *hand
 	}
 }
 
 // position is where a subscription that lacks nothing stands.
-func (s *Subscriptions) position(ring *ring) uint32 {
-	if l := s.logs.At(ring.log); l != nil {
-		return l.End()
+func (s *Subscriptions) position(hand uint32, l *log) slab.Uint24 {
+	switch {
+	case l != nil:
+		return slab.ToUint24(l.End())
+	case hand != 0:
+		return s.rows.At(hand).heard
 	}
-	if ring.hand != 0 {
-		return s.rows.At(ring.hand).heard
-	}
-	return 0
+	return slab.ToUint24(firstPosition)
 }
 
 func (s *Subscriptions) find(slot, id uint32) uint32 {
-	for i := s.anchors.At(int(slot)).first; i != 0; i = s.rows.At(i).sibling {
-		if s.rows.At(i).branch == id {
+	for i, r := range s.of(slot) {
+		if r.branch.Uint32() == id {
 			return i
 		}
 	}
 	return 0
 }
+
+// of iterates over a connection's rows.
+func (s *Subscriptions) of(slot uint32) iter.Seq2[uint32, *row] {
+	return func(yield func(uint32, *row) bool) {
+		for i := s.anchors.At(int(slot)).first.Uint32(); i != 0; {
+			r := s.rows.At(i)
+			if !yield(i, r) {
+				return
+			}
+			i = r.sibling.Uint32()
+		}
+	}
+}
+
+func (s *Subscriptions) branch(id uint32) Branch { return NewBranch(s.reactor, id) }
 
 // Drop ends all publications, which are not sent to anybody any more, and gives up all
 // references.

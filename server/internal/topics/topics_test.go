@@ -85,10 +85,10 @@ func (w *world) subscribe(r *reactor, c *conn, name string) {
 	r.mail = append(r.mail, func() {
 		if c.gone {
 			r.subs.Unreserve(c.slot)
-			r.subs.Release(b.ID)
+			r.subs.Release(b.ID())
 			return
 		}
-		joined := r.subs.Join(c.slot, b.ID)
+		joined := r.subs.Join(c.slot, b.ID())
 		if joined != (c.topics[name] == nil) {
 			w.t.Fatal("joined:", joined)
 		}
@@ -107,14 +107,14 @@ func (w *world) unsubscribe(r *reactor, c *conn, name string) {
 		return
 	}
 	r.mail = append(r.mail, func() {
-		defer r.subs.Release(b.ID)
+		defer r.subs.Release(b.ID())
 		if c.gone {
 			return
 		}
-		if lack, ok := r.subs.LacksOf(c.slot, b.ID); ok {
+		if lack, ok := r.subs.LacksOf(c.slot, b.ID()); ok {
 			w.serve(r, lack)
 		}
-		if r.subs.Leave(c.slot, b.ID) != (c.topics[name] != nil) {
+		if r.subs.Leave(c.slot, b.ID()) != (c.topics[name] != nil) {
 			w.t.Fatal("who has left had not come")
 		}
 		w.complete(c, name)
@@ -137,7 +137,7 @@ func (w *world) publish(name string) {
 	})
 	w.pending[p] = true
 	for _, b := range branches {
-		r := w.reactors[b.Reactor]
+		r := w.reactors[b.Reactor()]
 		r.mail = append(r.mail, func() {
 			for _, c := range r.conns {
 				if c != nil && c.topics[name] != nil {
@@ -145,8 +145,8 @@ func (w *world) publish(name string) {
 					subscribers++
 				}
 			}
-			r.subs.Add(b.ID, p, 0)
-			r.subs.Release(b.ID)
+			r.subs.Add(b.ID(), p, 0)
+			r.subs.Release(b.ID())
 		})
 	}
 }
@@ -154,13 +154,13 @@ func (w *world) publish(name string) {
 // serve sends what a connection lacks of a topic.
 func (w *world) serve(r *reactor, lack Lack) {
 	c := r.conns[lack.Slot]
-	name := w.directory.Name(Branch{uint16(r.index), r.subs.rows.At(lack.row).branch})
+	name := w.directory.Name(NewBranch(r.index, r.subs.rows.At(lack.row).branch.Uint32()))
 	f := c.topics[name]
-	for _, e := range lack.Log.Lacks(*lack.Heard) {
+	for _, e := range lack.Log.Lacks(lack.Heard) {
 		f.got = append(f.got, e.Publication)
 		e.Tally.Sent++
 	}
-	*lack.Heard = lack.Log.End()
+	lack.Heard = lack.Log.End()
 	r.subs.Served(lack)
 	w.complete(c, name)
 }
@@ -394,20 +394,20 @@ func BenchmarkPublishToTen(b *testing.B) {
 	for slot := range uint32(10) {
 		s.Reserve(slot)
 		at, _ := d.Subscribe("room", 0)
-		_ = s.Join(slot, at.ID)
+		_ = s.Join(slot, at.ID())
 	}
 	p := fanout.NewPublication([]byte("x"), nil, 0, 0, 1<<31, nil)
 	for b.Loop() {
 		for _, at := range d.Hold("room", nil) {
-			s.Add(at.ID, p, 0)
-			s.Release(at.ID)
+			s.Add(at.ID(), p, 0)
+			s.Release(at.ID())
 		}
 		for {
 			lack, ok := s.Next()
 			if !ok {
 				break
 			}
-			*lack.Heard = lack.Log.End()
+			lack.Heard = lack.Log.End()
 			s.Served(lack)
 		}
 	}
