@@ -8,7 +8,7 @@ export CGO_ENABLED = 0
 # bin/lull, and what "lull bench" runs beside it: bin/floor, bin/slowhandler, bin/peer,
 # bin/reader, bin/backend, bin/topicserver and bin/clusternode.
 build:
-	$(GO) build -o bin/ . ./loadgen/floor ./loadgen/slowhandler ./loadgen/peer ./loadgen/reader ./loadgen/backend ./loadgen/topicserver ./loadgen/clusternode
+	$(GO) build -o bin/ . ./loadgen/floor ./loadgen/slowhandler ./loadgen/peer ./loadgen/reader ./loadgen/backend ./server/internal/topicserver ./loadgen/clusternode
 
 # All that must hold before a change lands. .ci/run installs what it needs.
 check: test lint test-alerts test-deploy lint-shell test-race test-interop

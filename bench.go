@@ -236,10 +236,13 @@ func (c *benchCommand) generators(ctx context.Context, conns []int) error {
 
 // topics measures what topics cost.
 func (c *benchCommand) topics(ctx context.Context, conns []int) error {
-	rows, err := experiment.MeasureTopics(ctx, experiment.TopicsConfig{
+	measured, err := experiment.MeasureTopics(ctx, experiment.TopicsConfig{
 		Server: cmp.Or(c.TopicServer, besideLull("topicserver")), Conns: conns, Say: say,
 	})
-	return report(c, rows, experiment.WriteTopics, err)
+	if c.JSON != "" && len(measured.Tables) > 0 {
+		err = errors.Join(err, writeJSON(c.JSON, measured))
+	}
+	return errors.Join(err, measured.WriteText(os.Stdout)) // what there is
 }
 
 // resume lets clients lose their node and prints what they missed.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -23,9 +24,25 @@ type TopicsConfig struct {
 	Say    func(format string, args ...any)
 }
 
-// Topics is what topics cost among so many connections. The server measures itself
-// (loadgen/topicserver); the generator's users only read.
+// Topics is what topics cost. The server measures itself (server/internal/topicserver); the
+// generator's users only read.
 type Topics struct {
+	Tables []TopicTables `json:"tables"`
+	Among  []TopicsAmong `json:"among"`
+}
+
+// TopicTables is what the tables alone take, without sockets, so that there may be as few
+// reactors as a machine with more descriptors needs.
+type TopicTables struct {
+	Conns             int     `json:"conns"`
+	Reactors          int     `json:"reactors"`
+	Subscriptions     int     `json:"subscriptions"`
+	Topics            int     `json:"topics"`
+	SubscriptionBytes float64 `json:"subscription_bytes"`
+}
+
+// TopicsAmong is what topics cost among so many connections.
+type TopicsAmong struct {
 	Conns             int     `json:"conns"`
 	Subscriptions     int     `json:"subscriptions"`
 	Topics            int     `json:"topics"`
@@ -52,16 +69,30 @@ type Topics struct {
 	} `json:"churn"`
 }
 
-// MeasureTopics measures topics with each number of connections. On an error it returns
-// what there is.
-func MeasureTopics(ctx context.Context, config TopicsConfig) (rows []Topics, err error) {
+// What the tables are measured with: as many reactors as small and large machines have
+// processors, and as many as a million connections need with 20,000 descriptors in each table.
+const tablesConns = 1_000_000
+
+var tablesReactors = []int{2, 4, 16, 51}
+
+// MeasureTopics measures the tables, and topics with each number of connections. On an
+// error it returns what there is.
+func MeasureTopics(ctx context.Context, config TopicsConfig) (measured Topics, err error) {
+	for _, reactors := range tablesReactors {
+		config.Say("the tables of %d reactors", reactors)
+		tables, err := measureTables(ctx, config.Server, reactors)
+		if err != nil {
+			return measured, err
+		}
+		measured.Tables = append(measured.Tables, tables)
+	}
 	most := 0
 	for _, n := range config.Conns {
 		most = max(most, n)
 	}
 	machine, err := tuning.Read("/")
 	if err != nil {
-		return nil, err
+		return measured, err
 	}
 	raised := raiseLimits(machine, tuning.Demand{Conns: most, Server: true, Generator: true, Private: true, Targets: 1, Fanout: 1}, config.Say)
 	defer func() { err = errors.Join(err, raised.Restore()) }()
@@ -69,14 +100,28 @@ func MeasureTopics(ctx context.Context, config TopicsConfig) (rows []Topics, err
 		config.Say("topics among %d connections", conns)
 		row, err := measureTopics(ctx, config.Server, conns)
 		if err != nil {
-			return rows, err
+			return measured, err
 		}
-		rows = append(rows, row)
+		measured.Among = append(measured.Among, row)
 	}
-	return rows, nil
+	return measured, nil
 }
 
-func measureTopics(ctx context.Context, program string, conns int) (row Topics, err error) {
+func measureTables(ctx context.Context, program string, reactors int) (tables TopicTables, err error) {
+	var stderr tail
+	cmd := exec.CommandContext(ctx, program, "-tables", "-conns", strconv.Itoa(tablesConns), "-reactors", strconv.Itoa(reactors))
+	cmd.Stderr = &stderr
+	text, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(text, &tables)
+	}
+	if err != nil {
+		return tables, fmt.Errorf("experiment: %s: %w\n%s", program, err, stderr.String())
+	}
+	return tables, nil
+}
+
+func measureTopics(ctx context.Context, program string, conns int) (row TopicsAmong, err error) {
 	dir, err := os.MkdirTemp("", "lull-topics-")
 	if err != nil {
 		return row, fmt.Errorf("experiment: %w", err)
@@ -119,29 +164,37 @@ func measureTopics(ctx context.Context, program string, conns int) (row Topics, 
 	return row, nil
 }
 
-// WriteTopics prints what was measured.
-func WriteTopics(w io.Writer, rows []Topics) error {
-	return writeColumns(w, rows, []line[Topics]{
-		{"connections", func(r *Topics) string { return strconv.Itoa(r.Conns) }},
-		{"user space of a subscription", func(r *Topics) string {
-			return fmt.Sprintf("%.1f B (%d over %d topics)", r.SubscriptionBytes, r.Subscriptions, r.Topics)
-		}},
-		{"user space of a topic with one subscriber", func(r *Topics) string { return fmt.Sprintf("%.1f B (%d of them)", r.TopicBytes, r.Conns) }},
-		{"publication to 10, until the last was sent it", func(r *Topics) string {
-			return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms (%d of them)", r.Few.P50, r.Few.P99, r.Few.Published)
-		}},
-		{"server's processor time for each of the 10", func(r *Topics) string {
-			return fmt.Sprintf("%.2f µs; of a broadcast %.2f µs; ratio %.2f", r.Few.CPU, r.Few.Broadcast, r.Few.CPU/r.Few.Broadcast)
-		}},
-		{"burst of 20 to one topic", func(r *Topics) string {
-			text := fmt.Sprintf("%.0f k deliveries/s to %d", result.Median(r.Burst.Topic)/1000, r.Burst.Subscribers)
-			if len(r.Burst.Broadcast) > 0 {
-				text += fmt.Sprintf("; broadcast %.0f k/s", result.Median(r.Burst.Broadcast)/1000)
-			}
-			return text
-		}},
-		{"subscribing and unsubscribing", func(r *Topics) string {
-			return fmt.Sprintf("%.0f k/s each, longest turn below %.1f ms", r.Churn.PerSecond/1000, r.Churn.Turn)
-		}},
-	})
+// WriteText prints what was measured.
+func (t Topics) WriteText(w io.Writer) error {
+	return errors.Join(
+		writeColumns(w, t.Tables, []line[TopicTables]{
+			{"reactors, without sockets", func(r *TopicTables) string { return strconv.Itoa(r.Reactors) }},
+			{"connections", func(r *TopicTables) string { return strconv.Itoa(r.Conns) }},
+			{"tables' memory of a subscription", func(r *TopicTables) string {
+				return fmt.Sprintf("%.1f B (%d over %d topics)", r.SubscriptionBytes, r.Subscriptions, r.Topics)
+			}},
+		}),
+		writeColumns(w, t.Among, []line[TopicsAmong]{
+			{"connections", func(r *TopicsAmong) string { return strconv.Itoa(r.Conns) }},
+			{"user space of a subscription", func(r *TopicsAmong) string {
+				return fmt.Sprintf("%.1f B (%d over %d topics)", r.SubscriptionBytes, r.Subscriptions, r.Topics)
+			}},
+			{"user space of a topic with one subscriber", func(r *TopicsAmong) string { return fmt.Sprintf("%.1f B (%d of them)", r.TopicBytes, r.Conns) }},
+			{"publication to 10, until the last was sent it", func(r *TopicsAmong) string {
+				return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms (%d of them)", r.Few.P50, r.Few.P99, r.Few.Published)
+			}},
+			{"server's processor time for each of the 10", func(r *TopicsAmong) string {
+				return fmt.Sprintf("%.2f µs; of a broadcast %.2f µs; ratio %.2f", r.Few.CPU, r.Few.Broadcast, r.Few.CPU/r.Few.Broadcast)
+			}},
+			{"burst of 20 to one topic", func(r *TopicsAmong) string {
+				text := fmt.Sprintf("%.0f k deliveries/s to %d", result.Median(r.Burst.Topic)/1000, r.Burst.Subscribers)
+				if len(r.Burst.Broadcast) > 0 {
+					text += fmt.Sprintf("; broadcast %.0f k/s", result.Median(r.Burst.Broadcast)/1000)
+				}
+				return text
+			}},
+			{"subscribing and unsubscribing", func(r *TopicsAmong) string {
+				return fmt.Sprintf("%.0f k/s each, longest turn below %.1f ms", r.Churn.PerSecond/1000, r.Churn.Turn)
+			}},
+		}))
 }

@@ -5,6 +5,12 @@
 //
 // It prints the same "listening on" line as `lull serve`, measures, writes the figures as
 // JSON and ends.
+//
+//	topicserver -conns 1000000 -reactors 4 -tables
+//
+// With -tables there are no clients: it measures the tables alone, in which so many
+// connections of so many reactors have their topics. These may be more than the machine
+// has descriptors for.
 package main
 
 import (
@@ -67,11 +73,16 @@ func main() {
 	flag.IntVar(&c.reactors, "reactors", 0, "number of reactors; 0 is one for each processor, or as many as the connections need")
 	flag.DurationVar(&c.during, "for", 10*time.Second, "how long to publish to few subscribers, and to subscribe and unsubscribe")
 	flag.IntVar(&c.rounds, "rounds", 15, "number of bursts")
+	alone := flag.Bool("tables", false, "measure the tables alone, without clients")
 	out := flag.String("out", "", "file for the figures; by default the standard output, behind the address")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	got, err := run(ctx, c, os.Stdout)
+	measure := func() (any, error) { return run(ctx, c, os.Stdout) }
+	if *alone {
+		measure = func() (any, error) { return tables(c.reactors, c.conns) }
+	}
+	got, err := measure()
 	if err == nil {
 		err = write(*out, got)
 	}
@@ -89,7 +100,7 @@ type config struct {
 }
 
 // write writes the figures to a file, or to the standard output without a path.
-func write(path string, f figures) error {
+func write(path string, f any) error {
 	text, err := json.Marshal(f)
 	if err != nil {
 		return err

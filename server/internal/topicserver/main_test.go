@@ -49,3 +49,16 @@ func TestItMeasuresTopics(t *testing.T) {
 		t.Errorf("%+v", got.figures)
 	}
 }
+
+// The tables are measured without clients. By how much a process grows that runs tests
+// says nothing.
+func TestItMeasuresTables(t *testing.T) {
+	const conns = 1000
+	got, err := tables(3, conns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Reactors != 3 || got.Subscriptions != 2*conns || got.Topics != conns/10 {
+		t.Errorf("%+v", got)
+	}
+}
