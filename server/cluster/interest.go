@@ -144,8 +144,9 @@ func (in *interest) again() {
 const roundPatience = time.Second
 
 // next is the next round, nil if there is none to be asked now: about those that somebody
-// waits for first, and about others one at a time. living are the nodes that have to answer.
-func (in *interest) next(l *link, living map[uint64]bool, now time.Duration) *round {
+// waits for first, and about others one at a time. living returns the nodes that have to
+// answer it.
+func (in *interest) next(l *link, living func() map[uint64]bool, now time.Duration) *round {
 	open, later := 0, 0
 	for _, r := range in.rounds {
 		if now-r.asked < roundPatience {
@@ -158,7 +159,7 @@ func (in *interest) next(l *link, living map[uint64]bool, now time.Duration) *ro
 	if open >= roundsMax {
 		return nil
 	}
-	r := &round{link: l, missing: living, asked: now, urgent: true}
+	r := &round{link: l, asked: now, urgent: true}
 	if r.follows = in.take(&in.urgent, now); len(r.follows) == 0 {
 		if later > 0 {
 			return nil
@@ -169,7 +170,7 @@ func (in *interest) next(l *link, living map[uint64]bool, now time.Duration) *ro
 		}
 	}
 	in.number++
-	r.number = in.number
+	r.number, r.missing = in.number, living()
 	in.rounds[r.number] = r
 	return r
 }

@@ -409,7 +409,7 @@ func (n *Node) question(ctx context.Context, l *link) {
 		n.mu.Lock()
 		left := n.interest.left
 		n.interest.left = nil
-		r := n.interest.next(l, n.peers.living(), n.now())
+		r := n.interest.next(l, n.peers.living, n.now())
 		n.mu.Unlock()
 		for _, f := range left {
 			if f.link == l {

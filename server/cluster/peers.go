@@ -49,7 +49,6 @@ type peer struct {
 // peers are the other nodes. It reads no clock.
 type peers struct {
 	byID  map[uint64]*peer
-	alive int
 	death time.Duration
 }
 
@@ -85,7 +84,6 @@ func (ps *peers) hear(id uint64, h *hello, now time.Duration) (p *peer, came boo
 	p.heard = now
 	if !p.alive && !h.Joining {
 		p.alive, came = true, true
-		ps.alive++
 	}
 	return p, came
 }
@@ -97,7 +95,6 @@ func (ps *peers) leave(id uint64) *peer {
 		return nil
 	}
 	p.alive = false
-	ps.alive--
 	return p
 }
 
@@ -129,7 +126,7 @@ func (ps *peers) silent(now time.Duration) (dead, forgotten []*peer) {
 
 // living are the IDs of the living nodes.
 func (ps *peers) living() map[uint64]bool {
-	ids := make(map[uint64]bool, ps.alive)
+	ids := map[uint64]bool{}
 	for id, p := range ps.byID {
 		if p.alive {
 			ids[id] = true
