@@ -40,8 +40,8 @@
 //	                                                  └──asked, and nobody has it──► lost: Lost
 //
 // A node asks the others about a topic when it begins to keep it, when there is a hole,
-// and when it is told that something may have been missed ([History.Doubt],
-// [History.Lost]); and once more a second later, for what was on its way:
+// and when it is told that something may have been missed ([History.Lost]); and once more
+// a second later, for what was on its way:
 //
 //	asked ──offer──► wanted ──all parts──► asked again, if they brought something
 //	  │ nobody offers     │ they do not come: asked again, twice

@@ -61,17 +61,6 @@ func (h *History) doubt(i uint32) {
 	}
 }
 
-// Doubt takes note that messages to a topic may have been missed up to now. Other
-// nodes are asked.
-func (h *History) Doubt(topic string, now int64) {
-	if i := h.ring(topic); i != 0 {
-		r := h.rings.At(i)
-		r.since, r.vouched = now, now
-		h.giveUp(i)
-		h.doubt(i)
-	}
-}
-
 // Lost takes note that messages to any topic may have been missed up to now.
 func (h *History) Lost(now int64) {
 	h.lost = now

@@ -215,16 +215,3 @@ func (h *History) Entries(topic string, now int64) iter.Seq[Entry] {
 		}
 	}
 }
-
-// Last returns the newest entry of a topic.
-func (h *History) Last(topic string, now int64) (e Entry, ok bool) {
-	r := h.ring(topic)
-	if r == 0 {
-		return e, false
-	}
-	h.age(r, now)
-	if i := h.rings.At(r).last; i != 0 {
-		return h.entry(i, nil), true
-	}
-	return e, false
-}

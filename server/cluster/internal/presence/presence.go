@@ -204,32 +204,6 @@ func (p *Presence) List(topic string) iter.Seq2[string, []byte] {
 	}
 }
 
-// Get returns a member's data.
-func (p *Presence) Get(topic, id string) (data []byte, ok bool) {
-	t := p.topic(topic)
-	if t == 0 {
-		return nil, false
-	}
-	for i := range p.same(t, id) {
-		if m := p.members.At(i); m.flags&shown != 0 {
-			return p.text.Append(nil, m.text, int(m.id), int(m.data)), true
-		}
-	}
-	return nil, false
-}
-
-// Topics iterates over the topics that have members, and how many. The loop must
-// not call anything else of the Presence.
-func (p *Presence) Topics() iter.Seq2[string, int] {
-	return func(yield func(string, int) bool) {
-		for i := uint32(1); i < p.topics.High(); i++ {
-			if t := p.topics.At(i); t.length > 0 && t.count > 0 && !yield(p.topicName(t), int(t.count)) {
-				return
-			}
-		}
-	}
-}
-
 // Stats returns what was counted.
 func (p *Presence) Stats() Stats {
 	s := p.stats

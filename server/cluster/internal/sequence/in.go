@@ -69,9 +69,6 @@ func (in *In) Forget(node uint64) {
 	}
 }
 
-// Len is the number of nodes that are followed.
-func (in *In) Len() int { return len(in.tracks) }
-
 func (in *In) track(node uint64) *track {
 	for i := range in.tracks {
 		if in.tracks[i].node == node {

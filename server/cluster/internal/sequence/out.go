@@ -114,9 +114,6 @@ func (o *Out) Repeat() {
 	}
 }
 
-// Len is the number of subjects in the table.
-func (o *Out) Len() int { return len(o.places) }
-
 // forget forgets the subject that has been quiet for longest.
 func (o *Out) forget() *Tail {
 	from := o.told

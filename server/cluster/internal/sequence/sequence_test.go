@@ -83,8 +83,8 @@ func TestTailsAreToldWhenASubjectIsQuiet(t *testing.T) {
 			t.Errorf("at %d: %q, not %q", step.now, got, step.want)
 		}
 	}
-	if o.Len() != 0 {
-		t.Errorf("%d subjects are left", o.Len())
+	if len(o.places) != 0 {
+		t.Errorf("%d subjects are left", len(o.places))
 	}
 	o.Next("a", 1000)
 	o.Next("b", 1000)
@@ -173,7 +173,7 @@ func TestWhatAReceiverFinds(t *testing.T) {
 				}
 			}
 			in.Forget(2)
-			if in.Forget(1); in.Len() != 0 {
+			if in.Forget(1); len(in.tracks) != 0 {
 				t.Error("a node that was forgotten is there")
 			}
 		})
