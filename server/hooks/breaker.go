@@ -76,13 +76,12 @@ func (b *breaker) probed(now time.Time, err error) {
 	b.next = now.Add(b.pause - time.Duration(rand.Int64N(int64(b.pause)/4)))
 }
 
-// state is what there is to know about the backend: whether it is down, since when, why,
-// and how long it is until the next probe.
-func (b *breaker) state(now time.Time) (down bool, since time.Time, cause string, next time.Duration) {
+// state is what there is to know about the backend: whether it is down, since when, and why.
+func (b *breaker) state() (down bool, since time.Time, cause string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.isDown.Load() {
-		return false, since, "", 0
+		return false, since, ""
 	}
-	return true, b.since, b.cause.Error(), max(0, b.next.Sub(now))
+	return true, b.since, b.cause.Error()
 }

@@ -102,9 +102,8 @@ type BackendStats struct {
 	Path, URL string
 
 	Down  bool
-	Since time.Time     // when it went down, if it is
-	Cause string        // of the last failure, as long as it is down
-	Next  time.Duration // until it is asked again whether it is back
+	Since time.Time // when it went down, if it is
+	Cause string    // of the last failure, as long as it is down
 
 	Busy, Limit int // calls that it has to answer, of at most Limit
 	Turns       int // calls that wait until it has fewer
@@ -157,7 +156,7 @@ func (h *Hooks) Stats() Stats {
 
 func (b *backend) stats(h *Hooks, now time.Time) BackendStats {
 	s := BackendStats{Path: b.path, URL: b.url, Busy: len(b.turns), Limit: b.limit, Turns: int(b.waiting.Load()), Counts: map[string]uint64{}}
-	s.Down, s.Since, s.Cause, s.Next = b.breaker.state(now)
+	s.Down, s.Since, s.Cause = b.breaker.state()
 	b.mu.Lock()
 	s.Parked, s.Held, s.Ends = b.parked.len(), len(b.held), len(b.queue)
 	if s.Parked > 0 {
