@@ -73,8 +73,8 @@ var arrows = map[string][]string{
 	"internal/slab":                    {"netpoll"},
 	"server/cluster/internal/wire":     nil,
 	"server/cluster/internal/limit":    nil,
-	"server/cluster/internal/presence": {"internal/slab", "server/cluster/internal/wire", "server/cluster/internal/limit"},
-	"server/cluster/internal/history":  {"internal/slab", "server/cluster/internal/wire", "server/cluster/internal/limit"},
+	"server/cluster/internal/presence": {"internal/slab", "server/internal/topics", "server/cluster/internal/wire", "server/cluster/internal/limit"},
+	"server/cluster/internal/history":  {"internal/slab", "server/internal/topics", "server/cluster/internal/wire", "server/cluster/internal/limit"},
 }
 
 // A program that embeds the server does not carry what the load generator's machines talk

@@ -23,7 +23,10 @@ var (
 	ErrSubscriptions = errors.New("server: the connection has as many subscriptions as Options.MaxSubscriptions allows")
 )
 
-// ValidTopic reports whether a topic can have a name: 1 to 200 bytes of UTF-8 without
+// TopicMax is how many bytes a topic's name may have.
+const TopicMax = topics.NameMax
+
+// ValidTopic reports whether a topic can have a name: 1 to TopicMax bytes of UTF-8 without
 // control characters.
 func ValidTopic(name string) bool { return topics.Valid(name) }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/cluster/internal/sequence"
 )
 
@@ -72,7 +73,7 @@ func message(rest []byte) (topic []byte, op frame.Op, data []byte, ok bool) {
 		return nil, 0, nil, false
 	}
 	op, length, rest := frame.Op(rest[0]), int(rest[1]), rest[2:]
-	if !op.Data() || length == 0 || length > topicMax || len(rest) < length {
+	if !op.Data() || length == 0 || length > server.TopicMax || len(rest) < length {
 		return nil, 0, nil, false
 	}
 	return rest[:length], op, rest[length:], true

@@ -28,7 +28,7 @@ func TestNamesAndMessagesThatCannotBe(t *testing.T) {
 	a, b := join(t, broker.ClientURL(), "a", remembers), join(t, broker.ClientURL(), "b", remembers)
 	meet(t, a, b)
 	own := broker.NumSubscriptions()
-	for _, name := range []string{"", strings.Repeat("x", topicMax+1), "a\nb", "\x00", "\xff"} {
+	for _, name := range []string{"", strings.Repeat("x", server.TopicMax+1), "a\nb", "\x00", "\xff"} {
 		for call, err := range map[string]error{
 			"Publish": a.Publish(name, frame.Text, nil),
 			"Enter":   a.enter(1, name, "anna", nil),
@@ -51,7 +51,7 @@ func TestNamesAndMessagesThatCannotBe(t *testing.T) {
 		t.Errorf("%+v, %d subscriptions", s, broker.NumSubscriptions()-own)
 	}
 
-	longest := strings.Repeat(" ", topicMax)
+	longest := strings.Repeat(" ", server.TopicMax)
 	m, text := b.subscribe(t, longest), strings.Repeat("t", 1000)
 	a.publish(t, longest, text)
 	m.has(t, longest+" "+text)

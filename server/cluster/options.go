@@ -138,7 +138,6 @@ const (
 	roundsMax     = 16       // questions without all answers
 	tailsPerTick  = 1000
 	personalBytes = 100 // of all Options.Personal; a hello has them
-	topicMax      = 200 // bytes of a topic's name
 	nameMax       = 32  // bytes of a node's and a cluster's name
 	deliverTries  = 10  // to a server that has too much to send: a second in all
 	sndbufBytes   = 256 << 10

@@ -38,8 +38,8 @@ type welcome struct {
 // publish. No other topic may.
 const UserTopic = "user:"
 
-// userMost is how many bytes the name of a user may have: a topic has 200.
-const userMost = 200 - len(UserTopic)
+// userMost is how many bytes the name of a user may have.
+const userMost = server.TopicMax - len(UserTopic)
 
 // greetMost is how many messages a connection may be sent first.
 const greetMost = 100

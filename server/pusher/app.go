@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/internal/gate"
 )
 
@@ -164,11 +165,7 @@ func isChannel(name string) bool {
 }
 
 // isUser reports whether a user can have an ID.
-func isUser(id string) bool { return id != "" && len(id) <= userMost && printable(id) }
-
-func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' })
-}
+func isUser(id string) bool { return len(id) <= userMost && server.ValidTopic(id) }
 
 // topicOf is the topic of a channel, or of a user by the name of the user's channel.
 func topicOf(app, channel string) string {

@@ -287,7 +287,7 @@ func TestSigningInThatIsRefused(t *testing.T) {
 	r := start(t, pusher.Options{}, server.Options{})
 	for i, bad := range []struct{ who, auth, fault string }{
 		{`{"id":"1"}`, "", "signin_forged"}, {`{"id":"1"}`, key + ":00", "signin_forged"}, {`{"id":"1"}`, "other:00", "signin_forged"},
-		{``, "good", "signin_bad_user"}, {`{}`, "good", "signin_bad_user"}, {`{"id":""}`, "good", "signin_bad_user"}, {`{"id":"` + strings.Repeat("x", 129) + `"}`, "good", "signin_bad_user"},
+		{``, "good", "signin_bad_user"}, {`{}`, "good", "signin_bad_user"}, {`{"id":""}`, "good", "signin_bad_user"}, {`{"id":"a\u0085"}`, "good", "signin_bad_user"}, {`{"id":"` + strings.Repeat("x", 129) + `"}`, "good", "signin_bad_user"},
 	} {
 		c := r.open()
 		if bad.auth == "good" {

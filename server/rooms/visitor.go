@@ -60,11 +60,11 @@ func (r *Rooms) visitorOf(request *server.Request, room string) (*visitor, error
 	v := &visitor{values.Get("name"), values.Get("data"), values.Get("after")}
 	switch named := values.Has("name"); {
 	case !server.ValidTopic(twinPrefix + room):
-		return nil, refuse("with the subprotocol %s a room's name has at most %d bytes", Protocol, topicMost-len(twinPrefix))
+		return nil, refuse("with the subprotocol %s a room's name has at most %d bytes", Protocol, server.TopicMax-len(twinPrefix))
 	case named && !r.options.Presence:
 		return nil, refuse("this server does not know who is in a room, so nobody has a name")
 	case named && !server.ValidTopic(v.name):
-		return nil, refuse("a member's name is 1 to %d bytes of UTF-8 without control characters", topicMost)
+		return nil, refuse("a member's name is 1 to %d bytes of UTF-8 without control characters", server.TopicMax)
 	case !named && values.Has("data"):
 		return nil, refuse("data are shown with a member's name, and there is none")
 	case len(v.data) > dataMost || !utf8.ValidString(v.data):
@@ -81,9 +81,6 @@ func (r *Rooms) visitorOf(request *server.Request, room string) (*visitor, error
 	}
 	return v, nil
 }
-
-// topicMost is how many bytes a topic's name has, as server.ValidTopic wants it.
-const topicMost = 200
 
 func refuse(format string, args ...any) error {
 	return &server.Reject{Status: http.StatusBadRequest, Reason: fmt.Sprintf(format, args...)}

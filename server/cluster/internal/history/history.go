@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/internal/slab"
 	"github.com/seed-134acfd0/lull/server/cluster/internal/limit"
+	"github.com/seed-134acfd0/lull/server/internal/topics"
 )
 
 // Options of a History. Zero values are the defaults.
@@ -45,7 +46,7 @@ var (
 )
 
 // TopicMax is the longest name of a topic, in bytes.
-const TopicMax = 200
+const TopicMax = topics.NameMax
 
 // Entry is a message to a topic. The numbers of a node grow over all its topics.
 // Previous is the one before it in the topic, zero if there was none.

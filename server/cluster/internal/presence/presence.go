@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/internal/slab"
 	"github.com/seed-134acfd0/lull/server/cluster/internal/limit"
+	"github.com/seed-134acfd0/lull/server/internal/topics"
 )
 
 // Options of a Presence. Zero values are the defaults.
@@ -31,7 +32,7 @@ type Options struct {
 
 // The longest names, in bytes.
 const (
-	TopicMax = 200
+	TopicMax = topics.NameMax
 	IDMax    = 255
 
 	dataMost = 32 << 10
