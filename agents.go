@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -57,7 +56,7 @@ func (f *agentsFlags) check(c *loadCommand) error {
 		}
 		return nil
 	}
-	if u, err := url.Parse(f.Agents); err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Host == "" {
+	if !isNATS(f.Agents) {
 		return fmt.Errorf("--agents=%s: must be nats://HOST:4222, tls://HOST:4222 or listen://:4222", f.Agents)
 	}
 	return nil

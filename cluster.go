@@ -43,7 +43,7 @@ func (f *clusterFlags) check(mode string) error {
 	}
 	if f.Cluster == "" {
 		for one := range strings.SplitSeq(f.NATS, ",") {
-			if u, err := url.Parse(strings.TrimSpace(one)); err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Host == "" {
+			if !isNATS(strings.TrimSpace(one)) {
 				return fmt.Errorf("--nats=%s: must be nats://HOST:4222 or tls://HOST:4222", f.NATS)
 			}
 		}
@@ -55,6 +55,12 @@ func (f *clusterFlags) check(mode string) error {
 		}
 	}
 	return checkAddress("--cluster", f.Cluster, "10.0.0.1:6222")
+}
+
+// isNATS reports whether a URL is that of a NATS server.
+func isNATS(raw string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && (u.Scheme == "nats" || u.Scheme == "tls") && u.Host != ""
 }
 
 // join joins the cluster, with options that suit the mode, and returns nil if the flags name none. With
