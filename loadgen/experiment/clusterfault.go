@@ -291,7 +291,7 @@ func (r *faultRun) kill(ctx context.Context) (err error) {
 	}
 	if err := until(ctx, visitTimeout, "the node is there again", func() (bool, error) {
 		f, err := b.figures(ctx)
-		return len(f.Stats.Nodes) == len(others), err
+		return err == nil && len(f.Stats.Nodes) == len(others), err
 	}); err != nil {
 		return err
 	}

@@ -102,11 +102,10 @@ func (n *trialNode) room(name string) string {
 // told is what a node tells (loadgen/clusternode).
 type told struct {
 	Stats struct {
-		Nodes                          []string
-		Received, Lost, Unsure, Unsent uint64
-		QueuedMax                      int
+		Nodes     []string
+		Received  uint64
+		QueuedMax int
 	} `json:"stats"`
-	Away string `json:"away"`
 	Lost []struct {
 		Node, Topic string
 		Messages    uint64
@@ -168,7 +167,7 @@ func getJSON(ctx context.Context, address string, v any) error {
 func (t *trial) subscribed(ctx context.Context, n int) error {
 	return until(ctx, visitTimeout, fmt.Sprint("NATS has ", n, " subscriptions"), func() (bool, error) {
 		f, err := t.natsFigures(ctx)
-		return f.Subscriptions == n, err
+		return err == nil && f.Subscriptions == n, err
 	})
 }
 

@@ -176,22 +176,15 @@ func wait(ctx context.Context, d time.Duration) {
 
 // until waits for what will be so soon.
 func (c *crowd) until(ctx context.Context, what string, is func() bool) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); !is(); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
+	return until(ctx, time.Minute, what, func() (bool, error) {
+		if is() {
+			return true, nil
 		}
 		if failure := c.broken.Load(); failure != nil {
-			return *failure
+			return true, *failure
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("experiment: not so after a minute: %s: %d have settled, %d have come back, %d failed tries, the last: %v", what, c.settled.Load(), c.returned.Load(), c.failed.Load(), errorOf(&c.last))
-		}
-	}
-	return nil
+		return false, fmt.Errorf("%d have settled, %d have come back, %d failed tries, the last: %v", c.settled.Load(), c.returned.Load(), c.failed.Load(), errorOf(&c.last))
+	})
 }
 
 func errorOf(p *atomic.Pointer[error]) error {

@@ -167,18 +167,19 @@ func (s *speaker) hush() error {
 	return s.why
 }
 
-// until waits for what is to be so within a time.
+// until waits for what is to be so within a time. An error says why it is not so yet; with
+// true, why it is not waited for any longer.
 func until(ctx context.Context, within time.Duration, what string, is func() (bool, error)) error {
 	for late := time.Now().Add(within); ; {
 		ok, err := is()
 		switch {
 		case ok:
-			return nil
+			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case time.Now().After(late):
 			return errors.Join(fmt.Errorf("experiment: not so within %s: %s", within, what), err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		wait(ctx, 10*time.Millisecond)
 	}
 }
