@@ -17,7 +17,7 @@ var arrows = map[string][]string{
 	"internal/selfsigned": nil,
 	"internal/deflate":    {"frame"},
 	"internal/build":      nil,
-	"internal/natsd":      nil, // NATS servers within a process
+	"internal/natsd":      nil, // NATS servers within a process, and logging in at others
 	"internal/percent":    nil,
 	"internal/page":       nil, // what the pages of server/admin and loadgen/web have in common
 	// tuning asks netpoll how many connections fit into descriptor tables, and whether

@@ -1,4 +1,4 @@
-// Package natsd starts NATS servers within a process.
+// Package natsd starts NATS servers within a process, and logs in at others.
 package natsd
 
 import (

@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/seed-134acfd0/lull/internal/natsd"
 )
 
 // connectEvery is how often an agent tries to reach its NATS server.
@@ -35,10 +36,10 @@ func Connect(ctx context.Context, b Broker, wait bool, log *slog.Logger) (*nats.
 		case err == nil:
 			return enough(conn)
 		case !wait || refused(err):
-			return nil, fmt.Errorf("agent: NATS at %s: %w", redacted(b.URL), err)
+			return nil, fmt.Errorf("agent: NATS at %s: %w", natsd.Redacted(b.URL), err)
 		case err.Error() != said:
 			said = err.Error()
-			log.Warn("there is no connection to the NATS server yet: trying on", "url", redacted(b.URL), "error", err)
+			log.Warn("there is no connection to the NATS server yet: trying on", "url", natsd.Redacted(b.URL), "error", err)
 		}
 		select {
 		case <-time.After(connectEvery):
@@ -46,15 +47,6 @@ func Connect(ctx context.Context, b Broker, wait bool, log *slog.Logger) (*nats.
 			return nil, ctx.Err()
 		}
 	}
-}
-
-// redacted is a URL without its password.
-func redacted(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "its URL"
-	}
-	return u.Redacted()
 }
 
 // refused reports whether there is no use in trying again.
@@ -65,7 +57,7 @@ func refused(err error) bool {
 }
 
 func (b *Broker) options(log *slog.Logger) []nats.Option {
-	options := []nats.Option{
+	return append(natsd.Login(b.Token, b.CredsFile, b.TLS),
 		nats.Name("lull"), nats.MaxReconnects(-1), nats.ReconnectWait(connectEvery), nats.IgnoreAuthErrorAbort(),
 		// What was not sent is said again, newer; so nothing waits for a connection.
 		nats.ReconnectBufSize(-1),
@@ -77,17 +69,7 @@ func (b *Broker) options(log *slog.Logger) []nats.Option {
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) { log.Info("the NATS server is there again") }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "error", err) }),
-	}
-	if b.Token != "" {
-		options = append(options, nats.Token(b.Token))
-	}
-	if b.CredsFile != "" {
-		options = append(options, nats.UserCredentials(b.CredsFile))
-	}
-	if b.TLS != nil {
-		options = append(options, nats.Secure(b.TLS))
-	}
-	return options
+	)
 }
 
 // enough refuses a server that does not take messages of the size that may be needed.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/seed-134acfd0/lull/internal/natsd"
 )
 
 // link is one connection to the broker. When it ends it stays ended, and the node makes
@@ -45,16 +45,7 @@ func (o *Options) dial(in *intake, failed func(error)) (*link, error) {
 			return wrap(dialTCP(network, address))
 		})))
 	}
-	if o.Token != "" {
-		options = append(options, nats.Token(o.Token))
-	}
-	if o.CredsFile != "" {
-		options = append(options, nats.UserCredentials(o.CredsFile))
-	}
-	if o.TLS != nil {
-		options = append(options, nats.Secure(o.TLS))
-	}
-	conn, err := nats.Connect(o.URL, options...)
+	conn, err := nats.Connect(o.URL, append(options, natsd.Login(o.Token, o.CredsFile, o.TLS)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: NATS at %s: %w", o.where(), err)
 	}
@@ -98,15 +89,7 @@ func (o *Options) where() string {
 	if o.Broker != nil {
 		return "the embedded broker"
 	}
-	all := strings.Split(o.URL, ",")
-	for i, raw := range all {
-		if u, err := url.Parse(strings.TrimSpace(raw)); err == nil {
-			all[i] = u.Redacted()
-		} else {
-			all[i] = "its URL"
-		}
-	}
-	return strings.Join(all, ",")
+	return natsd.Redacted(o.URL)
 }
 
 // flush waits until the broker has taken all that was sent.
