@@ -65,17 +65,19 @@ func (p *adminPort) watch(ctx context.Context, s *server.Server, o admin.Options
 		host, _, _ := net.SplitHostPort(p.Admin) // Listen has accepted it
 		o.Names = append(o.Names, host)
 	}
-	h := http.Server{
-		Handler:           admin.New(ctx, s, o),
-		ReadHeaderTimeout: adminTimeout, ReadTimeout: 2 * adminTimeout, IdleTimeout: 6 * adminTimeout,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	go h.Serve(l)
-	return h.Close, nil
+	return serveHTTP(l, admin.New(ctx, s, o), log), nil
 }
 
-// adminTimeout is how long a request's head may take to arrive.
-const adminTimeout = 10 * time.Second
+// serveHTTP serves HTTP on an address of its own until stop is called.
+func serveHTTP(l net.Listener, h http.Handler, log *slog.Logger) (stop func() error) {
+	const head = 10 * time.Second // how long a request's head may take to arrive
+	s := http.Server{
+		Handler: h, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: head, ReadTimeout: 2 * head, IdleTimeout: 6 * head,
+	}
+	go s.Serve(l)
+	return s.Close
+}
 
 // listen opens the admin address.
 func (p *adminPort) listen(token string, log *slog.Logger) (net.Listener, error) {

@@ -108,13 +108,7 @@ func (m *hooksMode) serve(h *hooks.Hooks, s *server.Server, log *slog.Logger) (s
 	if err != nil {
 		return nil, err
 	}
-	api := http.Server{
-		Handler:           h.API(s, hooks.APIOptions{Token: token, Peers: m.peers()}),
-		ReadHeaderTimeout: adminTimeout, ReadTimeout: 2 * adminTimeout, IdleTimeout: 6 * adminTimeout,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	go api.Serve(l)
-	return api.Close, nil
+	return serveHTTP(l, h.API(s, hooks.APIOptions{Token: token, Peers: m.peers()}), log), nil
 }
 
 // peers are the ways to the APIs of other nodes.
