@@ -68,25 +68,23 @@ func (m *pusherMode) begin(origins []string, idle time.Duration, log *slog.Logge
 // appsEvery is how often the file of apps is looked at.
 const appsEvery = time.Second
 
-// watch reads the file of apps again when it changes, until ctx is done.
+// watch reads the file of apps again when it has changed, until ctx is done.
 func (m *pusherMode) watch(ctx context.Context, p *pusher.Pusher, log *slog.Logger) {
 	if m.PusherApps == "" {
 		return
 	}
 	tick := time.NewTicker(appsEvery)
 	defer tick.Stop()
-	last := stampOf(m.PusherApps)
-	for {
+	stamp := stampOf(m.PusherApps)
+	for file := (changes{stamp, stamp}); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		now := stampOf(m.PusherApps)
-		if now == last {
+		if !file.look(stampOf(m.PusherApps)) {
 			continue
 		}
-		last = now
 		apps, err := m.apps(nil)
 		if err == nil {
 			err = p.Reload(apps)
@@ -97,6 +95,22 @@ func (m *pusherMode) watch(ctx context.Context, p *pusher.Pusher, log *slog.Logg
 		}
 		log.Info("the apps were read again", "apps", len(apps))
 	}
+}
+
+// changes are those of a file that somebody may be writing when it is looked at: half a list of
+// apps is a list, too.
+type changes struct{ taken, seen string } // stamps: when the file was read last, and at the last look
+
+// look reports whether the file is to be read: it is another one than was read, and the same
+// as at the last look.
+func (c *changes) look(stamp string) bool {
+	settled := stamp == c.seen
+	c.seen = stamp
+	if !settled || stamp == c.taken {
+		return false
+	}
+	c.taken = stamp
+	return true
 }
 
 // stampOf changes when a file does.

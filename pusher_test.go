@@ -54,6 +54,24 @@ func TestServeReadsAppsAgain(t *testing.T) {
 	testkit.Eventually(t, "there is a second app", func() bool { return greets(t, url, "second") == established })
 }
 
+// Half a file of apps may be a file of fewer apps.
+func TestAFileThatIsBeingWrittenIsNotRead(t *testing.T) {
+	file := changes{"1", "1"}
+	for i, look := range []struct {
+		stamp string
+		read  bool
+	}{
+		{"1", false}, {"2", false}, {"3", false}, {"3", true}, {"3", false}, // written for a while
+		{"none", false}, {"4", false}, {"4", true}, // replaced
+		{"5", false}, {"4", false}, {"4", false}, // written, and put back
+		{"none", false}, {"none", true}, {"none", false}, // taken away
+	} {
+		if got := file.look(look.stamp); got != look.read {
+			t.Errorf("look %d: %t", i, got)
+		}
+	}
+}
+
 func TestServeHasOneAppOfFlags(t *testing.T) {
 	url, stop := serve(t, "--mode", "pusher", "--pusher-app", "1:key:secret:with:colons")
 	defer stop()
