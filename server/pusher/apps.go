@@ -95,10 +95,11 @@ func (a *apps) ofID(id string) *app {
 	return nil
 }
 
-func (a *apps) at(index uint16) *app {
+// of returns the app of the connection of a Tag.
+func (a *apps) of(tag uint64) *app {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return a.all[index]
+	return a.all[uint16(tag>>tagApp)]
 }
 
 // list returns all that are there.

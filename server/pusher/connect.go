@@ -118,6 +118,6 @@ func (p *Pusher) closed(c server.Conn, _ frame.Code, _ error) {
 		p.leave(c, s, ch)
 		s.mu.Unlock()
 	}
-	p.apps.at(p.connections.app(tag)).connections.Add(-1)
+	p.apps.of(tag).connections.Add(-1)
 	p.connections.drop(tag)
 }

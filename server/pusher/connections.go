@@ -12,9 +12,7 @@ type connection struct {
 	user    uint32 // where the ID is of the user that it has signed in as
 	second  uint32 // in which it has sent its last client event, since the start
 	events  uint32 // how many it has sent in that second
-	app     uint16 // the index of its app
-	userLen uint8  // bytes of the user's ID; 0 if it has not signed in
-	_       uint8
+	userLen uint32 // bytes of the user's ID; 0 if it has not signed in
 }
 
 // subscription is that a connection is subscribed to a channel.
@@ -28,7 +26,7 @@ type subscription struct {
 // other. What names one is its Tag:
 //
 //	bit 63   it was refused: bits 31…0 are the fault's index
-//	bits 39…32 shard · 31…0 record
+//	bits 55…40 the index of its app · 39…32 shard · 31…0 record
 //
 // A connection's record belongs to its handler, which is called once at a time.
 type connections struct {
@@ -43,12 +41,13 @@ type connectionShard struct {
 }
 
 const (
-	connectionShards     = 32
-	connectionsMost      = 1 << 22 // of a shard, as of a reactor
-	subscriptionsMost    = 1 << 24 // of a shard
-	usersBytes           = 1 << 28 // of a shard
-	refusedTag           = 1 << 63
-	tagShard, tagRecords = 32, 1<<32 - 1
+	connectionShards  = 32
+	connectionsMost   = 1 << 22 // of a shard, as of a reactor
+	subscriptionsMost = 1 << 24 // of a shard
+	usersBytes        = 1 << 28 // of a shard
+	refusedTag        = 1 << 63
+	tagApp, tagShard  = 40, 32
+	tagRecords        = 1<<32 - 1
 )
 
 func newConnections() (*connections, error) {
@@ -85,8 +84,7 @@ func (t *connections) add(reactor uint64, app uint16) (tag uint64, ok bool) {
 	if i == 0 {
 		return 0, false
 	}
-	s.records.At(i).app = app
-	return reactor%connectionShards<<tagShard | uint64(i), true
+	return uint64(app)<<tagApp | reactor%connectionShards<<tagShard | uint64(i), true
 }
 
 // drop removes a connection that has no subscriptions.
@@ -95,12 +93,6 @@ func (t *connections) drop(tag uint64) {
 	defer s.mu.Unlock()
 	s.users.Free(c.user)
 	s.records.Put(uint32(tag & tagRecords))
-}
-
-func (t *connections) app(tag uint64) uint16 {
-	s, c := t.shard(tag)
-	defer s.mu.Unlock()
-	return c.app
 }
 
 // user is the ID that a connection has signed in as, or empty.
@@ -116,7 +108,7 @@ func (t *connections) signIn(tag uint64, user string) (ok bool) {
 	defer s.mu.Unlock()
 	at, ok := s.users.Put([]byte(user))
 	if ok {
-		c.user, c.userLen = at, uint8(len(user))
+		c.user, c.userLen = at, uint32(len(user))
 	}
 	return ok
 }

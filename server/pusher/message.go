@@ -52,6 +52,6 @@ func (p *Pusher) do(c server.Conn, op frame.Op, data []byte) *fault {
 
 // appOf is the app of a connection as it is now, nil if it was removed.
 func (p *Pusher) appOf(c server.Conn) (*app, *config) {
-	a := p.apps.at(p.connections.app(c.Tag()))
+	a := p.apps.of(c.Tag())
 	return a, a.config.Load()
 }

@@ -98,7 +98,7 @@ func (p *Pusher) Reload(list []App) error {
 		if c.Tag()&refusedTag != 0 {
 			continue
 		}
-		a := p.apps.at(p.connections.app(c.Tag()))
+		a := p.apps.of(c.Tag())
 		if is := a.config.Load(); is == nil || is.Disabled {
 			p.refuse(c, faultGone)
 		}

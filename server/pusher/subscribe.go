@@ -96,7 +96,7 @@ func (p *Pusher) subscribe(c server.Conn, is *config, wish *subscribing) *fault 
 	if f != nil {
 		return f
 	}
-	a := p.apps.at(p.connections.app(c.Tag()))
+	a := p.apps.of(c.Tag())
 	topic := topicOf(a.id, wish.Channel)
 	s := p.channels.lock(topic)
 	defer s.mu.Unlock()
