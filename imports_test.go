@@ -37,9 +37,10 @@ var arrows = map[string][]string{
 	"server/internal/proxy":       nil,
 	"server/internal/pressure":    {"tuning/cgroup"}, // what the control groups leave
 	"server/internal/histogram":   nil,
+	"server/internal/spread":      {"server"}, // histograms for Prometheus
 	"server/health":               {"server"},
-	"server/admin":                {"server", "server/health", "frame", "tuning", "internal/build", "internal/page"},
-	"server/hooks":                {"server", "frame", "internal/page", "internal/percent", "internal/slab", "server/internal/histogram"},
+	"server/admin":                {"server", "server/internal/spread", "server/health", "frame", "tuning", "internal/build", "internal/page"},
+	"server/hooks":                {"server", "frame", "internal/page", "internal/percent", "internal/slab", "server/internal/histogram", "server/internal/spread"},
 	"server/pusher":               {"server", "server/cluster", "frame", "internal/slab", "server/internal/gate"},
 	"loadgen":                     {"frame", "netpoll", "internal/record", "internal/deflate", "loadgen/wire", "loadgen/plan", "loadgen/measure", "loadgen/result"},
 	"loadgen/plan":                {"loadgen/measure"}, // what thresholds can be of

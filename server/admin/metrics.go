@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-134acfd0/lull/internal/build"
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/internal/spread"
 	"github.com/seed-134acfd0/lull/tuning"
 )
 
@@ -197,53 +198,24 @@ var setup = prometheus.NewDesc("lull_setup_info",
 var built = prometheus.NewDesc("lull_build_info",
 	"What the program was built from. The value is always 1.", []string{"version", "commit", "go_version"}, nil)
 
-// spread are the metrics that are distributions.
+// distributed are the metrics that are distributions.
 //
 // The last two are snapshots: how many connections have how much in their outbox
 // or inbox now. The text format has no histogram that may fall, and a gauge must
 // not have a bucket's label (le), so they are shown as histograms. Prometheus
 // accepts that, and histogram_quantile(0.99, lull_connection_outbox_bytes_bucket)
 // is right. rate() would be wrong: it would take each fall for a restart.
-var spread = []struct {
+var distributed = []struct {
 	metric
 	of   func(*reading) *server.Histogram
-	unit unit
+	unit spread.Unit
 }{
-	{metric{"reactor_turn_seconds", "", "", "How long a reactor took for a turn of its loop."}, func(r *reading) *server.Histogram { return &r.stats.TurnTime }, times},
-	{metric{"broadcast_pass_seconds", "", "", "How long a reactor took to send a broadcast to all its connections."}, func(r *reading) *server.Histogram { return &r.stats.PassTime }, times},
-	{metric{"handler_wait_seconds", "", "", "How long a connection waited for a worker."}, func(r *reading) *server.Histogram { return &r.stats.WaitTime }, times},
-	{metric{"handler_seconds", "", "", "How long a handler took on a worker."}, func(r *reading) *server.Histogram { return &r.stats.CallTime }, times},
-	{metric{"connection_outbox_bytes", "", "", "Bytes in each outbox that is not empty now. This is a snapshot; do not use rate()."}, func(r *reading) *server.Histogram { return &r.census.Outbox }, sizes},
-	{metric{"connection_inbox_calls", "", "", "Calls in each inbox that is not empty now. This is a snapshot; do not use rate()."}, func(r *reading) *server.Histogram { return &r.census.Inbox }, calls},
-}
-
-// unit says how a histogram of the server is converted to base units.
-type unit struct {
-	from, to int     // the first and the last bucket that are shown
-	per      float64 // how many of the histogram's units make one base unit
-	gap      float64 // the distance from a bucket's end to the largest value in it
-}
-
-// Bucket i holds values below 2^i. The largest whole number below 2^i is 2^i-1, so
-// sizes and calls have a gap of 1. Times were cut to whole microseconds: the real
-// times come arbitrarily close to 2^i, so they have no gap.
-var (
-	times = unit{from: 4, to: 26, per: 1e6} // 16 µs to a minute
-	sizes = unit{from: 8, to: 30, per: 1, gap: 1}
-	calls = unit{from: 1, to: 14, per: 1, gap: 1}
-)
-
-func (u unit) bound(bucket int) float64 { return (float64(uint64(1)<<bucket) - u.gap) / u.per }
-
-func (u unit) metric(desc *prometheus.Desc, h *server.Histogram) prometheus.Metric {
-	below := make(map[float64]uint64, u.to-u.from+1)
-	var n uint64
-	for i, in := range h.Buckets {
-		if n += in; u.from <= i && i <= u.to {
-			below[u.bound(i)] = n
-		}
-	}
-	return prometheus.MustNewConstHistogram(desc, n, float64(h.Sum)/u.per, below)
+	{metric{"reactor_turn_seconds", "", "", "How long a reactor took for a turn of its loop."}, func(r *reading) *server.Histogram { return &r.stats.TurnTime }, spread.Times},
+	{metric{"broadcast_pass_seconds", "", "", "How long a reactor took to send a broadcast to all its connections."}, func(r *reading) *server.Histogram { return &r.stats.PassTime }, spread.Times},
+	{metric{"handler_wait_seconds", "", "", "How long a connection waited for a worker."}, func(r *reading) *server.Histogram { return &r.stats.WaitTime }, spread.Times},
+	{metric{"handler_seconds", "", "", "How long a handler took on a worker."}, func(r *reading) *server.Histogram { return &r.stats.CallTime }, spread.Times},
+	{metric{"connection_outbox_bytes", "", "", "Bytes in each outbox that is not empty now. This is a snapshot; do not use rate()."}, func(r *reading) *server.Histogram { return &r.census.Outbox }, spread.Sizes},
+	{metric{"connection_inbox_calls", "", "", "Calls in each inbox that is not empty now. This is a snapshot; do not use rate()."}, func(r *reading) *server.Histogram { return &r.census.Inbox }, spread.Calls},
 }
 
 // collector reads the server once for each scrape.
@@ -260,8 +232,8 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for i := range measured {
 		out <- measured[i].desc()
 	}
-	for i := range spread {
-		out <- spread[i].desc()
+	for i := range distributed {
+		out <- distributed[i].desc()
 	}
 }
 
@@ -284,9 +256,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(row.desc(), prometheus.GaugeValue, v)
 		}
 	}
-	for i := range spread {
-		row := &spread[i]
-		out <- row.unit.metric(row.desc(), row.of(r))
+	for i := range distributed {
+		row := &distributed[i]
+		out <- row.unit.Metric(row.desc(), row.of(r))
 	}
 	o := &r.options
 	out <- prometheus.MustNewConstMetric(setup, prometheus.GaugeValue, 1,

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-134acfd0/lull/internal/page"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/health"
+	"github.com/seed-134acfd0/lull/server/internal/spread"
 )
 
 // largestShown is how many of the largest outboxes are shown if the request does
@@ -104,20 +105,7 @@ func tookOf(h *server.Histogram) took {
 	for last > 0 && h.Buckets[last-1] == 0 {
 		last--
 	}
-	return took{quantile(h, 0.5), quantile(h, 0.99), h.Buckets[:last]}
-}
-
-// quantile is the end, in seconds, of the first bucket up to which that share of
-// all times is counted.
-func quantile(h *server.Histogram, share float64) float64 {
-	all := float64(h.Count())
-	var n uint64
-	for i, in := range h.Buckets {
-		if n += in; n > 0 && float64(n) >= share*all {
-			return times.bound(i)
-		}
-	}
-	return 0
+	return took{spread.Times.Quantile(h, 0.5), spread.Times.Quantile(h, 0.99), h.Buckets[:last]}
 }
 
 func (a *admin) status() *status {

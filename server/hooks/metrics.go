@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seed-134acfd0/lull/server"
+	"github.com/seed-134acfd0/lull/server/internal/spread"
 )
 
 // level is a metric of what a backend has now.
@@ -85,24 +86,9 @@ func (h *Hooks) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(levels[j].desc, prometheus.GaugeValue, levels[j].of(b), b.URL)
 		}
 		for j := range spans {
-			out <- spanMetric(spans[j].desc, spans[j].of(b), b.URL)
+			out <- spread.Times.Metric(spans[j].desc, spans[j].of(b), b.URL)
 		}
 	}
-}
-
-// The first and the last bucket of a time that are shown: 64 µs and a minute.
-const firstBucket, lastBucket = 6, 26
-
-// spanMetric is a histogram of microseconds in seconds. Bucket i has what is below 2^i.
-func spanMetric(desc *prometheus.Desc, h *server.Histogram, backend string) prometheus.Metric {
-	below := make(map[float64]uint64, lastBucket-firstBucket+1)
-	var n uint64
-	for i, in := range h.Buckets {
-		if n += in; i >= firstBucket && i <= lastBucket {
-			below[float64(uint64(1)<<i)/1e6] = n
-		}
-	}
-	return prometheus.MustNewConstHistogram(desc, n, float64(h.Sum)/1e6, below, backend)
 }
 
 // Status is how a backend is, for a page.
@@ -138,7 +124,7 @@ func (h *Hooks) Status() any {
 	for _, b := range h.Stats().Backends {
 		s := Status{
 			Path: b.Path, URL: b.URL, Cause: b.Cause, Busy: b.Busy, Limit: b.Limit, Turns: b.Turns, Parked: b.Parked, For: b.ParkedSince.Seconds(),
-			Longest: []WaitingStatus{}, Held: b.Held, Ends: b.Ends, Advice: b.Advice(), Answer: median(&b.AnswerTime),
+			Longest: []WaitingStatus{}, Held: b.Held, Ends: b.Ends, Advice: b.Advice(), Answer: spread.Times.Quantile(&b.AnswerTime, 0.5),
 			Lost: b.Counts[CounterNames[messagesLost].Name], Counts: b.Counts,
 		}
 		if b.Down {
@@ -150,15 +136,4 @@ func (h *Hooks) Status() any {
 		all = append(all, s)
 	}
 	return all
-}
-
-// median is the end, in seconds, of the bucket in which the median lies.
-func median(h *server.Histogram) float64 {
-	var n uint64
-	for i, in := range h.Buckets {
-		if n += in; n > 0 && 2*n >= h.Count() {
-			return float64(uint64(1)<<i) / 1e6
-		}
-	}
-	return 0
 }
