@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -63,22 +61,11 @@ type secured struct {
 	*testing.T
 	cmd  *exec.Cmd
 	addr string
-	mu   sync.Mutex
-	log  bytes.Buffer // guarded by mu
-}
-
-func (s *secured) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.Write(p)
+	log  testkit.Log
 }
 
 // logged counts the lines that contain a text.
-func (s *secured) logged(text string) (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Count(s.log.String(), text)
-}
+func (s *secured) logged(text string) int { return strings.Count(s.log.String(), text) }
 
 func serveTLS(t *testing.T, args ...string) *secured {
 	t.Helper()
@@ -87,7 +74,7 @@ func serveTLS(t *testing.T, args ...string) *secured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.cmd.Stderr = s
+	s.cmd.Stderr = &s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -14,13 +14,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/loadgen"
 	"github.com/seed-134acfd0/lull/loadgen/experiment"
 	"github.com/seed-134acfd0/lull/tuning"
@@ -221,21 +221,11 @@ func alone(t *testing.T) {
 type victim struct {
 	cmd  *exec.Cmd
 	addr string
-
-	mu  sync.Mutex
-	log bytes.Buffer // guarded by mu
-}
-
-func (v *victim) Write(p []byte) (int, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.log.Write(p)
+	log  testkit.Log
 }
 
 // said returns the first line of its log that contains the words.
 func (v *victim) said(words string) string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	for line := range strings.Lines(v.log.String()) {
 		if strings.Contains(line, words) {
 			return words
@@ -247,7 +237,7 @@ func (v *victim) said(words string) string {
 func startVictim(t *testing.T, prefix []string, args ...string) *victim {
 	t.Helper()
 	v := &victim{cmd: prefixed(prefix, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin=", "--status", "0s", "--anyway"}, args...)...)}
-	v.cmd.Stderr = v
+	v.cmd.Stderr = &v.log
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := v.cmd.StdoutPipe()
 	if err != nil {
@@ -294,7 +284,7 @@ func (v *victim) load(t *testing.T, prefix []string, args ...string) (r loadgen.
 func (v *victim) hold(t *testing.T, prefix []string, conns int, args ...string) {
 	t.Helper()
 	holding := prefixed(prefix, append([]string{"load", "--url", "ws://" + v.addr + "/", "--conns", fmt.Sprint(conns), "--hold", "1h", "--anyway"}, args...)...)
-	var log lines
+	var log testkit.Log
 	holding.Stderr, holding.SysProcAttr = &log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := holding.Start(); err != nil {
 		t.Fatal(err)
@@ -303,7 +293,7 @@ func (v *victim) hold(t *testing.T, prefix []string, conns int, args ...string) 
 		_ = holding.Process.Kill()
 		_ = holding.Wait()
 	})
-	log.await(t, `"name":"hold"`)
+	await(t, &log, `"name":"hold"`)
 }
 
 func descriptors(*testing.T) reality {
@@ -602,30 +592,14 @@ func hashed(t *testing.T, buckets int) (prefix []string) {
 	return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", inside.Process.Pid)}
 }
 
-// lines keeps what a process prints, for await.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// await waits until the process has printed the words.
-func (l *lines) await(t *testing.T, words string) {
+// await waits until a process has printed the words.
+func await(t *testing.T, log *testkit.Log, words string) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		l.mu.Lock()
-		text := l.text.String()
-		l.mu.Unlock()
-		if strings.Contains(text, words) {
-			return
+	for deadline := time.Now().Add(2 * time.Minute); !log.Has(words); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %q in %s", words, log)
 		}
 	}
-	t.Fatalf("waited in vain for %q in %s", words, &l.text)
 }
 
 // proc reads a file of /proc/net in a namespace.

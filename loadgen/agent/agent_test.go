@@ -114,7 +114,7 @@ func TestALostAgentIsReportedAndTheOthersGoOn(t *testing.T) {
 		return last.Open == 99 && last.Phase == "hold"
 	})
 	agents[1].conn.Close() // as if its machine had gone
-	testkit.Eventually(t, "it is lost", func() bool { return p.log.has("agent b was lost") })
+	testkit.Eventually(t, "it is lost", func() bool { return p.log.Has("agent b was lost") })
 	close(hold)
 	r := p.end(done)
 
@@ -136,7 +136,7 @@ func TestALostAgentIsReportedAndTheOthersGoOn(t *testing.T) {
 	if lost < 0 || r.Agents[lost].Name != "b" || !slices.ContainsFunc(r.Limited, func(l string) bool { return strings.Contains(l, "its 33 users count as lost") }) {
 		t.Errorf("agents %+v, limited %q", r.Agents, r.Limited)
 	}
-	testkit.Eventually(t, "the agent says so", func() bool { return agents[1].log.has("the coordinator is lost") })
+	testkit.Eventually(t, "the agent says so", func() bool { return agents[1].log.Has("the coordinator is lost") })
 	testkit.Eventually(t, "its engine ends", agents[1].cut)
 }
 
@@ -154,7 +154,7 @@ func TestAnAgentThatIsEndedSaysSo(t *testing.T) {
 		return last.Open == 10
 	})
 	agents[0].stop()
-	testkit.Eventually(t, "it is said", func() bool { return p.log.has("this agent was ended") })
+	testkit.Eventually(t, "it is said", func() bool { return p.log.Has("this agent was ended") })
 	close(hold)
 	if r := p.end(done); r.Open != 5 || r.Counts[measure.Vanished.String()] != 5 {
 		t.Errorf("%d open, %v", r.Open, r.Counts)
@@ -193,11 +193,11 @@ func TestAgentsOfAnotherVersionAreRefused(t *testing.T) {
 	if len(r.Agents) != 1 || r.Agents[0].Name != "new" {
 		t.Errorf("agents %+v", r.Agents)
 	}
-	if !p.log.has("agent old is of version v0 and this coordinator of version v1, so it takes no part: install the same version") {
+	if !p.log.Has("agent old is of version v0 and this coordinator of version v1, so it takes no part: install the same version") {
 		t.Error("the coordinator does not say so")
 	}
 	testkit.Eventually(t, "the agent says so", func() bool {
-		return other.log.has("this agent is of version v0 and the coordinator of version v1: install the same version")
+		return other.log.Has("this agent is of version v0 and the coordinator of version v1: install the same version")
 	})
 }
 
@@ -259,7 +259,7 @@ func TestAgentsEndTheirPartWithoutACoordinator(t *testing.T) {
 		return last.Open == 100
 	})
 	p.server.Close()
-	testkit.Eventually(t, "it says so", func() bool { return a.log.has("the coordinator is lost: it has not answered") })
+	testkit.Eventually(t, "it says so", func() bool { return a.log.Has("the coordinator is lost: it has not answered") })
 	testkit.Eventually(t, "its engine ends", a.cut)
 }
 

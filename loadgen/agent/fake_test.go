@@ -222,32 +222,14 @@ func startNATS(t *testing.T, o *server.Options) *server.Server {
 	return s
 }
 
-// lines is a log that can be read.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) has(text string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), text)
-}
-
 func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // place is a NATS server, agents with fake engines, and their coordinator.
 type place struct {
 	t      *testing.T
 	server *Server
-	broker Broker // for agents
-	log    *lines // the coordinator's
+	broker Broker       // for agents
+	log    *testkit.Log // the coordinator's
 	watch  *watch
 	remote *Remote
 }
@@ -261,13 +243,13 @@ func newPlace(t *testing.T) *place {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return &place{t: t, server: s, broker: Broker{URL: "nats://" + s.Addr(), Token: testToken}, log: &lines{}, watch: &watch{}, remote: NewRemote()}
+	return &place{t: t, server: s, broker: Broker{URL: "nats://" + s.Addr(), Token: testToken}, log: new(testkit.Log), watch: &watch{}, remote: NewRemote()}
 }
 
 // part is an agent of a place.
 type agentPart struct {
 	*fake
-	log  *lines
+	log  *testkit.Log
 	conn *nats.Conn
 	stop func() // ends it as a signal does
 }
@@ -275,7 +257,7 @@ type agentPart struct {
 // add starts an agent. change may change what it offers.
 func (p *place) add(name string, change func(*Config)) *agentPart {
 	p.t.Helper()
-	part := &agentPart{fake: newFake(), log: &lines{}}
+	part := &agentPart{fake: newFake(), log: new(testkit.Log)}
 	log := logTo(part.log)
 	conn, err := Connect(p.t.Context(), p.broker, false, log)
 	if err != nil {

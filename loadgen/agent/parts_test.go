@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/loadgen/plan"
 )
 
@@ -110,7 +111,7 @@ func FuzzRequests(f *testing.F) {
 	f.Add([]byte(`{"op":"job","run":"r","part":{"count":1,"data":"eyJwbGFuIjp7fX0="}}`))
 	f.Add([]byte(`{"op":"orders","run":"r","orders":{"run":"r","number":1,"over":"x"}}`))
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		a := &agent{Config: Config{Log: logTo(&lines{})}}
+		a := &agent{Config: Config{Log: logTo(new(testkit.Log))}}
 		a.duty = newDuty(a, "r")
 		var r request
 		if decode(b, &r) == nil && r.Op != opJoin {

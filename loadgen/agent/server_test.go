@@ -81,7 +81,7 @@ func TestAgentsOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &place{t: t, server: s, log: &lines{}, watch: &watch{}, remote: NewRemote()}
+	p := &place{t: t, server: s, log: new(testkit.Log), watch: &watch{}, remote: NewRemote()}
 	t.Cleanup(s.Close)
 	url := "nats://" + s.Addr()
 	for name, wrong := range map[string]*tls.Config{
@@ -108,7 +108,7 @@ func TestAgentsOverTLS(t *testing.T) {
 func TestAServerThatTakesShortMessagesIsRefused(t *testing.T) {
 	t.Parallel()
 	s := foreignServer(t, server.RANDOM_PORT, 1000)
-	if conn, err := Connect(t.Context(), Broker{URL: s.ClientURL()}, true, logTo(&lines{})); err == nil || !strings.Contains(err.Error(), "max_payload") {
+	if conn, err := Connect(t.Context(), Broker{URL: s.ClientURL()}, true, logTo(new(testkit.Log))); err == nil || !strings.Contains(err.Error(), "max_payload") {
 		t.Errorf("%v %v", conn, err)
 	}
 }
@@ -119,7 +119,7 @@ func TestANATSServerThatRestarts(t *testing.T) {
 	t.Parallel()
 	s := foreignServer(t, server.RANDOM_PORT, messageMax)
 	port := s.Addr().(*net.TCPAddr).Port
-	p := &place{t: t, broker: Broker{URL: s.ClientURL()}, log: &lines{}, watch: &watch{}, remote: NewRemote()}
+	p := &place{t: t, broker: Broker{URL: s.ClientURL()}, log: new(testkit.Log), watch: &watch{}, remote: NewRemote()}
 	agents := []*agentPart{p.add("a", nil), p.add("b", nil)}
 	hold := make(chan struct{})
 	for _, a := range agents {
@@ -159,22 +159,22 @@ func TestTheUsersOnThePageAboutAgents(t *testing.T) {
 	options.Host, options.Port, options.NoSigs, options.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
 	s := startNATS(t, options)
 	as := func(user string) Broker { return Broker{URL: "nats://" + user + ":secret@" + s.Addr().String()} }
-	p := &place{t: t, broker: as("agent"), log: &lines{}, watch: &watch{}, remote: NewRemote()}
+	p := &place{t: t, broker: as("agent"), log: new(testkit.Log), watch: &watch{}, remote: NewRemote()}
 	agents := []*agentPart{p.add("a", nil), p.add("b", nil)}
 	p.broker = as("coordinator")
 	if r := p.end(p.start(t.Context(), load(100), len(agents))); !r.OK() {
 		t.Errorf("%+v", r)
 	}
 	for _, a := range agents {
-		if a.log.has("ermission") {
+		if a.log.Has("ermission") {
 			t.Errorf("agents may not do what they do")
 		}
 	}
-	if p.log.has("ermission") {
+	if p.log.Has("ermission") {
 		t.Error("coordinators may not do what they do")
 	}
 	if err := agents[0].conn.Publish(agentPrefix+"other", nil); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "it is refused", func() bool { return agents[0].log.has("ermission") })
+	testkit.Eventually(t, "it is refused", func() bool { return agents[0].log.Has("ermission") })
 }

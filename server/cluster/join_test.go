@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -444,7 +442,7 @@ func TestEmbeddedBrokers(t *testing.T) {
 // Brokers of different secrets do not meet, and both say so; so does one that reaches nobody.
 func TestEmbeddedBrokersOfDifferentSecrets(t *testing.T) {
 	t.Parallel()
-	var logs [3]lines
+	var logs [3]testkit.Log
 	var brokers [3]*Broker
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -467,7 +465,7 @@ func TestEmbeddedBrokersOfDifferentSecrets(t *testing.T) {
 		"another server's broker does not let this one in: all servers of a cluster must have the same secret",
 		"another server's broker cannot be reached, trying on",
 	} {
-		testkit.Eventually(t, "it says: "+want, func() bool { return strings.Contains(logs[i].String(), want) })
+		testkit.Eventually(t, "it says: "+want, func() bool { return logs[i].Has(want) })
 		if strings.Contains(logs[i].String(), "one@") || strings.Contains(logs[i].String(), "two@") {
 			t.Errorf("it tells the secret: %s", logs[i].String())
 		}
@@ -481,7 +479,7 @@ func TestEmbeddedBrokersOfDifferentSecrets(t *testing.T) {
 // What a broker repeats is said once.
 func TestABrokerSaysThingsOnce(t *testing.T) {
 	t.Parallel()
-	var out lines
+	var out testkit.Log
 	log := newBrokerLog(slog.New(slog.NewTextHandler(&out, nil)))
 	for i := range 100 {
 		log.Errorf("10.0.0.1:%d - rid:%d - Route Error 'Authorization Violation'", 1000+i, i)
@@ -490,22 +488,4 @@ func TestABrokerSaysThingsOnce(t *testing.T) {
 	if n := strings.Count(out.String(), "\n"); n != 2 {
 		t.Errorf("%d lines: %s", n, out.String())
 	}
-}
-
-// lines is a log.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

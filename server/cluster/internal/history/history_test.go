@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
 func newHistory(t testing.TB, o Options) *History {
@@ -391,7 +390,7 @@ func BenchmarkMemory(b *testing.B) {
 	for _, c := range []struct{ ring, size int }{{10, 100}, {10, 200}, {10, 1000}, {1, 100}} {
 		b.Run(fmt.Sprintf("rings of %d, %d bytes", c.ring, c.size), func(b *testing.B) {
 			for b.Loop() {
-				before := resident(b)
+				before := testkit.Resident(b)
 				h := newHistory(b, Options{MaxEntries: entries, MaxTopics: entries, MaxBytes: 2 << 30})
 				data := bytes.Repeat([]byte("d"), c.size)
 				for i := range entries / c.ring {
@@ -404,28 +403,11 @@ func BenchmarkMemory(b *testing.B) {
 					}
 				}
 				h.doubts = nil
-				b.ReportMetric(float64(resident(b)-before)/entries, "B/entry")
+				b.ReportMetric(float64(testkit.Resident(b)-before)/entries, "B/entry")
 				runtime.KeepAlive(h)
 			}
 		})
 	}
-}
-
-// resident is the process's resident memory after a collection.
-func resident(b *testing.B) int {
-	for range 3 { // tables are unmapped some time after a collection
-		debug.FreeOSMemory()
-		time.Sleep(20 * time.Millisecond)
-	}
-	stat, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		b.Skip(err)
-	}
-	pages, err := strconv.Atoi(strings.Fields(string(stat))[1])
-	if err != nil {
-		b.Fatal(err)
-	}
-	return pages * os.Getpagesize()
 }
 
 func BenchmarkPublish(b *testing.B) {

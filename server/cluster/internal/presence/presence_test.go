@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
-	"runtime/debug"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
 func newPresence(t testing.TB, o Options) *Presence {
@@ -293,7 +292,7 @@ func BenchmarkMemory(b *testing.B) {
 	for _, size := range []int{1, 10, 1000} {
 		b.Run(fmt.Sprint("topics of ", size), func(b *testing.B) {
 			for b.Loop() {
-				before := resident(b)
+				before := testkit.Resident(b)
 				p := newPresence(b, Options{MaxMembers: members, MaxTopics: members})
 				var out Results
 				data := bytes.Repeat([]byte("d"), 100)
@@ -308,28 +307,11 @@ func BenchmarkMemory(b *testing.B) {
 				for p.Step(time.Hour, &out) {
 					out.Reset()
 				}
-				b.ReportMetric(float64(resident(b)-before)/members, "B/member")
+				b.ReportMetric(float64(testkit.Resident(b)-before)/members, "B/member")
 				runtime.KeepAlive(p)
 			}
 		})
 	}
-}
-
-// resident is the process's resident memory after a collection.
-func resident(b *testing.B) int {
-	for range 3 { // tables are unmapped some time after a collection
-		debug.FreeOSMemory()
-		time.Sleep(20 * time.Millisecond)
-	}
-	stat, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		b.Skip(err)
-	}
-	pages, err := strconv.Atoi(strings.Fields(string(stat))[1])
-	if err != nil {
-		b.Fatal(err)
-	}
-	return pages * os.Getpagesize()
 }
 
 func BenchmarkJoinAndLeave(b *testing.B) {
