@@ -87,17 +87,8 @@ func TestServeWithHooks(t *testing.T) {
 		t.Errorf("elsewhere is answered %d", status)
 	}
 	for authorization, want := range map[string]int{"": 401, "Bearer fedcba9876543210": 202} {
-		r, err := http.NewRequest("POST", h.api+"/users/ann", strings.NewReader("to ann"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", authorization)
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if answer.Body.Close(); answer.StatusCode != want {
-			t.Errorf("%q: %s, want %d", authorization, answer.Status, want)
+		if got := answered(t, "POST", h.api+"/users/ann", "to ann", authorization); got != want {
+			t.Errorf("%q: %d, want %d", authorization, got, want)
 		}
 	}
 	first.hears("to ann")
@@ -192,16 +183,8 @@ func TestHooksOnSeveralServers(t *testing.T) {
 	testkit.Eventually(t, "the topics are followed", func() bool { return b.NumSubscriptions() == 2*(own+2) })
 	ask := func(method, path, body string) {
 		t.Helper()
-		r, err := http.NewRequest(method, one.api+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if answer.Body.Close(); answer.StatusCode != http.StatusAccepted {
-			t.Fatalf("%s %s: %s", method, path, answer.Status)
+		if got := answered(t, method, one.api+path, body, ""); got != http.StatusAccepted {
+			t.Fatalf("%s %s: %d", method, path, got)
 		}
 	}
 	for _, say := range []func(string){first.says, second.says, func(text string) { ask("POST", "/topics/room", text) }, func(text string) { ask("POST", "/users/ann", text) }} {

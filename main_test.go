@@ -79,28 +79,37 @@ func serve(t *testing.T, args ...string) (url string, stop func()) {
 // serving starts a server. wait waits for its end and checks that it exits with 0.
 func serving(t *testing.T, args ...string) (url string, process *os.Process, wait func()) {
 	t.Helper()
-	cmd := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin="}, args...)...)
+	addr, process, ended := launched(t, "listening on ", append([]string{"--admin="}, args...)...)
+	return "ws://" + addr + "/", process, func() { t.Helper(); ended() }
+}
+
+// launched starts a server whose first line says an address behind a text. wait waits for its
+// end, checks that it exits with 0, and returns its log.
+func launched(t *testing.T, says string, args ...string) (addr string, process *os.Process, wait func() string) {
+	t.Helper()
+	cmd := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
+	var log bytes.Buffer
+	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	line, err := bufio.NewReader(out).ReadString('\n')
-	addr, ok := strings.CutPrefix(line, "listening on ")
+	rest, ok := strings.CutPrefix(strings.TrimSpace(line), says)
 	if err != nil || !ok {
-		t.Fatalf("%q, %v, %s", line, err, &errs)
+		t.Fatalf("%q, %v", line, err)
 	}
-	addr, _, _ = strings.Cut(addr, " ")
-	return "ws://" + addr + "/", cmd.Process, func() {
+	addr, _, _ = strings.Cut(rest, " ")
+	return addr, cmd.Process, func() string {
 		t.Helper()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("the server ended with %v\n%s", err, &errs)
+			t.Errorf("the server ended with %v\n%s", err, &log)
 		}
+		return log.String()
 	}
 }
 

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -20,30 +18,30 @@ import (
 // the server and returns its log.
 func watched(t *testing.T, admin string, args ...string) (url string, stop func() string) {
 	t.Helper()
-	cmd := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin", admin, "--status", "0s"}, args...)...)
-	out, err := cmd.StdoutPipe()
+	url, process, wait := launched(t, "admin on ", append([]string{"--admin", admin, "--status", "0s"}, args...)...)
+	return url, func() string {
+		t.Helper()
+		_ = process.Signal(syscall.SIGTERM)
+		return wait()
+	}
+}
+
+// answered is the status that a request with an authorization, empty for none, is answered with.
+func answered(t *testing.T, method, url, body, authorization string) int {
+	t.Helper()
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
+	if authorization != "" {
+		r.Header.Set("Authorization", authorization)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	url, ok := strings.CutPrefix(strings.TrimSpace(line), "admin on ")
-	if err != nil || !ok {
-		t.Fatalf("%q, %v", line, err)
-	}
-	return url, func() string {
-		t.Helper()
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the server ended with %v\n%s", err, &log)
-		}
-		return log.String()
-	}
+	answer.Body.Close()
+	return answer.StatusCode
 }
 
 func TestServeHasAnAdminPage(t *testing.T) {
@@ -104,17 +102,8 @@ func TestServeAsksForTheToken(t *testing.T) {
 	url, stop := watched(t, "0.0.0.0:0", "--admin-token-file", file)
 	url = strings.Replace(url, "[::]", "127.0.0.1", 1)
 	for authorization, want := range map[string]int{"": 401, "Bearer " + secret: 200} {
-		r, err := http.NewRequest("GET", url+"metrics", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", authorization)
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if answer.Body.Close(); answer.StatusCode != want {
-			t.Errorf("%q: %s, want %d", authorization, answer.Status, want)
+		if got := answered(t, "GET", url+"metrics", "", authorization); got != want {
+			t.Errorf("%q: %d, want %d", authorization, got, want)
 		}
 	}
 	if log := stop(); log != "" {

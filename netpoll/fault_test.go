@@ -3,7 +3,6 @@ package netpoll
 import (
 	"errors"
 	"io"
-	"net"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -73,13 +72,7 @@ func TestFaultyWrites(t *testing.T) {
 }
 
 func TestFaultyAccepts(t *testing.T) {
-	l := mustListen(t, "127.0.0.1:0")
-	conn, err := net.Dial("tcp", l.Addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	waitFor(t, l.FD, In)
+	l, _ := knocked(t)
 	withFaults(t, CallAccept, answer{0, unix.EAGAIN}, answer{0, unix.EMFILE}, answer{0, unix.ECONNABORTED})
 	if _, ok, err := Accept(l.FD); ok || err != nil {
 		t.Errorf("EAGAIN: %v, %v", ok, err)

@@ -208,14 +208,21 @@ func TestWriteTakesWhatFits(t *testing.T) {
 	}
 }
 
-func TestResetDropsWhatIsOnItsWay(t *testing.T) {
+// knocked is a listener, and a connection that waits to be accepted.
+func knocked(t *testing.T) (Listener, net.Conn) {
+	t.Helper()
 	l := mustListen(t, "127.0.0.1:0")
 	conn, err := net.Dial("tcp", l.Addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	waitFor(t, l.FD, In)
+	return l, conn
+}
+
+func TestResetDropsWhatIsOnItsWay(t *testing.T) {
+	l, conn := knocked(t)
 	fd, _, err := Accept(l.FD)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"crypto/tls"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -68,10 +67,7 @@ func TestAnAddressHasALimitOverTLS(t *testing.T) {
 		config := secure(&o)
 		o.MaxConnsPerAddress = 1
 		s := start(t, echo, o)
-		c := s.wss(config)
-		_, err := io.WriteString(c, request)
-		must(err)
-		readHead(t, c)
+		s.wssOpen(config)
 		if c, err := tls.Dial("tcp", s.address(), config); err == nil {
 			c.Close()
 			t.Error("the second was let in")

@@ -38,6 +38,16 @@ func (r *running) wss(config *tls.Config) *tls.Conn {
 	return c
 }
 
+// wssOpen is a client over crypto/tls whose handshakes are over.
+func (r *running) wssOpen(config *tls.Config) *tls.Conn {
+	r.t.Helper()
+	c := r.wss(config)
+	_, err := io.WriteString(c, request)
+	must(err)
+	readHead(r.t, c)
+	return c
+}
+
 // readFull reads exactly what is wanted.
 func readFull(t testing.TB, c io.Reader, want []byte) {
 	t.Helper()
@@ -169,10 +179,7 @@ func TestBadTLS(t *testing.T) {
 	everywhere(t, func(t *testing.T, o server.Options) {
 		config := secure(&o)
 		s := start(t, echo, o)
-		bystander := s.wss(config)
-		_, err := io.WriteString(bystander, request)
-		must(err)
-		readHead(t, bystander)
+		bystander := s.wssOpen(config)
 
 		plain := s.dial()
 		plain.write(request)
@@ -190,11 +197,8 @@ func TestBadTLS(t *testing.T) {
 		noise.expectEnd()
 		s.counted("tls_failed", 3)
 
-		broken := s.wss(config)
-		_, err = io.WriteString(broken, request)
-		must(err)
-		readHead(t, broken)
-		_, err = broken.NetConn().Write([]byte("\x17\x03\x03\x00\x20" + strings.Repeat("?", 32)))
+		broken := s.wssOpen(config)
+		_, err := broken.NetConn().Write([]byte("\x17\x03\x03\x00\x20" + strings.Repeat("?", 32)))
 		must(err)
 		if _, err := broken.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "bad record MAC") {
 			t.Errorf("a broken record got %v", err)
@@ -239,10 +243,7 @@ func TestClientCertificates(t *testing.T) {
 		}
 		certificate, _ := testkit.Certificate()
 		config.Certificates = []tls.Certificate{certificate}
-		c := s.wss(config)
-		_, err := io.WriteString(c, request)
-		must(err)
-		readHead(t, c)
+		s.wssOpen(config)
 	})
 }
 
@@ -289,14 +290,11 @@ func TestTheEndIsAnnouncedOverTLS(t *testing.T) {
 	onBothTables(t, func(t *testing.T, o server.Options) {
 		config := secure(&o)
 		s := start(t, echo, o)
-		c := s.wss(config)
-		_, err := io.WriteString(c, request)
-		must(err)
-		readHead(t, c)
+		c := s.wssOpen(config)
 		stopped := make(chan error, 1)
 		go func() { stopped <- s.stop() }()
 		readFull(t, c, frame.AppendClose(nil, frame.GoingAway, "the server is shutting down"))
-		_, err = c.Write([]byte(message(frame.Close, string(frame.AppendClosePayload(nil, frame.GoingAway, "")))))
+		_, err := c.Write([]byte(message(frame.Close, string(frame.AppendClosePayload(nil, frame.GoingAway, "")))))
 		must(err)
 		if _, err := c.Read(make([]byte, 1)); err != io.EOF { // with close_notify
 			t.Errorf("ended with %v", err)

@@ -339,15 +339,7 @@ func TestLimitsSayWhatToDo(t *testing.T) {
 }
 
 func TestReactorsAreAsManyAsTablesDemand(t *testing.T) {
-	var before unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
-			t.Error(err)
-		}
-	}()
+	before := keepDescriptors(t)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: before.Max}); err != nil {
 		t.Fatal(err)
 	}

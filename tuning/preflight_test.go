@@ -36,16 +36,22 @@ func TestPreflightRefusesNothingThatCannotBeSeen(t *testing.T) {
 	}
 }
 
-func TestPreflightRaisesItsOwnLimit(t *testing.T) {
-	var before unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+// keepDescriptors returns RLIMIT_NOFILE, and puts it back at the test's end.
+func keepDescriptors(t *testing.T) (limit unix.Rlimit) {
+	t.Helper()
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return limit
+}
+
+func TestPreflightRaisesItsOwnLimit(t *testing.T) {
+	before := keepDescriptors(t)
 	low := before
 	low.Cur = 512
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {

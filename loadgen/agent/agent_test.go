@@ -109,10 +109,7 @@ func TestALostAgentIsReportedAndTheOthersGoOn(t *testing.T) {
 		a.hold = hold
 	}
 	done := p.start(t.Context(), load(99), len(agents))
-	testkit.Eventually(t, "all are connected", func() bool {
-		_, last := p.watch.look()
-		return last.Open == 99 && last.Phase == "hold"
-	})
+	p.connected(99)
 	agents[1].conn.Close() // as if its machine had gone
 	testkit.Eventually(t, "it is lost", func() bool { return p.log.Has("agent b was lost") })
 	close(hold)
@@ -149,10 +146,7 @@ func TestAnAgentThatIsEndedSaysSo(t *testing.T) {
 		a.hold = hold
 	}
 	done := p.start(t.Context(), load(10), len(agents))
-	testkit.Eventually(t, "all are connected", func() bool {
-		_, last := p.watch.look()
-		return last.Open == 10
-	})
+	p.connected(10)
 	agents[0].stop()
 	testkit.Eventually(t, "it is said", func() bool { return p.log.Has("this agent was ended") })
 	close(hold)
@@ -209,10 +203,7 @@ func TestPauseRateAndStopReachAll(t *testing.T) {
 		a.hold = make(chan struct{})
 	}
 	done := p.start(t.Context(), load(100), len(agents))
-	testkit.Eventually(t, "all are connected", func() bool {
-		_, last := p.watch.look()
-		return last.Open == 100
-	})
+	p.connected(100)
 	all := func(what, a, b string) {
 		testkit.Eventually(t, what, func() bool {
 			return strings.HasSuffix(agents[0].notes(), a) && strings.HasSuffix(agents[1].notes(), b)
@@ -238,10 +229,7 @@ func TestAnInterruptedRunHasAResult(t *testing.T) {
 	a.hold = make(chan struct{})
 	ctx, stop := context.WithCancel(t.Context())
 	done := p.start(ctx, load(100), 1)
-	testkit.Eventually(t, "all are connected", func() bool {
-		_, last := p.watch.look()
-		return last.Open == 100
-	})
+	p.connected(100)
 	stop()
 	if r := p.end(done); !r.Interrupted || r.Counts["connected"] != 100 {
 		t.Errorf("interrupted %v, %v", r.Interrupted, r.Counts)
@@ -254,10 +242,7 @@ func TestAgentsEndTheirPartWithoutACoordinator(t *testing.T) {
 	a := p.add("a", nil)
 	a.hold = make(chan struct{})
 	p.start(t.Context(), load(100), 1)
-	testkit.Eventually(t, "all are connected", func() bool {
-		_, last := p.watch.look()
-		return last.Open == 100
-	})
+	p.connected(100)
 	p.server.Close()
 	testkit.Eventually(t, "it says so", func() bool { return a.log.Has("the coordinator is lost: it has not answered") })
 	testkit.Eventually(t, "its engine ends", a.cut)

@@ -315,6 +315,15 @@ func (p *place) start(ctx context.Context, plan *plan.Plan, agents int) <-chan o
 	return done
 }
 
+// connected waits until all users are connected.
+func (p *place) connected(users int) {
+	p.t.Helper()
+	testkit.Eventually(p.t, "all are connected", func() bool {
+		_, last := p.watch.look()
+		return last.Open == users && last.Phase == "hold"
+	})
+}
+
 func (p *place) end(done <-chan outcome) *result.Result {
 	p.t.Helper()
 	select {

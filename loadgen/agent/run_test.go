@@ -265,16 +265,23 @@ func TestAnotherMachinePublishes(t *testing.T) {
 	}
 }
 
-// Those who listen are told that the publisher is lost, in its phase and in no other.
-func TestALostPublisherIsTold(t *testing.T) {
-	r := twoMembers(t)
+// publishing are two members of a run, one of which publishes while the other one listens.
+func publishing(t *testing.T) (r *run, publisher, listener *member) {
+	t.Helper()
+	r = twoMembers(t)
 	for range 3 {
 		r.advance(noon)
 	}
-	publisher, listener := r.find(r.publisher), r.members[0]
+	publisher, listener = r.find(r.publisher), r.members[0]
 	if listener == publisher {
 		listener = r.members[1]
 	}
+	return r, publisher, listener
+}
+
+// Those who listen are told that the publisher is lost, in its phase and in no other.
+func TestALostPublisherIsTold(t *testing.T) {
+	r, publisher, listener := publishing(t)
 	if r.orders(listener).Orphaned {
 		t.Error("it is lost already")
 	}
@@ -290,14 +297,7 @@ func TestALostPublisherIsTold(t *testing.T) {
 
 // Where the publisher ends early, nobody expects what it did not publish.
 func TestWhatWasNotPublishedIsNotLost(t *testing.T) {
-	r := twoMembers(t)
-	for range 3 {
-		r.advance(noon)
-	}
-	publisher, listener := r.find(r.publisher), r.members[0]
-	if listener == publisher {
-		listener = r.members[1]
-	}
+	r, publisher, listener := publishing(t)
 	// Of 7 messages 3 were published, to 10 users each, and one receiver missed one.
 	var sent measure.Counts
 	sent[measure.Sent] = 3

@@ -126,10 +126,7 @@ func TestANATSServerThatRestarts(t *testing.T) {
 		a.hold = hold
 	}
 	done := p.start(t.Context(), load(100), len(agents))
-	testkit.Eventually(t, "all are connected", func() bool {
-		_, last := p.watch.look()
-		return last.Open == 100 && last.Phase == "hold"
-	})
+	p.connected(100)
 	s.Shutdown()
 	s.WaitForShutdown()
 	close(hold) // the agents come to the next barrier meanwhile

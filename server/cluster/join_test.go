@@ -123,15 +123,22 @@ func stranger(t testing.TB, says string) (url string) {
 	return "nats://" + l.Addr().String()
 }
 
-// A cluster that has as many nodes as it may have takes no more.
-func TestACrowdedCluster(t *testing.T) {
-	t.Parallel()
-	url := newBroker(t, 0, nil).ClientURL()
+// outsider is a connection to a broker that is no node's.
+func outsider(t *testing.T, url string) *nats.Conn {
+	t.Helper()
 	c, err := nats.Connect(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(c.Close)
+	return c
+}
+
+// A cluster that has as many nodes as it may have takes no more.
+func TestACrowdedCluster(t *testing.T) {
+	t.Parallel()
+	url := newBroker(t, 0, nil).ClientURL()
+	c := outsider(t, url)
 	hellos := func(to string, ids ...uint64) {
 		for _, id := range ids {
 			_ = c.Publish(to, encode(hello{Protocol: protocol, ID: hex(id), Name: fmt.Sprint("node-", id), Personal: []string{"user:", "device:"}}))
@@ -221,11 +228,7 @@ func old(t testing.TB) (url string) {
 func TestNodesOfAnotherVersion(t *testing.T) {
 	t.Parallel()
 	url := newBroker(t, 0, nil).ClientURL()
-	c, err := nats.Connect(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := outsider(t, url)
 	h := encode(hello{Protocol: protocol + 1, ID: hex(7), Name: "newer"})
 	if _, err := c.Subscribe("lull.lull.nodes", func(m *nats.Msg) {
 		if other, id, ok := readHello(m.Data); ok && id != 7 && other.Joining {
@@ -237,7 +240,7 @@ func TestNodesOfAnotherVersion(t *testing.T) {
 	if err := c.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	_, err = tryJoin(t, url, "a", cautious)
+	_, err := tryJoin(t, url, "a", cautious)
 	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "node newer has version 2, this one 1") {
 		t.Error(err)
 	}
@@ -261,11 +264,7 @@ func TestMessagesThatAreNotUnderstood(t *testing.T) {
 	url := newBroker(t, 0, nil).ClientURL()
 	a := join(t, url, "a", nil)
 	m := a.subscribe(t, "x")
-	c, err := nats.Connect(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := outsider(t, url)
 	topic, _ := a.subjects.of("x")
 	whole := seal(7, "x", 1, []byte("text"))
 	wrong := map[string][][]byte{

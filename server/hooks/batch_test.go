@@ -62,17 +62,7 @@ func TestMessagesGoInBatches(t *testing.T) {
 	var all sync.WaitGroup
 	for range clients {
 		all.Go(func() {
-			c := r.open("/")
-			go func() {
-				for i := range clicks {
-					if c.Write(t.Context(), websocket.MessageText, []byte(strconv.Itoa(i))) != nil {
-						return
-					}
-				}
-			}()
-			for i := range clicks {
-				c.expect(strconv.Itoa(i))
-			}
+			r.open("/").clicks(clicks)
 		})
 	}
 	all.Wait()

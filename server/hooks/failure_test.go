@@ -2,7 +2,6 @@ package hooks_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -14,8 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/hooks"
@@ -299,16 +296,7 @@ func TestABackendHasNoMoreCallsThanWorkers(t *testing.T) {
 	for range clients {
 		all.Go(func() {
 			c := r.open("/")
-			go func() {
-				for i := range clicks {
-					if c.Write(context.Background(), websocket.MessageText, []byte(strconv.Itoa(i))) != nil {
-						return
-					}
-				}
-			}()
-			for i := range clicks {
-				c.expect(strconv.Itoa(i))
-			}
+			c.clicks(clicks)
 			c.leave()
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -216,6 +217,21 @@ func (c *client) expect(texts ...string) {
 		if err != nil || kind != websocket.MessageText || string(got) != want {
 			c.t.Fatalf("got %v %q, %v, want %q", kind, got, err, want)
 		}
+	}
+}
+
+// clicks sends numbers, and expects each to come back, in order.
+func (c *client) clicks(n int) {
+	c.t.Helper()
+	go func() {
+		for i := range n {
+			if c.Write(context.Background(), websocket.MessageText, []byte(strconv.Itoa(i))) != nil {
+				return
+			}
+		}
+	}()
+	for i := range n {
+		c.expect(strconv.Itoa(i))
 	}
 }
 
