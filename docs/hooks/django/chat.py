@@ -44,7 +44,10 @@ def lull(request):
     if event == "message":
         return HttpResponse(f"{user}: {request.body.decode()}", content_type="text/plain", headers={"Lull-Topic": "chat"})
     if event == "disconnect":
-        urllib.request.urlopen(urllib.request.Request(API + "/topics/chat", f"{user} has left".encode(), {"Content-Type": "text/plain"}))
+        try:
+            urllib.request.urlopen(urllib.request.Request(API + "/topics/chat", f"{user} has left".encode(), {"Content-Type": "text/plain"}))
+        except OSError:
+            pass  # lull has ended, and everybody has left
     return HttpResponse()
 
 

@@ -26,7 +26,10 @@ async function lull(request, body) {
 		return name ? [200, {}, JSON.stringify({ user: name, topics: ["chat"] })] : [403, { "Content-Type": "text/plain" }, "log in first"];
 	}
 	if (event === "message") return [200, { "Content-Type": "text/plain", "Lull-Topic": "chat" }, `${decodeURIComponent(user)}: ${body}`];
-	if (event === "disconnect") await fetch(`${api}/topics/chat`, { method: "POST", body: `${decodeURIComponent(user)} has left` });
+	if (event === "disconnect") {
+		const left = { method: "POST", body: `${decodeURIComponent(user)} has left` };
+		await fetch(`${api}/topics/chat`, left).catch(() => {}); // lull has ended, and everybody has left
+	}
 	return [204, {}, ""];
 }
 
@@ -41,4 +44,4 @@ createServer(async (request, response) => {
 	const body = Buffer.concat(await request.toArray());
 	const [status, headers, answer] = request.url === "/lull" ? await lull(request, body) : index(request, body);
 	response.writeHead(status, headers).end(answer);
-}).listen(port);
+}).listen(port, "127.0.0.1");
