@@ -83,10 +83,14 @@ func TestMessagesOfEndedConnectionsAreBounded(t *testing.T) {
 	const conns, total, size = 8, 256 << 10, 4000
 	offReactors(t, func(t *testing.T, o server.Options) {
 		busy := newGated(t)
-		var closes atomic.Int64
+		var begun, closes atomic.Int64
 		o.MaxConns, o.MaxInboxTotal, o.Workers = conns, total, 1
 		s := start(t, server.Handler{
-			Message: func(c server.Conn, op frame.Op, data []byte) { busy.wait(); _ = c.Send(op, data) },
+			Message: func(c server.Conn, op frame.Op, data []byte) {
+				begun.Add(1)
+				busy.wait()
+				_ = c.Send(op, data)
+			},
 			Close:   func(server.Conn, frame.Code, error) { closes.Add(1) },
 		}, o)
 		opened := 0
@@ -98,6 +102,7 @@ func TestMessagesOfEndedConnectionsAreBounded(t *testing.T) {
 			opened++
 			c.send(frame.Binary, xs(size))
 			s.counted("messages_in", opened)
+			eventually(t, "the only worker is busy", func() bool { return begun.Load() > 0 }) // who goes before that is soon forgotten
 			c.reset()
 			s.counted("closed_gone", opened)
 			if n := s.Stats().Inbox; n > total {
