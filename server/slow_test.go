@@ -67,13 +67,13 @@ func (c *client) readAll(conn server.Conn, size int) (numbers []int, code frame.
 	go func() {
 		// No event says that everything was taken, so this polls.
 		for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-			if messages, _ := conn.Queued(); messages == 0 {
-				_ = conn.Send(frame.Text, []byte("the end"))
+			if messages, _ := conn.Queued(); messages == 0 && conn.Send(frame.Text, []byte("the end")) != server.ErrBackpressure {
 				return
 			}
 		}
 	}()
 	for {
+		must(c.SetDeadline(time.Now().Add(patience))) // not for all together: such a peer is slow
 		op, payload, err := c.next()
 		switch {
 		case err != nil:
