@@ -10,19 +10,14 @@ import (
 
 	broker "github.com/nats-io/nats-server/v2/server"
 
-	"github.com/seed-134acfd0/lull/internal/natsd"
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
 // newBroker runs a NATS server until the test ends. With a token it asks for it.
 func newBroker(t *testing.T, token string) *broker.Server {
 	t.Helper()
-	b, err := natsd.Start(&broker.Options{Host: "127.0.0.1", Port: broker.RANDOM_PORT, Authorization: token})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { natsd.Stop(b) })
-	return b
+	return natsdtest.Start(t, func(o *broker.Options) { o.Authorization = token })
 }
 
 // Rooms are the same on all servers that share a NATS server.

@@ -91,7 +91,7 @@ func TestMessagesOfEndedConnectionsAreBounded(t *testing.T) {
 				busy.wait()
 				_ = c.Send(op, data)
 			},
-			Close:   func(server.Conn, frame.Code, error) { closes.Add(1) },
+			Close: func(server.Conn, frame.Code, error) { closes.Add(1) },
 		}, o)
 		opened := 0
 		for range 5 * conns {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v2"
+
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 )
 
 // rule is a rule of alerts.yml.
@@ -83,7 +85,7 @@ var named = regexp.MustCompile(`\b(?:lull|go|process)_[a-z0-9_]+`)
 func TestAlertsAndPanelsUseMetricsThatExist(t *testing.T) {
 	// Few connections do not tell what one of them takes.
 	there := map[string]bool{"lull_connection_user_bytes": true, "lull_connection_kernel_bytes": true}
-	for series := range startWhole(t, newBroker(t).ClientURL(), "here").scrape() {
+	for series := range startWhole(t, natsdtest.Start(t).ClientURL(), "here").scrape() {
 		name, _, _ := strings.Cut(series, "{")
 		there[name] = true
 	}
@@ -138,7 +140,7 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 
 // Every metric that an annotation mentions is in a scrape.
 func TestAnnotationsNameMetricsThatExist(t *testing.T) {
-	shown := startWhole(t, newBroker(t).ClientURL(), "here").scrape()
+	shown := startWhole(t, natsdtest.Start(t).ClientURL(), "here").scrape()
 	families := make(map[string]bool)
 	for series := range shown {
 		name, _, _ := strings.Cut(series, "{")

@@ -14,6 +14,7 @@ import (
 	"github.com/gobwas/ws/wsutil"
 
 	"github.com/seed-134acfd0/lull/frame"
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/server"
 )
@@ -104,7 +105,7 @@ func look(t *testing.T, b *testkit.Browser) {
 
 // The page shows a cluster and backends, when they are well and when they are not.
 func TestInteropPageOfParts(t *testing.T) {
-	nats := newBroker(t)
+	nats := natsdtest.Start(t)
 	here, there := startWhole(t, nats.ClientURL(), "here"), startWhole(t, nats.ClientURL(), "there")
 	here.open()
 	there.open()

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 )
 
 // Every field that the page reads is in /api/status.
@@ -16,7 +18,7 @@ func TestThePageReadsFieldsThatExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	var status map[string]any
-	startWhole(t, newBroker(t).ClientURL(), "here").json("/api/status", &status)
+	startWhole(t, natsdtest.Start(t).ClientURL(), "here").json("/api/status", &status)
 	paths := regexp.MustCompile(`\bs\.([a-z0-9_]+(?:\.[a-z0-9_]+)?)\b[^(]`).FindAllSubmatch(script, -1)
 	if len(paths) < 20 {
 		t.Fatalf("it reads only %q", paths)
@@ -74,7 +76,7 @@ func TestThePageNamesCountersOfAClusterThatExist(t *testing.T) {
 	for _, one := range regexp.MustCompile(`s\.cluster\.counters\.([a-z_]+)`).FindAllStringSubmatch(string(text), -1) {
 		named = append(named, one[1])
 	}
-	there := startWhole(t, newBroker(t).ClientURL(), "here").cluster().Counters
+	there := startWhole(t, natsdtest.Start(t).ClientURL(), "here").cluster().Counters
 	for _, name := range named {
 		if _, ok := there[name]; !ok {
 			t.Errorf("the page names %s, which is no counter of a cluster", name)

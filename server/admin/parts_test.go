@@ -9,12 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	broker "github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/seed-134acfd0/lull/frame"
-	"github.com/seed-134acfd0/lull/internal/natsd"
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/admin"
 	"github.com/seed-134acfd0/lull/server/cluster"
@@ -29,16 +28,6 @@ type whole struct {
 	node    *cluster.Node
 	hooked  *hooks.Hooks
 	backend *httptest.Server
-}
-
-func newBroker(t testing.TB) *broker.Server {
-	t.Helper()
-	b, err := natsd.Start(&broker.Options{Host: "127.0.0.1", Port: broker.RANDOM_PORT})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Shutdown)
-	return b
 }
 
 func startWhole(t testing.TB, url, name string) *whole {
@@ -109,7 +98,7 @@ func (w *whole) cluster() clusterStatus {
 // A cluster shows by as many series, whatever its topics, members and nodes are. The page
 // names some of its nodes.
 func TestAClusterShows(t *testing.T) {
-	b := newBroker(t)
+	b := natsdtest.Start(t)
 	here := startWhole(t, b.ClientURL(), "here")
 	here.shows("lull_cluster_nodes", 1)
 	before := len(here.scrape())
@@ -175,7 +164,7 @@ func TestAServerAlone(t *testing.T) {
 }
 
 func TestPartsPassPrometheusLint(t *testing.T) {
-	w := startWhole(t, newBroker(t).ClientURL(), "here")
+	w := startWhole(t, natsdtest.Start(t).ClientURL(), "here")
 	for _, part := range []admin.Part{w.node, w.hooked} {
 		registry := prometheus.NewPedanticRegistry()
 		registry.MustRegister(part)

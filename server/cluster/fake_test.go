@@ -15,7 +15,7 @@ import (
 	nats "github.com/nats-io/nats-server/v2/server"
 
 	"github.com/seed-134acfd0/lull/frame"
-	"github.com/seed-134acfd0/lull/internal/natsd"
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/server"
 )
@@ -32,19 +32,14 @@ func cautious(o *Options) { o.pace.greeting = testkit.Patience }
 // newBroker starts a NATS server that others run. Port 0 is a free one.
 func newBroker(t testing.TB, port int, change func(*nats.Options)) *nats.Server {
 	t.Helper()
-	o := &nats.Options{Host: "127.0.0.1", Port: port}
-	if port == 0 {
-		o.Port = nats.RANDOM_PORT
-	}
-	if change != nil {
-		change(o)
-	}
-	s, err := natsd.Start(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Shutdown)
-	return s
+	return natsdtest.Start(t, func(o *nats.Options) {
+		if port != 0 {
+			o.Port = port
+		}
+		if change != nil {
+			change(o)
+		}
+	})
 }
 
 // fakeServer delivers to fake connections.

@@ -8,12 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	broker "github.com/nats-io/nats-server/v2/server"
-
 	"github.com/coder/websocket"
 
 	"github.com/seed-134acfd0/lull/frame"
-	"github.com/seed-134acfd0/lull/internal/natsd"
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/cluster"
@@ -131,21 +129,11 @@ func (c client) position() string {
 	return position
 }
 
-func newBroker(t testing.TB) (url string) {
-	t.Helper()
-	b, err := natsd.Start(&broker.Options{Host: "127.0.0.1", Port: broker.RANDOM_PORT})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Shutdown)
-	return b.ClientURL()
-}
-
 // The clients of three servers talk to each other, whether handlers run on workers or on
 // reactors.
 func TestClientsOfThreeServersTalk(t *testing.T) {
 	t.Parallel()
-	url := newBroker(t)
+	url := natsdtest.Start(t).ClientURL()
 	var stations []station
 	for i, mode := range []server.Mode{server.Workers, server.Inline, server.Serial} {
 		stations = append(stations, newStation(t, url, fmt.Sprint("node-", i), mode))
@@ -184,7 +172,7 @@ func TestClientsOfThreeServersTalk(t *testing.T) {
 // gone.
 func TestAClientWhoseServerEnds(t *testing.T) {
 	t.Parallel()
-	url := newBroker(t)
+	url := natsdtest.Start(t).ClientURL()
 	one, other := newStation(t, url, "one", server.Workers), newStation(t, url, "other", server.Inline)
 	for _, s := range []station{one, other} {
 		testkit.Eventually(t, "both are there", func() bool { return len(s.node.Stats().Nodes) == 1 })

@@ -8,9 +8,7 @@ import (
 	"testing"
 	"time"
 
-	broker "github.com/nats-io/nats-server/v2/server"
-
-	"github.com/seed-134acfd0/lull/internal/natsd"
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/pusher"
 )
@@ -18,9 +16,7 @@ import (
 // startNodes starts servers that are one.
 func startNodes(t testing.TB, n int, app pusher.App) (all []*running) {
 	t.Helper()
-	b, err := natsd.Start(&broker.Options{Host: "127.0.0.1", Port: broker.RANDOM_PORT})
-	must(t, err)
-	t.Cleanup(func() { natsd.Stop(b) })
+	b := natsdtest.Start(t)
 	for i := range n {
 		all = append(all, startOn(t, b.ClientURL(), fmt.Sprint("node-", i), pusher.Options{Apps: []pusher.App{app}}, server.Options{Reactors: 1}))
 	}

@@ -13,9 +13,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	broker "github.com/nats-io/nats-server/v2/server"
 
-	"github.com/seed-134acfd0/lull/internal/natsd"
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 	"github.com/seed-134acfd0/lull/server"
 	"github.com/seed-134acfd0/lull/server/cluster"
@@ -63,11 +62,7 @@ func newStation(t *testing.T, nats, name string, o Options, mode server.Mode) st
 // newStations starts servers that know of each other.
 func newStations(t *testing.T, o Options, modes ...server.Mode) (stations []station) {
 	t.Helper()
-	b, err := natsd.Start(&broker.Options{Host: "127.0.0.1", Port: broker.RANDOM_PORT})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Shutdown)
+	b := natsdtest.Start(t)
 	for i, mode := range modes {
 		stations = append(stations, newStation(t, b.ClientURL(), fmt.Sprint("node-", i), o, mode))
 	}
