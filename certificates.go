@@ -32,7 +32,7 @@ type certificates struct {
 	hangups chan os.Signal
 
 	config atomic.Pointer[tls.Config] // for the next handshake
-	stamp  string                     // of the files, before they were last read
+	files  changes
 }
 
 // certificatesEvery is how often the files' times are looked at.
@@ -44,6 +44,7 @@ func readCertificates(files tlsFiles, log *slog.Logger) (*certificates, error) {
 	if err := c.read(); err != nil {
 		return nil, err
 	}
+	c.files.seen = c.files.taken
 	signal.Notify(c.hangups, syscall.SIGHUP)
 	return c, nil
 }
@@ -56,7 +57,7 @@ func (c *certificates) server() *tls.Config {
 
 // read reads all files. On an error what was read before stays.
 func (c *certificates) read() error {
-	c.stamp = c.stampNow()
+	c.files.taken = c.stampNow()
 	config := &tls.Config{}
 	for i, cert := range c.certs {
 		pair, err := tls.LoadX509KeyPair(cert, c.keys[i])
@@ -123,7 +124,6 @@ func authorities(flag, path string) (*x509.CertPool, error) {
 func (c *certificates) watch(ctx context.Context) {
 	tick := time.NewTicker(certificatesEvery)
 	defer tick.Stop()
-	last := c.stamp
 	for {
 		select {
 		case <-ctx.Done():
@@ -131,13 +131,9 @@ func (c *certificates) watch(ctx context.Context) {
 		case <-c.hangups:
 			c.reload()
 		case <-tick.C:
-			// A certificate and its key are two files. Whoever replaces them has done
-			// so when nothing has changed since the last look.
-			now := c.stampNow()
-			if now == last && now != c.stamp {
+			if c.files.look(c.stampNow()) {
 				c.reload()
 			}
-			last = now
 		}
 	}
 }

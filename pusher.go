@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -95,31 +94,6 @@ func (m *pusherMode) watch(ctx context.Context, p *pusher.Pusher, log *slog.Logg
 		}
 		log.Info("the apps were read again", "apps", len(apps))
 	}
-}
-
-// changes are those of a file that somebody may be writing when it is looked at: half a list of
-// apps is a list, too.
-type changes struct{ taken, seen string } // stamps: when the file was read last, and at the last look
-
-// look reports whether the file is to be read: it is another one than was read, and the same
-// as at the last look.
-func (c *changes) look(stamp string) bool {
-	settled := stamp == c.seen
-	c.seen = stamp
-	if !settled || stamp == c.taken {
-		return false
-	}
-	c.taken = stamp
-	return true
-}
-
-// stampOf changes when a file does.
-func stampOf(path string) string {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "none\n"
-	}
-	return fmt.Sprintln(info.ModTime().UnixNano(), info.Size())
 }
 
 // pusherPages serves the API of publishers, and beside it pages, unless they are nil.
