@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -63,25 +62,4 @@ func newParser() *kong.Kong {
 		panic(err) // the commands' tags are wrong
 	}
 	return parser
-}
-
-// keepSmall makes the garbage collector start when the heap has one megabyte
-// instead of four, unless GOGC says otherwise. Connections are not in the heap,
-// so a collection is cheap, and three megabytes are the slots of a hundred
-// thousand connections.
-func keepSmall() {
-	collectFrom(25)
-}
-
-// expectHandshakes takes keepSmall back for TLS, whose handshakes allocate some
-// hundred kilobytes each: with so small a heap they took 1.4 times the processor
-// time. Calls of backends allocate too.
-func expectHandshakes() { collectFrom(100) }
-
-// collectFrom makes the garbage collector start when the heap has a percentage of four
-// megabytes, unless GOGC says otherwise.
-func collectFrom(percent int) {
-	if _, set := os.LookupEnv("GOGC"); !set {
-		debug.SetGCPercent(percent)
-	}
 }

@@ -213,6 +213,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		go newStatus(s, node, log).run(ctx, c.StatusPeriod)
 	}
 	go notify(ctx, s.Stalled, log)
+	go giveBack(ctx)
 	return s.Run(ctx)
 }
 
