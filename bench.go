@@ -17,7 +17,7 @@ import (
 )
 
 type benchCommand struct {
-	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, burst-coalesced, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB). flat, alone too, measures what a handshake and a delivery cost at each number of connections (--conns), with the kernel's TCP hash table as it is and with a large one. reader, alone too, compares what a received broadcast costs the generator with what it costs a program that only reads. generators, alone too, measures what a connection costs lull load and other load generators that are installed, in the same jobs. topics, alone too, measures what subscriptions and publications cost among --conns connections. resume, alone too, has --conns clients of rooms lose their node and come to another one, and counts what they miss. hooks, alone too, compares how many messages a backend answers through lull with how many requests of wrk it answers straight. users, alone too, measures the memory of --conns idle connections of the hooks, each with a user and a topic. outage, alone too, kills a backend under load for half a minute. daphne, alone too, compares the same Django application behind lull and gunicorn, and behind Daphne and Channels (four minutes). cluster, alone too, joins three nodes by NATS in network namespaces, breaks what can break, and checks that each message has arrived or is said to be lost; then it measures 1 to 4 nodes (four minutes). It needs root."`
+	Scenarios   []string `arg:"" optional:"" help:"Scenarios to run. Default: handshake, echo, broadcast-15k, burst, burst-coalesced, ping and churn. Others run only if they are named: broadcast-1m and metrics-1m (a million connections: minutes and 9 GB), workers (the default mode of handlers beside another library), tls (handshakes and echoes over TLS beside net/http, crypto/tls and that library), clicking, clicking-close, clicking-warning, flooding, blocking-inline, blocking-serial, blocking-1-worker and blocking-5-workers (slow handlers), slow-close, slow-drop-new, slow-drop-old and slow-latest (clients that do not read). abuse, which runs alone, attacks the server and prints what honest clients feel. storm, alone too, lets all clients come back at once to a new server: 200,000 after a kill and after a drain, and 20,000 over TLS (minutes and 2 GB). flat, alone too, measures what a handshake and a delivery cost at each number of connections (--conns), with the kernel's TCP hash table as it is and with a large one. reader, alone too, compares what a received broadcast costs the generator with what it costs a program that only reads. generators, alone too, measures what a connection costs lull load and other load generators that are installed, in the same jobs. topics, alone too, measures what subscriptions and publications cost among --conns connections. resume, alone too, has --conns clients of rooms lose their node and come to another one, and counts what they miss. hooks, alone too, compares how many messages a backend answers through lull with how many requests of wrk it answers straight. users, alone too, measures the memory of --conns idle connections that are more than open (--kinds): of the hooks, each with a user and a topic, and of Pusher Channels, each with a channel. outage, alone too, kills a backend under load for half a minute. daphne, alone too, compares the same Django application behind lull and gunicorn, and behind Daphne and Channels (four minutes). cluster, alone too, joins three nodes by NATS in network namespaces, breaks what can break, and checks that each message has arrived or is said to be lost; then it measures 1 to 4 nodes (four minutes). It needs root."`
 	Rounds      int      `help:"Number of rounds of each scenario." default:"5" range:"1..1000"`
 	Floor       string   `help:"The floor program. Default: floor, in the directory of lull." type:"path" placeholder:"FILE" env:"LULL_FLOOR_PROGRAM" predictor:"file"`
 	SlowHandler string   `help:"The slowhandler program. Default: slowhandler, in the directory of lull." type:"path" placeholder:"FILE" predictor:"file"`
@@ -29,6 +29,7 @@ type benchCommand struct {
 	Conns       []int    `help:"Numbers of connections for flat, ascending. Default: 10000,30000,100000,300000,1000000,2000000,2500000. For topics; default: 15000. For resume; default: 20000. For users; default: 100000. For generators and daphne, the most idle connections; default: 5000 and 2000." placeholder:"N" range:"2..1073741824" example:"10000,100000" env:"LULL_BENCH_CONNS"`
 	Generators  string   `help:"Directory with what loadgen/experiment/generators/install has installed from npm." default:"/var/cache/lull-generators" type:"path" placeholder:"DIR" env:"LULL_GENERATORS_DIR" predictor:"file"`
 	Against     string   `help:"Another lull program, which abuse attacks too." type:"path" placeholder:"FILE" predictor:"file"`
+	Kinds       []string `help:"Kinds of connections for users: hooks (a user and a topic), channel (a Pusher channel of 10), news (the same Pusher channel) and presence (a Pusher presence channel of 10). Default: all." enum:"hooks,channel,news,presence" placeholder:"KIND"`
 	netnsFlag
 	JSON string `help:"Write the results to this file." type:"path" placeholder:"FILE" env:"LULL_JSON_FILE" predictor:"file"`
 	Plot string `help:"Draw what flat or cluster has measured into this file, as SVG." type:"path" placeholder:"FILE" predictor:"file"`
@@ -62,6 +63,8 @@ func (c *benchCommand) Validate() error {
 		return errors.New("--conns: can only be used with flat, topics, resume, users, generators or daphne")
 	case len(c.Conns) > 1 && alone.takes == 1:
 		return errors.New("--conns: must be one number with generators, daphne and resume")
+	case len(c.Kinds) > 0 && (alone == nil || alone.name != "users"):
+		return errors.New("--kinds: can only be used with users")
 	case c.Plot != "" && (alone == nil || !alone.plots):
 		return errors.New("--plot: can only be used with flat or cluster")
 	}
@@ -268,9 +271,9 @@ func (c *benchCommand) hooks(ctx context.Context, _ []int) error {
 	return errors.Join(err, measured.WriteText(os.Stdout)) // the rounds that there are
 }
 
-// users measures the memory of the hooks' connections.
+// users measures the memory of connections of the hooks and of Pusher Channels.
 func (c *benchCommand) users(ctx context.Context, conns []int) error {
-	rows, err := experiment.MeasureUsers(ctx, experiment.UsersConfig{Backend: cmp.Or(c.Backend, besideLull("backend")), Conns: conns, Say: say})
+	rows, err := experiment.MeasureUsers(ctx, experiment.UsersConfig{Backend: cmp.Or(c.Backend, besideLull("backend")), Conns: conns, Kinds: c.Kinds, Say: say})
 	return report(c, rows, experiment.WriteUsers, err)
 }
 

@@ -63,7 +63,7 @@ var arrows = map[string][]string{
 	"loadgen/clusternode": {"frame", "internal/natsd", "server", "server/cluster"},
 	"loadgen/backend":     nil, // a backend for hooks, to measure them with
 	"loadgen/peer":        nil, // a program on another library, to compare with
-	"loadgen/experiment":  {"frame", "netpoll", "internal/natsd", "loadgen", "loadgen/measure", "loadgen/result", "loadgen/internal/chart", "tuning", "internal/selfsigned"},
+	"loadgen/experiment":  {"frame", "netpoll", "internal/natsd", "loadgen", "loadgen/measure", "loadgen/plan", "loadgen/result", "loadgen/internal/chart", "tuning", "internal/selfsigned"},
 	"docs/hooks/go":       nil, // an example of a backend
 	"conformance":         nil, // tests of the program from outside
 	"":                    {"frame", "netpoll", "server", "server/admin", "server/hooks", "server/pusher", "server/rooms", "server/cluster", "loadgen", "loadgen/agent", "loadgen/measure", "loadgen/plan", "loadgen/result", "loadgen/scenario", "loadgen/terminal", "loadgen/tsung", "loadgen/web", "loadgen/experiment", "tuning", "internal/build"},

@@ -74,6 +74,10 @@ type Config struct {
 	// zeros, and no closing handshake.
 	Floor bool
 
+	// Reply is called with each message that is neither an answer nor published, and appends
+	// to dst what its user sends back, as a text. It runs on all workers. nil sends nothing.
+	Reply func(user int, dst, message []byte) []byte
+
 	// Sinks are told what the run does, which waits until they return.
 	Sinks []measure.Sink
 	// Control lets another goroutine pause the run and change its rates. It may be nil.

@@ -145,6 +145,18 @@ func (w *worker) receive(c *client, op frame.Op, payload []byte) {
 	}
 	if t := w.talks.At(c.talk); t == nil || !w.hear(c, t, op, payload, now) {
 		w.count(measure.Foreign, 1)
+		w.reply(c, payload)
+	}
+}
+
+// reply sends what Config.Reply has to say to a message.
+func (w *worker) reply(c *client, message []byte) {
+	reply := w.run.config.Reply
+	if reply == nil || c.state != open {
+		return
+	}
+	if w.payload = reply(int(c.user), w.payload[:0], message); len(w.payload) > 0 {
+		w.write(c, frame.Text)
 	}
 }
 

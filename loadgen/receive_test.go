@@ -2,6 +2,7 @@ package loadgen
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -466,4 +467,26 @@ func TestLagIsHowLongDataWaited(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A user answers messages with what Config.Reply says, which may be nothing.
+func TestRepliesAreSent(t *testing.T) {
+	const conns = 20
+	url := fake(t, func(p *peer) {
+		p.open(frame.Append(nil, frame.Text, []byte("who?")), frame.Append(nil, frame.Text, []byte("hush")))
+		op, payload, ok := p.next()
+		if !ok || op != frame.Text || !strings.HasPrefix(string(payload), "who? user ") {
+			p.Errorf("the reply is %d %q, %t", op, payload, ok)
+		}
+		if rest := p.rest(); len(rest) > 0 {
+			p.Errorf("%q follows", rest)
+		}
+	})
+	res := mustRun(t, short(t), Config{URLs: []string{url}, Conns: conns, Reply: func(user int, dst, message []byte) []byte {
+		if string(message) == "hush" {
+			return dst
+		}
+		return fmt.Appendf(dst, "%s user %d", message, user)
+	}})
+	expect(t, res, map[measure.Counter]int{measure.Connected: conns, measure.Foreign: 2 * conns})
 }

@@ -3,6 +3,7 @@ package experiment
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/prometheus/procfs"
 )
@@ -90,16 +91,27 @@ func memory(o *observer, conns int) Memory {
 	return m
 }
 
-// slope returns nil for samples that do not make one.
+// slope is the slope of samples that were taken while connections came; nil for those that
+// do not make one.
 func slope(samples []Sample, of func(Sample) int64) *Slope {
+	s := slopeOf(slices.DeleteFunc(samples, func(s Sample) bool { return s.Open < slopeFrom }), of)
+	if s == nil || s.Samples < slopeSamples || s.To-s.From < slopeSpan {
+		return nil
+	}
+	return s
+}
+
+// slopeOf is the slope of the first samples of each number of connections, nil with fewer
+// than three.
+func slopeOf(samples []Sample, of func(Sample) int64) *Slope {
 	var x, y []float64
 	for _, s := range samples {
-		if s.Open >= slopeFrom && (len(x) == 0 || float64(s.Open) > x[len(x)-1]) {
+		if len(x) == 0 || float64(s.Open) > x[len(x)-1] {
 			x, y = append(x, float64(s.Open)), append(y, float64(of(s)))
 		}
 	}
 	n := len(x)
-	if n < slopeSamples || x[n-1]-x[0] < slopeSpan {
+	if n < 3 {
 		return nil
 	}
 	b, e := regress(x, y)

@@ -3,6 +3,7 @@ package experiment
 import (
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-134acfd0/lull/loadgen/measure"
@@ -62,7 +63,7 @@ func observe(pid int) *observer {
 // Phase takes note that a phase begins.
 func (o *observer) Phase(name string) {
 	if n := len(o.starts); n > 0 {
-		o.sample(o.open, o.starts[n-1].phase == "hold")
+		o.sample(o.open, strings.HasPrefix(o.starts[n-1].phase, "hold"))
 	}
 	o.starts = append(o.starts, phaseStart{name, time.Now(), cpu(o.pid), cpu(os.Getpid())})
 }

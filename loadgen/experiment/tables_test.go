@@ -31,10 +31,10 @@ func TestTablesOfTheHooksExperiments(t *testing.T) {
 		},
 		"users": {
 			func(w io.Writer) error {
-				return WriteUsers(w, []Users{{Conns: 100_000, Memory: Memory{ServerSlope: &Slope{Bytes: 117, Error: 1}, ServerPerConn: 300}}, {Conns: 10}})
+				return WriteUsers(w, []Users{{Kind: "hooks", Open: 100_000, Memory: Memory{ServerSlope: &Slope{Bytes: 117, Error: 1}, ServerPerConn: 300}, Most: 400}, {Open: 10}})
 			},
 			func(w io.Writer) error { return WriteUsers(w, nil) },
-			[]string{"100,000", "117.0 B ±1.0", "300.0 B", "not measured"},
+			[]string{"a user and a topic", "100,000", "117.0 B ±1.0", "300.0 B", "400.0 B", "not measured"},
 		},
 	} {
 		var text, nothing strings.Builder
