@@ -217,9 +217,12 @@ func (s *Server) hooks() inbox.Hooks[*caller] {
 	return inbox.Hooks[*caller]{
 		Call:  s.call,
 		Waits: s.handler.Ready != nil,
+		Later: s.handler.Deliver != nil,
 		Ready: func(b *inbox.Inbox[*caller]) bool {
 			if r, token := b.Owner.conn.address(); r != nil {
-				r.mail.WaitRoom()
+				if s.handler.Deliver == nil {
+					r.mail.WaitRoom()
+				}
 				gauge := r.gauges.At(int(token.Slot))
 				if gauge.Load().Exceeds(s.high) && gauge.Await(s.low) {
 					return false
@@ -242,7 +245,7 @@ func (s *Server) hooks() inbox.Hooks[*caller] {
 	}
 }
 
-// ready asks Handler.Ready, on a worker. A panic closes the connection.
+// ready asks Handler.Ready, on a worker or for Deliver. A panic closes the connection.
 func (s *Server) ready(c Conn) (ready bool) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -260,8 +263,8 @@ func (c Conn) tell(kind opKind) {
 	}
 }
 
-// call calls the handler, on a worker. A panic closes the connection, and so does
-// runtime.Goexit.
+// call calls the handler, on a worker or for Deliver. A panic closes the connection, and so
+// does runtime.Goexit.
 func (s *Server) call(b *inbox.Inbox[*caller], c inbox.Call) (ok bool) {
 	h, o := &s.handler, b.Owner
 	defer func() {
@@ -281,7 +284,11 @@ func (s *Server) call(b *inbox.Inbox[*caller], c inbox.Call) (ok bool) {
 	case inbox.Open:
 		h.Open(o.conn)
 	case inbox.Message:
-		h.Message(o.conn, frame.Op(c.Op), c.Data)
+		if h.Deliver != nil {
+			h.Deliver(Delivery{o.conn, frame.Op(c.Op), c.Data, b})
+		} else {
+			h.Message(o.conn, frame.Op(c.Op), c.Data)
+		}
 	case inbox.Backpressure:
 		for high := range b.Pressures {
 			h.Backpressure(o.conn, high)

@@ -121,7 +121,7 @@ func (k *calls) message(c *conn, op frame.Op, data []byte) {
 	}
 	k.counts.MessagesIn++
 	switch {
-	case k.server.handler.Message == nil:
+	case k.server.handler.Message == nil && k.server.handler.Deliver == nil:
 		return
 	case k.server.pool == nil:
 		defer k.guard(c)

@@ -13,13 +13,14 @@ import (
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/netpoll"
 	"github.com/seed-134acfd0/lull/server/internal/gate"
+	"github.com/seed-134acfd0/lull/server/internal/inbox"
 )
 
 // Handler says what a server does with its connections. A nil function is the
 // default: requests are accepted, messages are ignored.
 //
 // The functions are called one at a time for each connection and in this order:
-// Upgrade, Open, any number of Ready, Message and Backpressure, Close. Options.Mode
+// Upgrade, Open, any number of Ready, Message or Deliver, and Backpressure, Close. Options.Mode
 // says where, and whether they may block. A panic is logged and closes its
 // connection with 1011.
 type Handler struct {
@@ -35,7 +36,14 @@ type Handler struct {
 	// UTF-8) or frame.Binary. data is valid until Message returns.
 	Message func(c Conn, op frame.Op, data []byte)
 
-	// Ready is asked before each call of Message whether the connection's next message
+	// Deliver is called in place of Message, if it is there, by a handler that passes
+	// messages on: a message is handled when Delivery.Done is called. Until then it takes no
+	// worker, the connection's next message waits, and its Close frame is not answered.
+	// Deliver runs on reactors too: it must not block, nor open descriptors. It needs mode
+	// Workers.
+	Deliver func(Delivery)
+
+	// Ready is asked before each call of Message or Deliver whether the connection's next message
 	// may be handled now. While it may not, messages wait in the connection's inbox and
 	// take no worker, until Conn.Resume has it asked again. It must not block. In mode
 	// Inline it is not asked. A handler that has it is taken for one that waits for others
@@ -56,6 +64,20 @@ type Handler struct {
 	// handshake cause is nil.
 	Close func(c Conn, code frame.Code, cause error)
 }
+
+// Delivery is a message that is handled when Done is called.
+type Delivery struct {
+	Conn Conn
+	Op   frame.Op // frame.Text, and Data is valid UTF-8, or frame.Binary
+	Data []byte   // valid until Done is called
+
+	inbox *inbox.Inbox[*caller]
+}
+
+// Done says that the message is handled. It is called exactly once, on any goroutine, before
+// Deliver has returned or after it. It never waits, but it may call Ready and Deliver for the
+// connection's next messages.
+func (d *Delivery) Done() { d.inbox.Done() }
 
 // Reject rejects an opening handshake with an HTTP status.
 type Reject = frame.Reject

@@ -76,6 +76,9 @@ func Listen(addresses []string, h Handler, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.Deliver != nil && o.Mode != Workers {
+		return nil, errors.New("server: Handler.Deliver needs mode Workers")
+	}
 	s, err := newServer(h, o)
 	if err != nil {
 		return nil, err

@@ -64,6 +64,7 @@ func (s *Server) stalled(r *reactor) {
 	for _, f := range []struct{ function, handler string }{
 		{"(*calls).backpressure(", "Handler.Backpressure"},
 		{"(*calls).message(", "Handler.Message"},
+		{".callLater(", "Handler.Deliver"},
 		{"(*calls).decide(", "Handler.Upgrade"},
 		{"(*calls).open(", "Handler.Open"},
 		{"(*calls).close(", "Handler.Close"},

@@ -66,18 +66,24 @@ type Inbox[T any] struct {
 	bytes    int    // of their records
 	wish     Wish   // what the reactor waits for
 	above    bool   // it was half full, and has been above an eighth since
-	listed   bool   // in the pool's queue, with a worker, or parked
+	listed   bool   // in the pool's queue, being served, or parked
 	parked   bool   // not in the queue, because Ready said no
-	unparked bool   // Unpark came before the worker had parked it
+	unparked bool   // Unpark came before it was parked
 	high     bool   // the peer is slow now
 	risen    bool   // it became slow after the handler was told last
 	telling  bool   // a Backpressure call waits
 
-	// the worker's
-	out    []byte // records that it has taken
+	// of whoever makes its calls
+	out    []byte // records that were taken
 	at     int    // where in out the next call begins
+	over   int    // calls that have returned, or were left out, and are not off the accounts
+	size   int    // of their records
 	told   bool   // what the handler was told last
 	broken bool   // the handler panicked: nothing but Close is called
+
+	// of a Message, where those are over Later
+	course atomic.Uint32 // of it, from none to open
+	began  time.Time     // when it was called
 
 	next  *Inbox[T] // in the pool's queue; guarded by the pool's mu
 	since time.Time // when it was put there; guarded by the pool's mu
@@ -265,8 +271,8 @@ func cut(records []byte) (c Call, n int) {
 	return Call{Kind: Kind(records[0]), Op: records[1], Data: records[recordHead:n]}, n
 }
 
-// take returns the next of the calls that the worker has taken, and the length
-// of its record; ok is false if there is none.
+// take returns the next of the calls that were taken, and the length of its
+// record; ok is false if there is none.
 func (b *Inbox[T]) take() (c Call, n int, ok bool) {
 	if b.at == len(b.out) {
 		return c, 0, false
@@ -275,12 +281,13 @@ func (b *Inbox[T]) take() (c Call, n int, ok bool) {
 	return c, n, true
 }
 
-// refill takes note of calls that have returned. When the worker has come to the
-// end of those that it took, it takes all others. It returns false if there are
-// none: then the Inbox is not listed any more.
-func (b *Inbox[T]) refill(calls, bytes int) (more bool) {
+// refill takes those calls off the accounts that are over. When all that were
+// taken are, it takes all others. It returns false if there are none: then the
+// Inbox is not listed any more.
+func (b *Inbox[T]) refill() (more bool) {
 	b.mu.Lock()
-	b.finish(calls, bytes)
+	b.finish(b.over, b.size)
+	b.over, b.size = 0, 0
 	changed := b.granted()
 	if b.at == len(b.out) {
 		spare := b.out[:0]
@@ -311,7 +318,7 @@ func (b *Inbox[T]) park() bool {
 	return true
 }
 
-// Unpark puts an Inbox back into the queue that Hooks.Ready has refused. Any
+// Unpark hands an Inbox to the pool again that Hooks.Ready has refused. Any
 // goroutine may call it; one call too many does no harm.
 func (b *Inbox[T]) Unpark() {
 	b.mu.Lock()

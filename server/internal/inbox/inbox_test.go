@@ -20,29 +20,36 @@ type recorder struct {
 }
 
 // stepped makes a Pool without workers. The test makes its calls with Step.
-func stepped(l Limits) *Pool[*recorder] {
-	return NewPool(0, l, Hooks[*recorder]{
-		Call: func(b *Inbox[*recorder], c Call) bool {
-			r := b.Owner
-			text := c.Kind.String()
-			if c.Kind == Message {
-				text = string(c.Data)
+func stepped(l Limits) *Pool[*recorder] { return NewPool(0, l, recording) }
+
+// later makes such a Pool whose Messages are over when the test says so.
+func later(l Limits) *Pool[*recorder] {
+	hooks := recording
+	hooks.Later = true
+	return NewPool(0, l, hooks)
+}
+
+var recording = Hooks[*recorder]{
+	Call: func(b *Inbox[*recorder], c Call) bool {
+		r := b.Owner
+		text := c.Kind.String()
+		if c.Kind == Message {
+			text = string(c.Data)
+		}
+		r.calls = append(r.calls, text)
+		if c.Kind == Backpressure {
+			for high := range b.Pressures {
+				r.calls = append(r.calls, fmt.Sprint(high))
 			}
-			r.calls = append(r.calls, text)
-			if c.Kind == Backpressure {
-				for high := range b.Pressures {
-					r.calls = append(r.calls, fmt.Sprint(high))
-				}
-			}
-			return !r.panics
-		},
-		Ready: func(b *Inbox[*recorder]) bool { return b.Owner.ready },
-		Tell: func(n Note, b *Inbox[*recorder]) {
-			if n == WishGranted {
-				b.Owner.changed++
-			}
-		},
-	})
+		}
+		return !r.panics
+	},
+	Ready: func(b *Inbox[*recorder]) bool { return b.Owner.ready },
+	Tell: func(n Note, b *Inbox[*recorder]) {
+		if n == WishGranted {
+			b.Owner.changed++
+		}
+	},
 }
 
 var wide = Limits{Messages: 100, Bytes: 1 << 20, Total: 1 << 30}
@@ -65,12 +72,21 @@ func (p *Pool[T]) all() {
 	}
 }
 
-// Each connection's calls are made once and in order, however they are added and made.
-// In the end all counts are zero.
+// Each connection's calls are made once and in order, however they are added and made, and
+// whether they are over when they return or later. In the end all counts are zero.
 func TestCallsAreMadeOnceAndInOrder(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		p := stepped(wide)
+		p, done := stepped(wide), func(*Inbox[*recorder]) bool { return false }
+		if seed%2 == 0 {
+			p, done = later(wide), func(b *Inbox[*recorder]) bool {
+				open := b.course.Load() == open
+				if open {
+					b.Done()
+				}
+				return open
+			}
+		}
 		boxes := make([]*Inbox[*recorder], 5)
 		want := make([]string, len(boxes))
 		for i := range boxes {
@@ -87,6 +103,8 @@ func TestCallsAreMadeOnceAndInOrder(t *testing.T) {
 			case 3:
 				b.Owner.ready = !b.Owner.ready
 				b.Unpark()
+			case 4:
+				done(b)
 			default:
 				p.Step()
 			}
@@ -94,7 +112,8 @@ func TestCallsAreMadeOnceAndInOrder(t *testing.T) {
 		for i, b := range boxes {
 			b.Owner.ready = true
 			b.Unpark()
-			p.all()
+			for p.Step() || done(b) {
+			}
 			expectCalls(t, b.Owner, strings.TrimSpace(want[i]))
 		}
 		if s := p.Stats(); s.Calls != 0 || s.Bytes != 0 || s.Waiting != 0 || s.Highs != s.Lows {
@@ -208,6 +227,48 @@ func TestBackpressureIsReportedOnce(t *testing.T) {
 	expectCalls(t, b.Owner, "Backpressure true false Backpressure true Backpressure Backpressure false")
 }
 
+// While Messages are over later, whoever hands their Inbox over calls them, and whoever is done
+// with one calls the next.
+func TestMessagesThatAreOverLaterTakeNoWorker(t *testing.T) {
+	p := later(wide)
+	b := p.NewInbox(&recorder{ready: true})
+	b.message("1")
+	b.message("2")
+	expectCalls(t, b.Owner, "1")
+	if b.Calls() != 2 || p.Stats().Waiting != 0 || !b.Want(Idle) {
+		t.Errorf("%d calls, %+v", b.Calls(), p.Stats())
+	}
+	b.Done()
+	expectCalls(t, b.Owner, "1 2")
+	b.Add(Close, 0, nil)
+	b.Done()
+	if expectCalls(t, b.Owner, "1 2"); p.Stats().Waiting != 1 {
+		t.Error("the last call waits for no worker")
+	}
+	p.all()
+	expectCalls(t, b.Owner, "1 2 Close")
+	if s := p.Stats(); s.Calls != 0 || s.Bytes != 0 || b.Owner.changed != 1 {
+		t.Errorf("%+v, %d wishes came true", s, b.Owner.changed)
+	}
+	b.Done() // one call too many
+	if !p.End(30 * time.Second) {
+		t.Error("a message is not over")
+	}
+}
+
+func TestTheEndWaitsForMessagesThatAreOverLater(t *testing.T) {
+	p := later(wide)
+	b := p.NewInbox(&recorder{ready: true})
+	b.message("1")
+	if p.End(time.Millisecond) {
+		t.Error("a message that is not over is forgotten")
+	}
+	b.Done()
+	if !p.End(30 * time.Second) {
+		t.Error("a message is not over")
+	}
+}
+
 // gate makes calls wait for the test.
 type gate struct {
 	entered, leave chan struct{}
@@ -285,15 +346,31 @@ func TestGoexitEndsNoWorker(t *testing.T) {
 
 // While reactors add calls and workers make them, no call is lost or made twice.
 func TestCallsAreAddedAndMadeAtTheSameTime(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		addAndMake(t, later)
+	}
+}
+
+func addAndMake(t *testing.T, later bool) {
 	const reactors, each, calls = 3, 20, 300
 	var made atomic.Int64
 	p := NewPool(4, Limits{Messages: 8, Bytes: 1 << 16, Total: 1 << 30}, Hooks[*atomic.Int32]{
+		Later: later,
 		Call: func(b *Inbox[*atomic.Int32], _ Call) bool {
 			if b.Owner.Add(1) != 1 {
 				t.Error("two calls of one connection")
 			}
-			made.Add(1)
-			b.Owner.Add(-1)
+			over := func() {
+				b.Owner.Add(-1)
+				if later {
+					b.Done()
+				}
+			}
+			if n := made.Add(1); later && n%3 > 0 {
+				go over()
+			} else {
+				over()
+			}
 			return true
 		},
 		Ready: func(*Inbox[*atomic.Int32]) bool { return true },

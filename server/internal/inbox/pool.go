@@ -8,8 +8,8 @@ import (
 	"github.com/seed-134acfd0/lull/server/internal/histogram"
 )
 
-// Hooks are what a Pool needs from its owner. They run on workers, never two at
-// a time for one Inbox.
+// Hooks are what a Pool needs from its owner. They run on workers, but for Later,
+// never two at a time for one Inbox.
 type Hooks[T any] struct {
 	// Call makes a call and recovers from its panic: then it returns false, and
 	// nothing but Close is called any more. It is so too if the call ends its
@@ -23,6 +23,10 @@ type Hooks[T any] struct {
 	// Waits says that calls wait for something, such as another server, and leave the
 	// processor to others: then each Inbox wakes a worker at once, if there is one.
 	Waits bool
+	// Later says that a Message is over when Inbox.Done is called, and not when Call
+	// returns. Call and Ready do not wait then, and are called for a Message on the
+	// goroutine of whoever calls Hand, Unpark or Done, or on a worker.
+	Later bool
 }
 
 // Note is what a Pool tells its owner.
@@ -32,11 +36,11 @@ type Note uint8
 const (
 	WishGranted Note = iota // what the reactor wants of an Inbox is true
 	RoomFree                // AwaitRoom's wait is over
-	Served                  // a worker makes no more calls of an Inbox for now
+	Served                  // no more calls of an Inbox are made for now
 )
 
-// quantum is how long a worker stays with an Inbox. A handler that takes longer
-// is called once.
+// quantum is how long an Inbox is served. A handler that takes longer is called
+// once.
 const quantum = time.Millisecond
 
 // patience is how long an Inbox waits in the queue before another worker is
@@ -52,12 +56,12 @@ type Pool[T any] struct {
 	most   int // workers
 
 	mu          sync.Mutex
-	work        sync.Cond    // something is in the queue, or it is the end
-	first, last *Inbox[T]    // the queue; guarded by mu
-	workers     []*worker[T] // guarded by mu
-	idle        int          // workers that wait for work, and were not signalled; guarded by mu
-	ended       bool         // guarded by mu
-	running     sync.WaitGroup
+	work        sync.Cond      // something is in the queue, or it is the end
+	first, last *Inbox[T]      // the queue; guarded by mu
+	workers     []*worker[T]   // guarded by mu
+	idle        int            // workers that wait for work, and were not signalled; guarded by mu
+	ended       bool           // guarded by mu
+	running     sync.WaitGroup // workers, and Messages that are over later
 
 	awaited   atomic.Bool  // AwaitRoom waits
 	calls     atomic.Int64 // in all Inboxes
@@ -79,12 +83,24 @@ func NewPool[T any](workers int, limits Limits, hooks Hooks[T]) *Pool[T] {
 	return p
 }
 
-// Hand puts Inboxes into the queue. A reactor gathers those of a whole turn, so
+// Hand has the calls of Inboxes made. A reactor gathers those of a whole turn, so
 // that they cost one lock and wake one worker. Any goroutine may call it.
 func (p *Pool[T]) Hand(list ...*Inbox[T]) {
 	if len(list) == 0 {
 		return
 	}
+	if !p.hooks.Later {
+		p.queue(list...)
+		return
+	}
+	begin := time.Now()
+	for _, b := range list {
+		p.serve(b, nil, begin)
+	}
+}
+
+// queue puts Inboxes into the queue.
+func (p *Pool[T]) queue(list ...*Inbox[T]) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -197,8 +213,9 @@ func (p *Pool[T]) roomy() bool {
 	return p.awaited.Load() && p.free() >= p.limits.Total/4 && p.awaited.CompareAndSwap(true, false)
 }
 
-// End lets the workers finish what they have been given, and reports whether
-// they did in time. Nothing may be handed after it.
+// End lets the workers finish what they have been given, and those Messages end
+// that are over later, and reports whether all did in time. Nothing may be handed
+// after it.
 func (p *Pool[T]) End(timeout time.Duration) bool {
 	p.mu.Lock()
 	p.ended = true

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,98 +19,50 @@ type worker[T any] struct {
 }
 
 func (w *worker[T]) run() {
+	defer w.leave()
 	w.goroutine = stack.Self()
 	for b := w.pool.take(); b != nil; b = w.pool.take() {
 		w.serve(b)
 	}
 }
 
-// serve makes calls of an Inbox until it is empty or the quantum is over.
+// serve makes calls of an Inbox that was in the queue.
 func (w *worker[T]) serve(b *Inbox[T]) {
-	p := w.pool
+	w.work(b)
+	w.pool.hooks.Tell(Served, b)
+}
+
+func (w *worker[T]) work(b *Inbox[T]) {
+	p, begin := w.pool, time.Now()
 	p.busy.Add(1)
-	begin := time.Now()
+	defer p.busy.Add(-1)
 	p.WaitTime.AddTime(begin.Sub(b.since))
-	calls, size := 0, 0 // that have returned, or were left out
-	returned := false
-	defer func() {
-		if !returned { // the call has ended this goroutine
-			b.broken = true
-			p.busy.Add(-1)
-			w.again(b, calls+1, size)
-			w.replace()
-		}
-	}()
-	before, parked := begin, false
-	for before.Sub(begin) < quantum {
-		c, n, ok := b.take()
-		if !ok {
-			more := b.refill(calls, size)
-			calls, size = 0, 0
-			if more {
-				continue
-			}
-			parked = true // it is not listed any more
-			break
-		}
-		skip := b.broken && c.Kind != Close || b.gone.Load() && c.Kind == Message
-		if c.Kind == Message && !skip && !p.hooks.Ready(b) {
-			b.refill(calls, size)
-			calls, size = 0, 0
-			if b.park() {
-				parked = true
-				break
-			}
-			continue
-		}
-		b.at += n
-		size += n
-		if skip {
-			if calls++; c.Kind == Message {
-				p.discarded.Add(1)
-			}
-			continue
-		}
-		w.kind.Store(uint32(c.Kind))
-		w.calling.Store(before.UnixNano())
-		b.broken = !p.hooks.Call(b, c) || b.broken
-		w.calling.Store(0)
-		calls++
-		now := time.Now()
-		p.CallTime.AddTime(now.Sub(before))
-		before = now
-	}
-	returned = true
-	p.busy.Add(-1)
-	if !parked {
-		w.again(b, calls, size)
-	}
-	p.hooks.Tell(Served, b)
-	if p.roomy() {
-		p.hooks.Tell(RoomFree, nil)
-	}
+	p.serve(b, w, begin)
 }
 
-// again puts the Inbox back into the queue if it has more calls.
-func (w *worker[T]) again(b *Inbox[T], calls, size int) {
-	if b.refill(calls, size) {
-		w.pool.Hand(b)
+// call makes a call. A worker, if there is one, takes note of it, so that others see how
+// long it takes.
+func (w *worker[T]) call(b *Inbox[T], c Call, now time.Time) (ok bool) {
+	if w == nil {
+		return b.pool.hooks.Call(b, c)
 	}
+	w.kind.Store(uint32(c.Kind))
+	w.calling.Store(now.UnixNano())
+	defer w.calling.Store(0)
+	return b.pool.hooks.Call(b, c)
 }
 
-// replace starts another worker in place of this one, which ends.
-func (w *worker[T]) replace() {
+// leave takes the worker out of the pool, at its end or because a call has ended its
+// goroutine. Then another one takes its place.
+func (w *worker[T]) leave() {
 	p := w.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range p.workers {
-		if p.workers[i] == w {
-			p.workers[i] = p.workers[len(p.workers)-1]
-			p.workers = p.workers[:len(p.workers)-1]
-			break
-		}
+	i := slices.Index(p.workers, w)
+	p.workers = slices.Delete(p.workers, i, i+1)
+	if p.first != nil {
+		p.wake(1)
 	}
-	p.start()
 }
 
 // Oldest is how long the call that began first has been running, 0 if none runs.
