@@ -60,7 +60,8 @@ type hooksWay struct {
 var hooksWays = []hooksWay{
 	{name: "a request for each message, TCP", serve: []string{"--hook-concurrency", "64"}},
 	{name: "a request for each message, unix socket", unix: true, serve: []string{"--hook-concurrency", "64"}},
-	{name: "up to 64 messages in a request, 1 request at a time", serve: []string{"--hook-concurrency", "1", "--hook-batch", "64"}},
+	{name: "up to 64 messages in a request, 1 request at a time, TCP", serve: []string{"--hook-concurrency", "1", "--hook-batch", "64"}},
+	{name: "up to 32 messages in a request, 2 requests at a time, TCP", serve: []string{"--hook-concurrency", "2", "--hook-batch", "32"}},
 }
 
 // MeasureHooks lets wrk and lull ask the same backend, in turns. It needs wrk.

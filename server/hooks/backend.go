@@ -15,9 +15,9 @@ import (
 
 // backend is an HTTP application that is told of the connections of one path.
 //
-// Nothing waits for it on a worker but its turn: while it is down, or messages enough
-// are on their way, connections are parked (Handler.Ready), and a message that could not
-// be handed over is held, and comes before all others of its connection.
+// Messages do not wait for it on workers: while it is down, or messages enough are on their
+// way, connections are parked (Handler.Ready), and a message that could not be handed over is
+// held, and comes before all others of its connection.
 type backend struct {
 	// constant
 	index                   uint8
@@ -35,19 +35,22 @@ type backend struct {
 	turns   chan struct{} // has one for each call that runs
 
 	mu      sync.Mutex
-	running int                 // calls of Message; guarded by mu
+	running int                 // messages that are on their way and not held; guarded by mu
 	asking  int                 // calls of Upgrade; guarded by mu
 	granted map[uint64]struct{} // places of connections that are asked again; guarded by mu
 	parked  lot                 // guarded by mu
 	held    map[uint64]*message // by the connection's ID; guarded by mu
-	letters []*letter           // messages for the next batches; guarded by mu
-	posting bool                // the sender of the first letter waits for its turn; guarded by mu
 	queue   []disconnect        // guarded by mu
 	senders int                 // goroutines that send them; guarded by mu
 	emptier sync.Cond           // the queue has become shorter, or the backend is down
 
+	line          line      // guarded by mu, as all here
+	gathering     bool      // a caller is about to take messages of the line
+	callers, idle int       // goroutines, and those of them that wait for messages
+	called        sync.Cond // an idle caller has to gather, or it is the end
+
 	counts     counts
-	waiting    atomic.Int64     // calls that wait for their turn
+	waiting    atomic.Int64     // calls that wait for their turn, but for messages
 	answerTime histogram.Atomic // what answers took
 	turnTime   histogram.Atomic // what calls waited for their turn
 	complained atomic.Int64     // when something was logged last, in nanoseconds since 1970
@@ -58,16 +61,15 @@ const (
 	queueMost = 64 << 10 // disconnects that wait to be told
 )
 
-// messagesMost is how many messages may be on workers: those that are on their way, and
-// half as many that wait for their turn, so that it is never nobody's.
-func (b *backend) messagesMost() int { return b.batch * (b.limit + max(1, b.limit/2)) }
+// turnsMost is how many calls may be made or wait for their turn: half as many wait as are
+// made, so that it is never nobody's.
+func (b *backend) turnsMost() int { return b.limit + max(1, b.limit/2) }
 
-// workers is how many workers the backend needs: for messages, and half as many as it
-// has turns for handshakes, which do not wait behind all messages so.
-func (b *backend) workers() int { return b.messagesMost() + max(1, b.limit/2) }
+// messagesMost is how many messages may be on their way, or wait for their turn.
+func (b *backend) messagesMost() int { return b.batch * b.turnsMost() }
 
-// ready reports whether a message of c can be sent now; then done has to be called after
-// it. Otherwise c is parked. Who is parked comes before who is not, in the order of coming.
+// ready reports whether a message of c can be sent now, and gives it a place then. Otherwise
+// c is parked. Who is parked comes before who is not, in the order of coming.
 func (b *backend) ready(c server.Conn) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -86,16 +88,8 @@ func (b *backend) ready(c server.Conn) bool {
 // takes reports whether messages may be sent at all. It needs mu.
 func (b *backend) takes() bool { return !b.breaker.down() && len(b.held) < b.limit*b.batch }
 
-// free is how many more messages may be on workers. It needs mu.
+// free is how many more messages may be on their way. It needs mu.
 func (b *backend) free() int { return b.messagesMost() - b.running - len(b.granted) }
-
-// done gives the place of a message back.
-func (b *backend) done() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.running--
-	b.resume()
-}
 
 // resume gives free places to those that have been parked for longest. It needs mu.
 func (b *backend) resume() {
@@ -133,10 +127,14 @@ const (
 // if that is zero, and calls use with the answer. It returns what became of it, and why it is
 // not fateAnswered.
 func (b *backend) do(c *call, patience, timeout time.Duration, use func(answer)) (fate, error) {
+	asked := time.Now()
+	b.waiting.Add(1)
 	at, err := b.turn(patience)
+	b.waiting.Add(-1)
 	if err != nil {
 		return fateUnsent, err
 	}
+	b.turnTime.AddTime(at.Sub(asked))
 	return b.make(c, at, timeout, use)
 }
 
@@ -167,24 +165,18 @@ func (b *backend) make(c *call, at time.Time, timeout time.Duration, use func(an
 
 // turn waits until a call may be made, and returns when that is.
 func (b *backend) turn(patience time.Duration) (at time.Time, err error) {
-	asked := time.Now()
 	select {
 	case b.turns <- struct{}{}:
-		b.turnTime.AddTime(0)
-		return asked, nil
+		return time.Now(), nil
 	default:
 	}
 	var late <-chan time.Time
 	if patience > 0 {
 		late = time.After(patience)
 	}
-	b.waiting.Add(1)
-	defer b.waiting.Add(-1)
 	select {
 	case b.turns <- struct{}{}:
-		at = time.Now()
-		b.turnTime.AddTime(at.Sub(asked))
-		return at, nil
+		return time.Now(), nil
 	case <-late:
 		return at, errBusy
 	case <-b.ctx.Done():
@@ -243,10 +235,19 @@ func (b *backend) back() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, m := range b.held {
-		go m.again()
+		b.sendAgain(m)
 	}
 	b.resume()
 	b.send()
+}
+
+// close ends everything that is under way.
+func (b *backend) close() {
+	b.transport.close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.idle = 0
+	b.called.Broadcast()
 }
 
 // retryAfter is when it is worth trying again to connect, in seconds.

@@ -80,7 +80,7 @@ func (h *Hooks) newBackend(index uint8, to Backend) (*backend, error) {
 		log: o.Log, ctx: h.ctx, breaker: breaker{most: o.Failures}, turns: make(chan struct{}, o.Concurrency),
 		granted: map[uint64]struct{}{}, held: map[uint64]*message{},
 	}
-	b.emptier.L = &b.mu
+	b.emptier.L, b.called.L = &b.mu, &b.mu
 	if t.http2 {
 		b.transport = newHTTP2(t, h.signer, o.MaxAnswer)
 	} else {
@@ -104,13 +104,14 @@ func newNode(name string) string {
 // Handler is what the server has to call. Its Options.Mode has to be Workers, with as many
 // as Workers says or more.
 func (h *Hooks) Handler() server.Handler {
-	return server.Handler{Upgrade: h.connect, Open: h.opened, Ready: h.ready, Message: h.message, Close: h.disconnect}
+	return server.Handler{Upgrade: h.connect, Open: h.opened, Ready: h.ready, Deliver: h.deliver, Close: h.disconnect}
 }
 
-// Workers is how many workers the server needs (server.Options.Workers).
+// Workers is how many workers the server needs (server.Options.Workers): messages need none,
+// handshakes do while backends are asked.
 func (h *Hooks) Workers() (n int) {
 	for _, b := range h.backends {
-		n += b.workers()
+		n += b.turnsMost()
 	}
 	return n
 }
@@ -124,7 +125,7 @@ func (h *Hooks) Close(ctx context.Context) (err error) {
 	}
 	h.end()
 	for _, b := range h.backends {
-		b.transport.close()
+		b.close()
 	}
 	return err
 }

@@ -48,8 +48,8 @@ func (t *http2) do(c *call, at time.Time, timeout time.Duration) (answer, func()
 	if t.to.secure {
 		scheme = "https"
 	}
-	// A body without GetBody is never sent twice.
-	r, err := http.NewRequestWithContext(ctx, c.method(), scheme+"://"+t.to.host+t.to.uri, struct{ io.Reader }{bytes.NewReader(c.body)})
+	// A body without GetBody is never sent twice. It may be read after the answer has come.
+	r, err := http.NewRequestWithContext(ctx, c.method(), scheme+"://"+t.to.host+t.to.uri, struct{ io.Reader }{bytes.NewReader(bytes.Clone(c.body))})
 	if err != nil {
 		return answer{}, nil, unsent{err}
 	}

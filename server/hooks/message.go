@@ -2,26 +2,32 @@ package hooks
 
 import (
 	"bytes"
-	"errors"
 	"math/rand/v2"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/seed-134acfd0/lull/frame"
 	"github.com/seed-134acfd0/lull/server"
 )
 
-// message is one that is held, because its backend has not taken it.
+// message is one that a backend is told of.
+//
+//	deliver ──▶ in the line ──a turn──▶ on its way ──answered, refused or lost──▶ over
+//	                 ▲                      │ not taken, or to be sent again
+//	                 └────after a pause────held
+//
+// A held message has its body for itself, and its connection may end meanwhile.
 type message struct {
-	backend *backend
-	conn    server.Conn
-	call    call
+	delivery server.Delivery // done when the message is over or held
+	id       string
+	conn     string // what its connection is called to the outside
+	user     string
+	body     []byte    // the delivery's, or a copy once it is held
+	since    time.Time // when it began to wait for its turn
 
 	// guarded by the backend's mu
-	trying bool        // a goroutine is about it
+	next   *message    // in the line
+	held   bool        // the connection's next one waits until this one is over
+	trying bool        // it is held, and in the line or on its way
 	tries  int         // that have failed
 	last   *disconnect // what comes after it, if its connection has ended
 }
@@ -29,232 +35,176 @@ type message struct {
 // ready reports whether the backend of c takes a message now.
 func (h *Hooks) ready(c server.Conn) bool { return h.backends[h.names.backend(c.Tag())].ready(c) }
 
+// deliver passes a message to its backend, which passes the answer to the client.
+func (h *Hooks) deliver(d server.Delivery) {
+	n := h.names.get(d.Conn.Tag())
+	b := h.backends[n.backend]
+	m := &message{delivery: d, id: h.number(), conn: h.externalID(d.Conn, &n), user: n.user, body: d.Data}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.post(m)
+}
+
 // Types of messages.
 const (
 	contentText   = "text/plain; charset=utf-8"
 	contentBinary = "application/octet-stream"
 )
 
-// message passes a message to the backend, and its answer to the client.
-func (h *Hooks) message(c server.Conn, op frame.Op, data []byte) {
-	n := h.names.get(c.Tag())
-	b := h.backends[n.backend]
-	defer b.done()
-	content := contentText
-	if op == frame.Binary {
-		content = contentBinary
+func (m *message) content() string {
+	if m.delivery.Op == frame.Binary {
+		return contentBinary
 	}
-	m := call{event: eventMessage, id: h.number(), connection: h.externalID(c, &n), user: escape(n.user), content: content, body: data}
-	if again := b.tell(c, &m, 0); again {
-		m.body = bytes.Clone(data)
-		b.hold(&message{backend: b, conn: c, call: m, tries: 1})
+	return contentText
+}
+
+// post puts a message into the line. It needs mu.
+func (b *backend) post(m *message) {
+	m.since = time.Now()
+	b.line.add(m)
+	b.wake()
+}
+
+// wake has a caller gather messages, if there are any and none is about to. One at a time
+// does, so that more can come meanwhile. It needs mu.
+func (b *backend) wake() {
+	switch {
+	case b.line.len == 0 || b.gathering:
+	case b.idle > 0:
+		b.gathering = true
+		b.idle--
+		b.called.Signal()
+	case b.callers < b.limit:
+		b.gathering = true
+		b.callers++
+		go b.caller()
 	}
 }
 
-// tell sends a message to its backend, alone or in a batch. It returns true if it has to be
-// sent again.
-func (b *backend) tell(c server.Conn, m *call, tries int) (again bool) {
-	if b.batch > 1 {
-		return b.tellTogether(&letter{conn: c, call: m, tries: tries})
+// caller makes calls of messages, when it is their turn.
+func (b *backend) caller() {
+	for more := true; more; more = b.rest() {
+		at, err := b.turn(0)
+		together, f := b.gather(), fateUnsent
+		switch {
+		case err == nil && len(together) == 0: // it is the end
+			<-b.turns
+		case err == nil:
+			b.turnTime.AddTime(at.Sub(together[0].since))
+			f, err = b.make(b.callOf(together), at, b.timeout, func(a answer) { b.answer(together, a) })
+		}
+		b.settle(together, f, err)
 	}
-	f, err := b.do(m, 0, b.timeout, func(a answer) { b.answer(c, a) })
-	return b.settle(f, err, m, tries)
 }
 
-// settle counts what became of a message. It returns true if it has to be sent again.
-func (b *backend) settle(f fate, err error, m *call, tries int) (again bool) {
+// gather takes the messages of a call.
+func (b *backend) gather() (together []*message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	together = b.line.take(b.batch)
+	b.gathering = false
+	b.wake()
+	return together
+}
+
+// rest waits until a caller has to gather messages again. It returns false at the end.
+func (b *backend) rest() (more bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.line.len > 0 && !b.gathering:
+		b.gathering = true
+	case b.ctx.Err() != nil:
+		b.callers--
+		return false
+	default:
+		b.idle++
+		b.called.Wait()
+	}
+	return true
+}
+
+// callOf is the call of a message, or of a batch.
+func (b *backend) callOf(together []*message) *call {
+	m := together[0]
+	if b.batch == 1 {
+		return &call{event: eventMessage, id: m.id, connection: m.conn, user: escape(m.user), content: m.content(), body: m.body}
+	}
+	return &call{event: eventMessages, id: m.id, content: "application/json", body: batchOf(together)}
+}
+
+// settle counts what became of messages, and holds those that have to be sent again.
+func (b *backend) settle(together []*message, f fate, err error) {
+	var over []*message // for their connections
+	b.mu.Lock()
+	for _, m := range together {
+		if !m.held {
+			b.running--
+			over = append(over, m)
+		}
+		if b.again(m, f, err) {
+			b.hold(m)
+		} else if m.held {
+			b.release(m)
+		}
+	}
+	b.resume()
+	b.mu.Unlock()
+	for _, m := range over {
+		m.delivery.Done()
+	}
+}
+
+// again counts what became of a message. It returns true if it has to be sent again. It
+// needs mu.
+func (b *backend) again(m *message, f fate, err error) bool {
 	switch {
 	case f == fateUnsent && b.ctx.Err() == nil:
 		b.counts.add(messagesHeld)
 		return true
-	case f == fateUnknown && tries < b.retries && b.ctx.Err() == nil:
+	case f == fateUnknown && m.tries < b.retries && b.ctx.Err() == nil:
 		b.counts.add(messagesAgain)
 		return true
 	case f != fateAnswered:
 		b.counts.add(messagesLost)
-		b.complain("a message is lost: nobody knows whether the backend has seen it", "connection", m.connection, "error", err)
+		b.complain("a message is lost: nobody knows whether the backend has seen it", "connection", m.conn, "error", err)
 	}
 	return false
 }
 
-// answer does what the backend has answered to a message.
-func (b *backend) answer(c server.Conn, a answer) {
-	if a.status < 200 || a.status > 299 {
-		b.refuse(1, a.status)
-		return
-	}
-	b.perform(c, replyOf(a))
-}
-
-// refuse counts messages that the backend has answered with an error.
-func (b *backend) refuse(n uint64, status int) {
-	b.counts[messagesRefused].Add(n)
-	b.complain("the backend has refused a message", "status", status)
-}
-
-// perform does what a reply says, and counts its message as answered.
-func (b *backend) perform(c server.Conn, r reply) {
-	b.counts.add(messagesAnswered)
-	if err := b.act(c, &r); err != nil {
-		b.counts.add(answersBad)
-		b.complain("what the backend has answered to a message cannot be", "error", err)
-	}
-}
-
-// reply is what a backend wants to be done after a message.
-type reply struct {
-	subscribe, unsubscribe []string
-	topic                  string // to which the body is published; empty if it goes back
-	content                string
-	body                   []byte
-	close                  string // code and reason; empty if the connection stays open
-}
-
-// replyOf is the reply in an answer.
-func replyOf(a answer) reply {
-	return reply{
-		listed(a.header.Get("Lull-Subscribe")), listed(a.header.Get("Lull-Unsubscribe")), unescape(a.header.Get("Lull-Topic")),
-		a.header.Get("Content-Type"), a.body, a.header.Get("Lull-Close"),
-	}
-}
-
-// act does what a reply says: it subscribes, sends or publishes, and closes.
-func (b *backend) act(c server.Conn, r *reply) error {
-	for _, topic := range r.subscribe {
-		if err := checkTopic(topic); err != nil {
-			return err
-		}
-		if err := c.Subscribe(topic); err != nil && err != server.ErrClosed {
-			return err
-		}
-	}
-	for _, topic := range r.unsubscribe {
-		_ = c.Unsubscribe(topic) // it ends then, or is slow
-	}
-	if len(r.body) > 0 {
-		if err := b.pass(c, r); err != nil {
-			return err
-		}
-	}
-	if r.close != "" {
-		code, reason, _ := strings.Cut(r.close, " ")
-		n, err := strconv.ParseUint(code, 10, 16)
-		if err != nil || len(reason) > reasonLength {
-			return errClose
-		}
-		_ = c.Close(frame.Code(n), reason) // it has ended already
-	}
-	return nil
-}
-
-// reasonLength is how many bytes a reason for closing may have (RFC 6455 section 5.5).
-const reasonLength = 123
-
-// What can be wrong with an answer.
-var (
-	errClose = errors.New("Lull-Close is a code and a reason of up to 123 bytes")
-	errText  = errors.New("the text is not UTF-8")
-)
-
-// pass sends a reply's body to the client, or publishes it.
-func (b *backend) pass(c server.Conn, r *reply) error {
-	op, err := opOf(r.content, r.body)
-	if err != nil {
-		return err
-	}
-	switch {
-	case r.topic == "":
-		err = c.Send(op, r.body)
-	case b.publisher != nil:
-		err = b.publisher.PublishFrom(c, r.topic, op, r.body)
-	default:
-		err = c.Publish(r.topic, op, r.body)
-	}
-	if err == nil || err == server.ErrTopicName {
-		return err
-	}
-	b.counts.add(answersUndelivered) // to the connection, or to other nodes
-	return nil
-}
-
-// listed is a header's list of names, each of which is escaped.
-func listed(header string) (names []string) {
-	if header == "" {
-		return nil
-	}
-	for part := range strings.SplitSeq(header, ",") {
-		names = append(names, unescape(strings.TrimSpace(part)))
-	}
-	return names
-}
-
-// unescape is a name that was percent-encoded. What cannot be becomes the name of no topic.
-func unescape(text string) string {
-	name, err := url.PathUnescape(text)
-	if err != nil {
-		return "\x00"
-	}
-	return name
-}
-
-// opOf is how a body of a type is sent: as text, if it says that it is text or JSON, or says
-// nothing and is UTF-8.
-func opOf(contentType string, body []byte) (frame.Op, error) {
-	kind, _, _ := strings.Cut(strings.ToLower(contentType), ";")
-	kind = strings.TrimSpace(kind)
-	is := strings.HasPrefix(kind, "text/") || kind == "application/json" || strings.HasSuffix(kind, "+json")
-	switch valid := utf8.Valid(body); {
-	case is && !valid:
-		return 0, errText
-	case is, kind == "" && valid:
-		return frame.Text, nil
-	}
-	return frame.Binary, nil
-}
-
-// hold keeps a message that the backend has not taken. Until it has, its connection's next
-// messages wait.
+// hold keeps a message that has to be sent again: after a pause, or, if the backend is down,
+// when it is back. Until it is over, its connection's next messages wait. It needs mu.
 func (b *backend) hold(m *message) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.held[m.conn.ID()] = m
-	b.later(m)
-}
-
-// later has a held message sent again after a pause, or, if the backend is down, when it is
-// back. It needs mu.
-func (b *backend) later(m *message) {
+	if !m.held {
+		m.held, m.body = true, bytes.Clone(m.body)
+		b.held[m.delivery.Conn.ID()] = m
+	}
+	m.trying = false
+	m.tries++
 	if b.breaker.down() {
 		return
 	}
 	pause := min(pauseFirst<<min(m.tries-1, 16), pauseMost)
-	time.AfterFunc(pause/2+time.Duration(rand.Int64N(int64(pause))), m.again)
+	time.AfterFunc(pause/2+time.Duration(rand.Int64N(int64(pause))), func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.sendAgain(m)
+	})
 }
 
-// again sends a held message.
-func (m *message) again() {
-	b := m.backend
-	b.mu.Lock()
-	stop := m.trying || b.held[m.conn.ID()] != m || b.ctx.Err() != nil
-	m.trying = true
-	tries := m.tries
-	b.mu.Unlock()
-	if stop {
-		return
+// sendAgain has a held message wait for its turn, unless it does. It needs mu.
+func (b *backend) sendAgain(m *message) {
+	if !m.trying && b.held[m.delivery.Conn.ID()] == m && b.ctx.Err() == nil {
+		m.trying = true
+		b.post(m)
 	}
-	again := b.tell(m.conn, &m.call, tries)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	m.trying = false
-	if again {
-		m.tries++
-		b.later(m)
-		return
-	}
-	delete(b.held, m.conn.ID())
+}
+
+// release ends a held message. It needs mu.
+func (b *backend) release(m *message) {
+	delete(b.held, m.delivery.Conn.ID())
 	b.emptier.Broadcast()
 	if m.last != nil {
 		b.enqueue(*m.last)
 	}
-	b.resume()
 }

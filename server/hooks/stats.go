@@ -155,9 +155,10 @@ func (h *Hooks) Stats() Stats {
 }
 
 func (b *backend) stats(h *Hooks, now time.Time) BackendStats {
-	s := BackendStats{Path: b.path, URL: b.url, Busy: len(b.turns), Limit: b.limit, Turns: int(b.waiting.Load()), Counts: map[string]uint64{}}
+	s := BackendStats{Path: b.path, URL: b.url, Busy: len(b.turns), Limit: b.limit, Counts: map[string]uint64{}}
 	s.Down, s.Since, s.Cause = b.breaker.state()
 	b.mu.Lock()
+	s.Turns = b.line.len + int(b.waiting.Load())
 	s.Parked, s.Held, s.Ends = b.parked.len(), len(b.held), len(b.queue)
 	if s.Parked > 0 {
 		s.ParkedSince = now.Sub(b.parked.since)
