@@ -35,7 +35,7 @@ type Users struct {
 	Conns      int     `json:"conns"` // that were to open
 	Open       int     `json:"open"`  // a backend may refuse some while it is in haste
 	Memory     Memory  `json:"memory"`
-	Most       float64 `json:"most_server_bytes_per_connection"` // at any time, in all
+	Most       float64 `json:"most_server_bytes_per_connection"` // while connections came, in all
 	Handshakes float64 `json:"handshakes_per_second"`
 	CPU        float64 `json:"handshake_cpu_us"` // of lull, for a connection until it is idle
 }
@@ -158,17 +158,18 @@ func (k *usersKind) row(o *observer, conns, open int) Users {
 	var idle []Sample
 	seconds, used := 0.0, 0.0
 	for _, c := range o.cost() {
-		if strings.HasPrefix(c.Phase, "hold") {
+		switch {
+		case strings.HasPrefix(c.Phase, "hold"):
 			idle = append(idle, o.lastOf(c.Phase))
-		} else {
+		case strings.HasPrefix(c.Phase, "ramp"):
 			seconds, used = seconds+c.Seconds, used+c.ServerCPU
+			for _, s := range o.during(c.Phase) {
+				row.Most = max(row.Most, float64(s.Server-o.samples[0].Server)/float64(open))
+			}
 		}
 	}
 	row.Memory.ServerSlope = slopeOf(idle, func(s Sample) int64 { return s.Server })
 	row.Handshakes, row.CPU = float64(open)/seconds, used/float64(open)*micro
-	for _, s := range o.samples {
-		row.Most = max(row.Most, float64(s.Server-o.samples[0].Server)/float64(open))
-	}
 	return row
 }
 
