@@ -136,22 +136,15 @@ func (b *backend) callOf(together []*message) *call {
 // settle counts what became of messages, and holds those that have to be sent again.
 func (b *backend) settle(together []*message, f fate, err error) {
 	var over []*message // for their connections
-	var lost *message
 	b.mu.Lock()
 	for _, m := range together {
 		if !m.held {
 			b.running--
 			over = append(over, m)
 		}
-		if b.again(m, f) {
+		if b.again(m, f, err) {
 			b.hold(m)
-			continue
-		}
-		if f != fateAnswered {
-			b.counts.add(messagesLost)
-			lost = m
-		}
-		if m.held {
+		} else if m.held {
 			b.release(m)
 		}
 	}
@@ -160,22 +153,21 @@ func (b *backend) settle(together []*message, f fate, err error) {
 	for _, m := range over {
 		m.delivery.Done()
 	}
-	if lost != nil {
-		b.complain("a message is lost: nobody knows whether the backend has seen it", "connection", lost.conn, "error", err)
-	}
 }
 
-// again reports whether a message has to be sent again, and counts it then. It needs mu.
-func (b *backend) again(m *message, f fate) bool {
+// again counts what became of a message. It returns true if it has to be sent again. It
+// needs mu.
+func (b *backend) again(m *message, f fate, err error) bool {
 	switch {
-	case b.ctx.Err() != nil:
-		return false
-	case f == fateUnsent:
+	case f == fateUnsent && b.ctx.Err() == nil:
 		b.counts.add(messagesHeld)
 		return true
-	case f == fateUnknown && m.tries < b.retries:
+	case f == fateUnknown && m.tries < b.retries && b.ctx.Err() == nil:
 		b.counts.add(messagesAgain)
 		return true
+	case f != fateAnswered:
+		b.counts.add(messagesLost)
+		b.complain("a message is lost: nobody knows whether the backend has seen it", "connection", m.conn, "error", err)
 	}
 	return false
 }
