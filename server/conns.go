@@ -79,6 +79,8 @@ func newConns(s *Server, index int) (t conns, err error) {
 		sides:  newSides(),
 		buf:    make([]byte, s.options.readSize()),
 	}
+	// Reactors tick one after the other: if all swept at once, nobody else would get on.
+	t.time = netpoll.TickLength * time.Duration(index) / time.Duration(s.options.Reactors)
 	if t.slots, err = netpoll.NewSlots[conn](s.slots); err != nil {
 		return t, err
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"testing"
@@ -208,6 +209,20 @@ func TestEveryCauseHasItsCounter(t *testing.T) {
 	}
 	if fields := reflect.TypeOf(n).NumField(); len(names) != fields || names[""] {
 		t.Errorf("%d counters have the names %v", fields, names)
+	}
+}
+
+// If all reactors swept in the same millisecond, everybody would wait for them at once.
+func TestReactorsTickOneAfterTheOther(t *testing.T) {
+	s, err := Listen([]string{"127.0.0.1:0"}, Handler{}, Options{Reactors: 5, Mode: Inline, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for i, r := range s.reactors {
+		if want := time.Duration(i) * netpoll.TickLength / 5; r.time != want {
+			t.Errorf("reactor %d begins %s after a tick, want %s", i, r.time, want)
+		}
 	}
 }
 
