@@ -53,6 +53,7 @@ type TopicsAmong struct {
 		Published int     `json:"published"` // to 10 subscribers each
 		P50       float64 `json:"p50_ms"`    // until the last was sent it
 		P99       float64 `json:"p99_ms"`
+		Waited    float64 `json:"waited"`          // seconds that the server's threads waited for a processor, for each that they ran
 		CPU       float64 `json:"delivery_cpu_us"` // of the server
 		Broadcast float64 `json:"broadcast_cpu_us"`
 	} `json:"few"`
@@ -64,8 +65,9 @@ type TopicsAmong struct {
 	} `json:"burst"`
 
 	Churn struct {
-		PerSecond float64 `json:"per_second"` // subscribed, and unsubscribed
-		Turn      float64 `json:"longest_turn_ms"`
+		PerSecond float64 `json:"per_second"`      // subscribed, and unsubscribed
+		Turn      float64 `json:"longest_turn_ms"` // with the time in which its thread had no processor
+		Waited    float64 `json:"waited"`          // as that of Few
 	} `json:"churn"`
 }
 
@@ -183,6 +185,7 @@ func (t Topics) WriteText(w io.Writer) error {
 			{"publication to 10, until the last was sent it", func(r *TopicsAmong) string {
 				return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms (%d of them)", r.Few.P50, r.Few.P99, r.Few.Published)
 			}},
+			{"meanwhile, waiting for a processor", func(r *TopicsAmong) string { return waited(r.Few.Waited) }},
 			{"server's processor time for each of the 10", func(r *TopicsAmong) string {
 				return fmt.Sprintf("%.2f µs; of a broadcast %.2f µs; ratio %.2f", r.Few.CPU, r.Few.Broadcast, r.Few.CPU/r.Few.Broadcast)
 			}},
@@ -196,5 +199,10 @@ func (t Topics) WriteText(w io.Writer) error {
 			{"subscribing and unsubscribing", func(r *TopicsAmong) string {
 				return fmt.Sprintf("%.0f k/s each, longest turn below %.1f ms", r.Churn.PerSecond/1000, r.Churn.Turn)
 			}},
+			{"meanwhile, waiting for a processor", func(r *TopicsAmong) string { return waited(r.Churn.Waited) }},
 		}))
+}
+
+func waited(seconds float64) string {
+	return fmt.Sprintf("threads %.2f s for each second that they ran", seconds)
 }

@@ -48,6 +48,7 @@ type figures struct {
 		Published  int     `json:"published"` // to 10 subscribers each, 1,000 a second
 		P50        float64 `json:"p50_ms"`    // until the last subscriber was sent it
 		P99        float64 `json:"p99_ms"`
+		Waited     float64 `json:"waited"`              // seconds that threads waited for a processor, for each that they ran
 		Deliveries int     `json:"deliveries"`          // without a pause
 		CPU        float64 `json:"delivery_cpu_us"`     // processor time of the server for each of these
 		Broadcast  float64 `json:"broadcast_cpu_us"`    // of a broadcast's delivery, in the same run
@@ -61,8 +62,9 @@ type figures struct {
 	} `json:"burst"`
 
 	Churn struct {
-		PerSecond float64 `json:"per_second"` // subscribed and unsubscribed
-		Turn      float64 `json:"longest_turn_ms"`
+		PerSecond float64 `json:"per_second"`      // subscribed and unsubscribed
+		Turn      float64 `json:"longest_turn_ms"` // with the time in which its thread had no processor
+		Waited    float64 `json:"waited"`          // seconds that threads waited for a processor, for each that they ran
 	} `json:"churn"`
 }
 
@@ -258,6 +260,31 @@ func cpu() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
+// scheduling is how long the process's threads have run, and how long they could have run
+// and had no processor.
+type scheduling struct{ ran, waited uint64 } // nanoseconds
+
+func schedule() (s scheduling, err error) {
+	threads, err := procfs.AllThreads(os.Getpid())
+	if err != nil {
+		return s, err
+	}
+	for _, t := range threads {
+		if stat, err := t.Schedstat(); err == nil { // otherwise it has ended
+			s.ran += stat.RunningNanoseconds
+			s.waited += stat.WaitingNanoseconds
+		}
+	}
+	return s, nil
+}
+
+// since is how many seconds threads have waited for a processor, for each that they have
+// run, since then.
+func (s scheduling) since() (float64, error) {
+	now, err := schedule()
+	return float64(now.waited-s.waited) / float64(now.ran-s.ran), err
+}
+
 // few measures publications to few subscribers among all connections, beside broadcasts.
 func (m *measurement) few() error {
 	const topics = 50
@@ -284,6 +311,10 @@ func (m *measurement) few() error {
 			took <- r.Last.Sub(at)
 		})
 	}
+	before, err := schedule()
+	if err != nil {
+		return err
+	}
 	var latencies []time.Duration
 	next := time.NewTicker(time.Millisecond)
 	defer next.Stop()
@@ -293,6 +324,9 @@ func (m *measurement) few() error {
 			return err
 		}
 		latencies = append(latencies, <-took)
+	}
+	if m.Few.Waited, err = before.since(); err != nil {
+		return err
 	}
 	slices.Sort(latencies)
 	m.Few.P50, m.Few.P99 = ms(latencies[len(latencies)/2]), ms(latencies[len(latencies)*99/100])
@@ -393,6 +427,10 @@ func (m *measurement) bursts() error {
 func (m *measurement) churn() error {
 	const perSecond, batch = 100_000, 100
 	before := m.s.Stats().TurnTime
+	scheduled, err := schedule()
+	if err != nil {
+		return err
+	}
 	began, done := time.Now(), 0
 	for time.Since(began) < m.during {
 		for range batch {
@@ -407,6 +445,9 @@ func (m *measurement) churn() error {
 		time.Sleep(time.Until(began.Add(time.Duration(done) * time.Second / perSecond)))
 	}
 	m.Churn.PerSecond = float64(done) / time.Since(began).Seconds()
+	if m.Churn.Waited, err = scheduled.since(); err != nil {
+		return err
+	}
 	after := m.s.Stats().TurnTime
 	for i := range after.Buckets {
 		if after.Buckets[i] > before.Buckets[i] {
