@@ -59,6 +59,23 @@
 //	want     node    send it. This is what I have now
 //	entries  node    what you have not, in parts; the last numbers; since when I vouch
 //
+// # After a restart of all nodes
+//
+// With [Options.Store] entries are stored outside of nodes, too, by whoever publishes them and
+// without waiting for it. A node that begins to keep a topic asks the others first. Unless
+// they have told it enough to fill the ring, or everything that is young enough, the store is read ([Read]):
+//
+//	kept ──nobody offers, or all parts──► reading ──all entries──► filled
+//
+// The ring then has entries of nodes that are dead. Positions name those, so a client from before the
+// restart gets what is newer, and is told what is missing, as if they lived.
+//
+// The store vouches, too: since a time, it has every entry, or has a later one of the same publisher, which names
+// the one before it ([History.Restored]). The caller knows that time. It is
+// the latest of these: when the store was made; when it was last told that it may lack entries;
+// what is older than entries get there; and where it was full, when the oldest one came that is left. Where the
+// time is later than a client's position, the client is told that something may be missing.
+//
 // # What is promised
 //
 // The caller delivers what Publish, Add and Results.Late give it in the critical section
@@ -74,6 +91,9 @@
 //     as far as clocks tell, is delivered when it is found; if it is not found, that is said
 //     only when a client was resumed whom it concerns.
 //   - An entry that comes after it was said to be lost is kept for others, and not delivered.
+//   - What a node said last in a topic, and the store did not take though it took what came before and after on
+//     other topics, is not known after a restart of all nodes. Nor is what a node could not give to
+//     the store before it died.
 //
 // Clocks of nodes must agree within Options.Slack.
 //

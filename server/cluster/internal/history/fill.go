@@ -68,6 +68,9 @@ func (h *History) Lost(now int64) {
 		h.rings.At(f.ring).flags &^= filling
 		delete(h.fills, seq)
 	}
+	for _, i := range h.reads {
+		h.giveUpReading(i, unread)
+	}
 	h.lostAt = 1
 }
 
@@ -226,24 +229,34 @@ func (h *History) waited(now int64, out *Results) {
 		}
 		delete(h.fills, seq)
 		if f.from == 0 {
-			h.done(f, out)
+			h.done(f, now, out)
 		} else if f.tries++; f.tries == triesMost {
-			h.done(f, out)
+			h.done(f, now, out)
 		} else {
 			h.ask(f, now, out)
 		}
 	}
 }
 
-func (h *History) done(f *fill, out *Results) {
+func (h *History) done(f *fill, now int64, out *Results) {
 	r := h.rings.At(f.ring)
 	r.flags &^= filling
-	topic := h.topicName(r)
-	out.Filled = append(out.Filled, topic)
-	if r.flags&(doubted|doubtful) != 0 { // it is asked again
+	if r.flags&unread != 0 {
+		h.read(f.ring, now, out)
+	}
+	h.settle(f.ring, out)
+}
+
+// settle takes note that a question about a ring was answered.
+func (h *History) settle(i uint32, out *Results) {
+	r := h.rings.At(i)
+	if r.flags&(filling|reading) != 0 {
 		return
 	}
-	h.loseAll(f.ring)
+	out.Filled = append(out.Filled, h.topicName(r))
+	if r.flags&(doubted|doubtful) == 0 { // otherwise it is asked again
+		h.loseAll(i)
+	}
 }
 
 // Receive takes a message of another node's History, to this node or to a topic. The
@@ -403,7 +416,7 @@ func (h *History) partCame(from uint64, p part, now int64, out *Results) {
 		h.ask(f, now, out)
 		return
 	}
-	h.done(f, out)
+	h.done(f, now, out)
 }
 
 // merge adds an entry of another node's ring, and reports whether it was not here.

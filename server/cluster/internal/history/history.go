@@ -24,6 +24,7 @@ type Options struct {
 	MaxData      int           // of a message; larger ones are not kept; 256 KiB
 	MaxPublished int           // topics of which this node remembers its last number; 1 << 20
 	Slack        time.Duration // how far clocks of nodes are apart at most, and how long a message is under way; 2 s
+	Store        bool          // entries are stored outside of nodes, and Results.Reads can be answered
 }
 
 // Limits of a topic's ring. Whatever is reached first counts; zero is no limit, but
@@ -66,12 +67,13 @@ type Results struct {
 	Late     []Late   // to be delivered to the topic's members here
 	Lost     []Lost   // for the topic's members here to be told
 	Filled   []string // topics of which everything is here that could be found
+	Reads    []Read   // to be answered by Restore and Restored
 }
 
 // Reset forgets what was taken out.
 func (r *Results) Reset() {
 	r.Messages, r.Late, r.Filled = r.Messages[:0], r.Late[:0], r.Filled[:0]
-	r.Lost = r.Lost[:0]
+	r.Lost, r.Reads = r.Lost[:0], r.Reads[:0]
 }
 
 // Late is an entry that was missed, and found at another node.
@@ -107,7 +109,7 @@ type Stats struct {
 	Crowded   uint64 // entries, because there was no room in all, or for so large a one
 	Late      uint64 // entries that were missed and found
 	Lost      uint64 // gaps that were said
-	Filled    uint64 // entries that came from other nodes and were not Late
+	Filled    uint64 // entries that came from other nodes or the store and were not Late
 	Asked     uint64 // questions to other nodes
 	Untold    uint64 // last numbers that were not told, because too many are due
 	Refused   uint64 // questions of other nodes for which there was no room
@@ -143,6 +145,7 @@ type History struct {
 	doubts  []uint32 // rings to be asked about
 	repeats []repeat // and once more
 	fills   map[uint64]*fill
+	reads   map[uint64]uint32 // rings for which the store is read
 	holes   map[holeKey][]hole
 	missing int    // holes
 	losses  []Lost // to be said
@@ -178,7 +181,7 @@ func New(o Options) (*History, error) {
 	if o.Slack == 0 {
 		o.Slack = 2 * time.Second
 	}
-	h := &History{o: o, seed: maphash.MakeSeed(), nodes: make([]nodeUse, 1), byNode: map[uint64]uint16{}, fills: map[uint64]*fill{}, holes: map[holeKey][]hole{}}
+	h := &History{o: o, seed: maphash.MakeSeed(), nodes: make([]nodeUse, 1), byNode: map[uint64]uint16{}, fills: map[uint64]*fill{}, reads: map[uint64]uint32{}, holes: map[holeKey][]hole{}}
 	var errs [7]error
 	h.text, errs[0] = slab.NewBytes(o.MaxBytes)
 	h.rings, errs[1] = slab.NewRecords[ring](o.MaxTopics)
@@ -193,7 +196,7 @@ func New(o Options) (*History, error) {
 // Stats returns what was counted.
 func (h *History) Stats() Stats {
 	s := h.stats
-	s.Topics, s.Entries, s.Bytes, s.Filling = h.rings.Used(), h.entries.Used(), h.text.Used(), len(h.fills)+len(h.doubts)+len(h.repeats)
+	s.Topics, s.Entries, s.Bytes, s.Filling = h.rings.Used(), h.entries.Used(), h.text.Used(), len(h.fills)+len(h.doubts)+len(h.repeats)+len(h.reads)
 	s.MaxEntries, s.MaxBytes = h.o.MaxEntries, h.o.MaxBytes
 	return s
 }

@@ -152,7 +152,7 @@ func (h *History) Resume(topic, token string, now int64) (Resumed, error) {
 	if here {
 		slack, young = 0, false
 	}
-	asking := r.flags&(doubted|doubtful|filling) != 0 || h.lostAt != 0 && i >= h.lostAt
+	asking := r.flags&(doubted|doubtful|filling|unread|reading) != 0 || h.lostAt != 0 && i >= h.lostAt
 	done := Resumed{Missing: p.at < h.since(r)+slack || r.left != 0 && p.at < r.left+slack}
 	h.follow(r, p, &done)
 	for node, n := range p.numbers {
@@ -211,8 +211,8 @@ func (h *History) follow(r *ring, p position, done *Resumed) {
 		node := h.nodes[e.node].id
 		n, listed := p.numbers[node]
 		had := listed && !n.lacks(e.previous()) // the one before it
-		if had && e.previous() > before {
-			done.Ahead = true
+		if had && e.previous() > before && (inside || e.previousTime() > h.since(r)) {
+			done.Ahead = true // with one that may still come
 		}
 		switch {
 		case !p.owed(node, e.number, e.time), had, inside && e.previous() == before:

@@ -38,6 +38,8 @@ const (
 	doubted  = 1 << iota // a question is due
 	doubtful             // and another one, a second after the first
 	filling              // one was asked
+	unread               // the store is to be read when others were asked
+	reading              // it is being read
 )
 
 // owes reports whether members here are told of an entry that is lost.
@@ -133,6 +135,9 @@ func (h *History) Keep(topic string, limits Limits, now int64) error {
 			hash: maphash.String(h.seed, topic), name: name, length: uint8(len(topic)),
 			since: now, vouched: now, floor: now - h.o.Slack.Milliseconds(), owed: now,
 		}
+		if h.o.Store {
+			h.rings.At(i).flags = unread
+		}
 		h.byTopic.Add(i, (*ringTable)(h))
 		if own := h.own(topic); own != 0 { // there were messages while it was not kept
 			h.hear(i, h.o.Self, h.numbers.At(own).number, h.numbers.At(own).time)
@@ -161,6 +166,7 @@ func (h *History) Drop(topic string) {
 		h.forget(i, &r.sources)
 	}
 	h.giveUp(i)
+	h.giveUpReading(i, 0)
 	h.byTopic.Remove(i, (*ringTable)(h))
 	h.text.Free(r.name)
 	h.rings.Put(i)
