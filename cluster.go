@@ -64,8 +64,9 @@ func isNATS(raw string) bool {
 }
 
 // join joins the cluster, with options that suit the mode, and returns nil if the flags name none. With
-// always the server gets a node nevertheless, which is alone. leave ends that.
-func (f *clusterFlags) join(ctx context.Context, maxMessage int, suit func(cluster.Options) cluster.Options, always bool, log *slog.Logger) (node *cluster.Node, leave func(), err error) {
+// always the server gets a node nevertheless, which is alone, and keeps messages in the directory store if that is not
+// empty. leave ends that.
+func (f *clusterFlags) join(ctx context.Context, maxMessage int, suit func(cluster.Options) cluster.Options, always bool, store string, log *slog.Logger) (node *cluster.Node, leave func(), err error) {
 	alone := f.NATS == "" && f.Cluster == ""
 	if alone && !always {
 		return nil, func() {}, nil
@@ -78,9 +79,9 @@ func (f *clusterFlags) join(ctx context.Context, maxMessage int, suit func(clust
 	o.Secret = secret
 	end := func() {}
 	if alone {
-		b, err := cluster.Embed(cluster.BrokerOptions{MaxMessage: maxMessage})
+		b, err := cluster.Embed(cluster.BrokerOptions{MaxMessage: maxMessage, Store: store, Log: log})
 		if err != nil {
-			return nil, nil, fmt.Errorf("--presence and --history: %w", err)
+			return nil, nil, fmt.Errorf("--presence, --history and --history-store: %w", err)
 		}
 		o.Broker, o.Name, o.Secret, end = b, "alone", rand.Text(), b.Close
 	} else if f.Cluster != "" {
@@ -109,6 +110,9 @@ func (f *clusterFlags) hint(err error) string {
 	if errors.Is(err, cluster.ErrName) {
 		return "; --node-name gives this server another one"
 	}
+	if errors.Is(err, cluster.ErrStream) && strings.Contains(strings.ToLower(err.Error()), "permissions") {
+		return "; for --history-stream the user must also be allowed to publish to $JS.API.*.*.lull_" + f.ClusterName + "_1"
+	}
 	says := strings.ToLower(err.Error())
 	for _, h := range []struct{ says, hint string }{
 		{"authorization", "; --nats-token-file, or --nats-creds-file, says who this server is"},
@@ -122,6 +126,8 @@ func (f *clusterFlags) hint(err error) string {
 		{"certificate required", "; --nats-cert and --nats-key are this server's certificate"},
 		{"no servers available", "; start it, or correct --nats"},
 		{"max_payload", " (--max-message)"},
+		{"jetstream not enabled", "; start it with nats-server --jetstream, or do without --history-stream"},
+		{"storage", "; lower --history-stream-bytes"},
 	} {
 		if strings.Contains(says, h.says) {
 			return h.hint

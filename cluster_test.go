@@ -86,6 +86,7 @@ func TestServersThatCannotJoin(t *testing.T) {
 	}
 	ours := "--nats " + b.ClientURL()
 	for args, want := range map[string][]string{
+		ours + " --node-name b --history 1 --history-stream":                                   {"jetstream not enabled", "start it with nats-server --jetstream"},
 		ours + " --node-name one":                                                              {"another node has this name: one", "--node-name gives this server another one"},
 		ours + " --max-message 2000000 --node-name b":                                          {"raise its max_payload", "--max-message"},
 		ours + " --nats-creds-file " + file("scrap", "scrap") + " --node-name b":               {"no nkey seed found", "--nats-creds-file must be"},

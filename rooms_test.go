@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	broker "github.com/nats-io/nats-server/v2/server"
 
+	"github.com/seed-134acfd0/lull/internal/natsd/natsdtest"
 	"github.com/seed-134acfd0/lull/internal/testkit"
 )
 
@@ -300,6 +302,72 @@ func TestClientsOfADrainedNodeMissNothing(t *testing.T) {
 	}
 }
 
+// All servers of a room are restarted, here the only one: it is killed, or ends. Who comes back gets
+// what was stored.
+func TestRoomsOfServersThatWereRestarted(t *testing.T) {
+	b := natsdtest.Start(t, func(o *broker.Options) { o.JetStream, o.StoreDir = true, t.TempDir() })
+	stored := func() uint64 {
+		usage, err := b.Jsz(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return usage.Messages
+	}
+	for name, keeps := range map[string][]string{
+		"killed": {"--history-stream", "--nats", b.ClientURL()},
+		"ended":  {"--history-store", t.TempDir()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := append([]string{"--mode", "rooms", "--history", "1000"}, keeps...)
+			url, process, wait := serving(t, args...)
+			r := &returning{t: t}
+			came, left := make(chan struct{}), make(chan error, 1)
+			go func() { left <- r.visit(url, sync.OnceFunc(func() { close(came) })) }()
+			<-came
+			host := visit(t, url, "room/tea") // a client without the subprotocol
+			begun := time.Now()
+			testkit.Eventually(t, "positions are younger than the store, whatever the clocks", func() bool { return time.Since(begun) > 2200*time.Millisecond })
+			say := func(texts ...string) {
+				t.Helper()
+				for _, text := range texts {
+					host.says(text)
+					host.hears(text)
+				}
+			}
+			say("1", "2", "3", "end")
+			if err := <-left; err != nil {
+				t.Fatal(err)
+			}
+			say("4", "5", "6")
+			if name == "killed" {
+				testkit.Eventually(t, "all is stored", func() bool { return stored() == 7 })
+				_ = process.Kill()
+				_, _ = process.Wait()
+			} else {
+				host.Close()
+				_ = process.Signal(syscall.SIGTERM)
+				wait()
+			}
+			url, process, wait = serving(t, args...)
+			came = make(chan struct{})
+			go func() { left <- r.visit(url, sync.OnceFunc(func() { close(came) })) }()
+			<-came
+			host = visit(t, url, "room/tea")
+			say("7", "end")
+			if err := <-left; err != nil {
+				t.Fatal(err)
+			}
+			if heard := strings.Join(r.heard, " "); heard != "1 2 3 end 4 5 6 7 end" {
+				t.Errorf("heard %s", heard)
+			}
+			host.Close()
+			_ = process.Signal(syscall.SIGTERM)
+			wait()
+		})
+	}
+}
+
 // One server alone knows its members, and keeps messages, without a broker beside it.
 func TestRoomsOfOneServerHaveMembers(t *testing.T) {
 	url, stop := serve(t, "--mode", "rooms", "--presence", "--max-members", "1")
@@ -319,13 +387,19 @@ func TestRoomsOfOneServerHaveMembers(t *testing.T) {
 
 func TestFlagsOfRoomsThatDoNotFit(t *testing.T) {
 	for line, want := range map[string]string{
-		"--presence":                              "--presence and --history: can only be used with --mode=rooms",
-		"--mode echo --history 1":                 "--presence and --history: can only be used with --mode=rooms",
-		"--mode rooms --history -1":               "--history",
-		"--mode rooms --history 1000001":          "--history",
-		"--mode rooms --history-age 1ms":          "--history-age",
-		"--mode rooms --history-bytes 0":          "--history-bytes",
-		"--mode rooms --presence --max-members 0": "--max-members",
+		"--presence":                                                                         "--presence and --history: can only be used with --mode=rooms",
+		"--mode echo --history 1":                                                            "--presence and --history: can only be used with --mode=rooms",
+		"--mode rooms --history -1":                                                          "--history",
+		"--mode rooms --history-stream --nats nats://a:1":                                    "--history-stream and --history-store: need --history",
+		"--mode rooms --history 1 --history-stream":                                          "--history-stream: needs --nats",
+		"--mode rooms --history 1 --history-store /x --nats nats://a:1":                      "--history-store: cannot be used with --nats",
+		"--mode rooms --history 1 --history-store /x --cluster 127.0.0.1:0":                  "--history-stream and --history-store: cannot be used with --cluster",
+		"--mode rooms --history 1 --history-store /dev/null/x --listen 127.0.0.1:0 --admin=": "--presence, --history and --history-store: cluster: the store",
+		"--mode rooms --history 1 --history-store /x --history-stream-bytes 1":               "--history-stream-bytes",
+		"--mode rooms --history 1000001":                                                     "--history",
+		"--mode rooms --history-age 1ms":                                                     "--history-age",
+		"--mode rooms --history-bytes 0":                                                     "--history-bytes",
+		"--mode rooms --presence --max-members 0":                                            "--max-members",
 	} {
 		if _, errs, code := run(t, append([]string{"serve"}, strings.Fields(line)...)...); code == 0 || !strings.Contains(errs, want) {
 			t.Errorf("%s: exit %d, %q, not %q", line, code, errs, want)

@@ -117,7 +117,10 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		return err
 	}
 	inRooms := rooms.New(c.Rooms.options())
-	suit := inRooms.Cluster
+	suit := func(o cluster.Options) cluster.Options {
+		o.Stream = c.Rooms.stream()
+		return inRooms.Cluster(o)
+	}
 	var channels *pusher.Pusher
 	if c.Mode == "pusher" {
 		if channels, err = c.Pusher.begin(c.Origin, c.IdleTimeout, log); err != nil {
@@ -126,7 +129,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		defer c.Pusher.finish(channels, c.Grace)
 		suit, pages = channels.Cluster, pusherPages(channels.API(), pages)
 	}
-	node, leave, err := c.Cluster.join(ctx, int(c.MaxMessage), suit, inRooms.NeedNode(), log)
+	node, leave, err := c.Cluster.join(ctx, int(c.MaxMessage), suit, inRooms.NeedNode(), c.Rooms.HistoryStore, log)
 	if err != nil {
 		return err
 	}
@@ -295,7 +298,7 @@ func (c *serveCommand) Validate() error {
 	if err := c.tlsFiles().check(); err != nil {
 		return err
 	}
-	return cmp.Or(c.Hooks.check(c.Mode), c.Pusher.check(c.Mode), c.Rooms.check(c.Mode), c.Cluster.check(c.Mode), checkAdmin(&c.AdminPort, c.Listen))
+	return cmp.Or(c.Hooks.check(c.Mode), c.Pusher.check(c.Mode), c.Rooms.check(c.Mode, &c.Cluster), c.Cluster.check(c.Mode), checkAdmin(&c.AdminPort, c.Listen))
 }
 
 // checkTwice checks that no address is there twice, unless its port is any port.

@@ -24,6 +24,8 @@
 //	lull.C.1.s.N    node → who follows N  the same for all personal topics of shard N, 0 to 511
 //	lull.C.1.ask    node → all            how far are you on these subjects?
 //	lull.C.1.to.ID  node → one            so far, in answer
+//	lull.C.1.k.T    node → stream         messages to topic T once more, with Options.Stream
+//	lull.C.1.gaps   node → stream         up to now something may be missing
 //
 // T is the topic's name, in which bytes that NATS does not allow are %XX. A node follows a
 // topic's subject from its first subscriber's coming until ten seconds after its last one's
@@ -42,6 +44,7 @@
 //	                              its number in the history · that before it ·
 //	                              its time · that before it · data
 //	h      who says it 0          what package history says
+//	g      who says it time                                                 a gap, for the stream
 //
 // A place is a number of package sequence: each node numbers what it says on each subject.
 // Who follows the subject finds gaps by the numbers, a lost last message by the tail, which
@@ -75,6 +78,16 @@
 // missed from others, and delivers it late. So for these topics a loss is said when nobody
 // has the message any more: see package history.
 //
+// # What is there after a restart
+//
+// With [Options.Stream] these messages are also given to a stream of the broker's JetStream, under a subject of their
+// own: on a topic's subject nodes say more than messages, and shards have many topics.
+// Nobody waits for that; one message a second is to be answered. When it is not, or a message could not be
+// sent, or the broker was away, or a living node has no stream, then the stream is told that it may lack something up to now, as soon as
+// it takes that. A node that begins to keep a topic that no other one has reads it from
+// the stream: by itself, or of many topics in a small stream by reading the whole stream. Since
+// when the stream has everything, see vouched; what that means, see package history.
+//
 // # What may be away
 //
 // A publisher never waits for the broker: its messages wait in a queue of bounded size. If
@@ -97,5 +110,6 @@
 //	a subject that is followed       about 1,100 bytes here and at the broker, and 24 for each other node
 //	members (Options.Present)        see package presence: a million of them, 256 MiB
 //	messages (Options.History)       see package history: a million of them, 256 MiB
+//	read from the stream (Stream)    2 MiB, and one message for each of 32 topics
 //	a node                           about 200 bytes, for 1,000 of the last ten minutes
 package cluster

@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -20,6 +23,7 @@ import (
 type Broker struct {
 	nats  *server.Server
 	token string
+	lock  *os.File // of BrokerOptions.Store; nil without
 }
 
 // BrokerOptions say how an embedded broker finds the others.
@@ -36,6 +40,9 @@ type BrokerOptions struct {
 	TLS *tls.Config
 	// MaxMessage is the largest message, as in Options; 64 KiB by default.
 	MaxMessage int
+	// Store is the directory of the broker's JetStream, for Options.Stream; empty is without. Only a
+	// broker that is alone can have one.
+	Store string
 	// Log is where the broker says whom it cannot reach, and who may not come; nil is
 	// slog.Default.
 	Log *slog.Logger
@@ -54,6 +61,10 @@ func Embed(o BrokerOptions) (*Broker, error) {
 		ServerName: brokerName + "-" + hex(randomID()), Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: token,
 		MaxPayload: int32(o.MaxMessage + envelopeMax), WriteDeadline: writeTimeout,
 		ConnectErrorReports: 1, // brokerLog says when it has heard enough
+		JetStream:           o.Store != "", StoreDir: o.Store, DisableJetStreamBanner: true,
+	}
+	if o.Listen != "" && o.Store != "" {
+		return nil, errors.New("cluster: a broker that others may join has no store")
 	}
 	if o.Listen != "" {
 		if err := o.join(options); err != nil {
@@ -62,12 +73,38 @@ func Embed(o BrokerOptions) (*Broker, error) {
 	} else if len(o.Routes) > 0 {
 		return nil, errors.New("cluster: a broker that knows others must listen, too")
 	}
+	lock, err := lockStore(o.Store)
+	if err != nil {
+		return nil, err
+	}
 	b, err := natsd.Start(options)
 	if err != nil {
+		_ = lock.Close()
 		return nil, fmt.Errorf("cluster: the embedded broker: %w", err)
 	}
 	b.SetLogger(newBrokerLog(o.Log), false, false)
-	return &Broker{b, token}, nil
+	return &Broker{b, token, lock}, nil
+}
+
+// lockStore makes the directory of a store, and sees to it that no other broker uses it until
+// the file is closed. Without a directory there is no file.
+func lockStore(dir string) (*os.File, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	err := os.MkdirAll(dir, 0o700)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: the store: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: the store: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("cluster: the store %s is in use by another server: %w", dir, err)
+	}
+	return f, nil
 }
 
 // join sets how the broker meets others.
@@ -124,4 +161,5 @@ func (b *Broker) conn() (net.Conn, error) { return b.nats.InProcessConn() }
 // Close ends the broker, after its node has left.
 func (b *Broker) Close() {
 	natsd.Stop(b.nats)
+	_ = b.lock.Close() // nil has an error, too
 }

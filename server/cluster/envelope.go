@@ -20,6 +20,7 @@ const (
 	kindMembers kind = 'p' // of package presence
 	kindKept    kind = 'k' // a message to a topic with a history
 	kindHistory kind = 'h' // of package history
+	kindGap     kind = 'g' // up to a time, which is in place of the number, the stream may not have everything
 )
 
 // head begins every envelope. The byte order is big-endian.

@@ -21,7 +21,7 @@ import (
 )
 
 // brisk is a pace for tests. Nobody dies, however busy the machine is.
-var brisk = pace{beat: 20 * time.Millisecond, death: 2 * testkit.Patience, linger: 50 * time.Millisecond, quiet: 50 * time.Millisecond, greeting: 50 * time.Millisecond, confirm: testkit.Patience}
+var brisk = pace{beat: 20 * time.Millisecond, death: 2 * testkit.Patience, linger: 50 * time.Millisecond, quiet: 50 * time.Millisecond, greeting: 50 * time.Millisecond, confirm: testkit.Patience, resume: testkit.Patience}
 
 // mortal lets a node take others for dead soon.
 func mortal(o *Options) { o.pace.death = 500 * time.Millisecond }
@@ -335,7 +335,7 @@ func (w *way) bring(to, from net.Conn) {
 			return
 		}
 		all := [][]byte{line}
-		if fields := strings.Fields(string(line)); fields[0] == "MSG" {
+		if fields := strings.Fields(string(line)); len(fields) > 0 && fields[0] == "MSG" {
 			size, _ := strconv.Atoi(fields[len(fields)-1])
 			message := append(line, make([]byte, size+2)...)
 			if _, err := io.ReadFull(r, message[len(line):]); err != nil {

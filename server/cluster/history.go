@@ -50,8 +50,9 @@ type past struct {
 	results history.Results
 	fading  map[string]time.Duration // topics without members, and when they are dropped
 	waiting []*resumption
-	losses  []Loss // to be reported, with the nodes' IDs
-	ended   bool   // nobody waits any more
+	reads   []history.Read // of the stream, that are to be begun
+	losses  []Loss         // to be reported, with the nodes' IDs
+	ended   bool           // nobody waits any more
 }
 
 // resumption is a client that waits until a node has asked others for what it has missed.
@@ -74,7 +75,7 @@ func newPast(o *Options, id uint64) (*past, error) {
 		return p, nil
 	}
 	var err error
-	p.state, err = history.New(history.Options{Self: id, MaxData: o.MaxMessage, Slack: o.pace.slack})
+	p.state, err = history.New(history.Options{Self: id, MaxData: o.MaxMessage, Slack: o.pace.slack, Store: o.Stream != nil})
 	return p, err
 }
 
@@ -138,7 +139,7 @@ func (n *Node) Missed(topic, position string, found func(Resumed)) error {
 	if len(p.waiting) == resumptionsMax {
 		return server.ErrBackpressure
 	}
-	r := &resumption{topic, position, found, n.now() + resumeFor}
+	r := &resumption{topic, position, found, n.now() + n.options.pace.resume}
 	if !n.tryResume(r) {
 		p.waiting = append(p.waiting, r)
 	}
@@ -209,7 +210,7 @@ func (n *Node) Kept(topic string) (messages []Kept) {
 }
 
 // publishKept is publish for a topic with a history. Room was looked for already.
-func (n *Node) publishKept(to Publisher, subject, topic string, op frame.Op, data []byte, room room) error {
+func (n *Node) publishKept(to Publisher, at address, topic string, op frame.Op, data []byte, room room) error {
 	p := n.past
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -221,9 +222,10 @@ func (n *Node) publishKept(to Publisher, subject, topic string, op frame.Op, dat
 		p.undelivered(n, topic, n.id)
 	}
 	if room == roomKept {
-		n.queue.put(subject, sealKept(n.id, topic, op, &e), n.now())
+		n.queue.put(at, sealKept(n.id, topic, op, &e), n.now())
 	} else {
-		n.queue.skip(subject, n.now())
+		n.queue.skip(at.subject, n.now())
+		n.store.doubt()
 	}
 	return nil
 }
@@ -366,6 +368,10 @@ func (n *Node) flushPast() {
 	for _, l := range r.Lost {
 		p.losses = append(p.losses, Loss{Node: hex(l.Node), Topic: l.Topic, Shard: -1, Messages: 1, Unsure: l.UpTo > l.After+1})
 	}
+	if len(r.Reads) > 0 {
+		p.reads = append(p.reads, r.Reads...)
+		nudge(n.reads)
+	}
 	filled := len(r.Filled) > 0
 	r.Reset()
 	if filled {
@@ -437,6 +443,7 @@ func (n *Node) doubtPast() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state.Lost(today())
+	p.reads = nil // they are asked for again
 }
 
 // told takes what another node says of its history.

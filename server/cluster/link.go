@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/seed-134acfd0/lull/internal/natsd"
 )
@@ -15,17 +16,18 @@ import (
 // link is one connection to the broker. When it ends it stays ended, and the node makes
 // another one, so that what the node follows is followed again at the node's pace.
 type link struct {
-	nats   *nats.Conn
-	socket *socket
-	ended  chan struct{} // closed when nothing more arrives
+	nats    *nats.Conn
+	streams jetstream.JetStream
+	socket  *socket
+	ended   chan struct{} // closed when nothing more arrives
 }
 
-// dial connects to the broker.
-func (o *Options) dial(in *intake, failed func(error)) (*link, error) {
+// dial connects to the broker. inbox is the beginning of subjects on which answers come.
+func (o *Options) dial(in *intake, inbox string, failed func(error)) (*link, error) {
 	l := &link{ended: make(chan struct{})}
 	options := []nats.Option{
 		nats.Name("lull " + o.Cluster + " " + o.Name),
-		nats.NoReconnect(), nats.NoEcho(), nats.SkipSubjectValidation(),
+		nats.NoReconnect(), nats.NoEcho(), nats.SkipSubjectValidation(), nats.CustomInboxPrefix(inbox),
 		nats.Timeout(dialTimeout), nats.PingInterval(dialTimeout), nats.MaxPingsOutstanding(2),
 		nats.ClosedHandler(func(*nats.Conn) { close(l.ended) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { failed(err) }),
@@ -50,7 +52,10 @@ func (o *Options) dial(in *intake, failed func(error)) (*link, error) {
 		return nil, fmt.Errorf("cluster: NATS at %s: %w", o.where(), err)
 	}
 	l.nats = conn
-	if err := o.suits(conn); err != nil {
+	if l.streams, err = jetstream.New(conn); err == nil {
+		err = o.suits(conn)
+	}
+	if err != nil {
 		l.close()
 		return nil, err
 	}

@@ -30,6 +30,10 @@ var counters = []struct {
 	{"unwatched", "Topics whose members are not known here, because there are too many.", func(s *Stats) uint64 { return s.Unwatched }},
 	{"unkept", "Topics whose messages are not kept, because there are too many.", func(s *Stats) uint64 { return s.Unkept }},
 	{"reconnects", "Times that the broker was there again.", func(s *Stats) uint64 { return s.Reconnects }},
+	{"stored", "Messages given to the stream.", func(s *Stats) uint64 { return s.Stored }},
+	{"restored", "Messages that came from the stream.", func(s *Stats) uint64 { return s.Restored }},
+	{"unread", "Topics that could not be read from the stream.", func(s *Stats) uint64 { return s.Unread }},
+	{"stream_marks", "Times that the stream was told that it may lack messages.", func(s *Stats) uint64 { return s.StreamMarks }},
 	{"nodes_died", "Other nodes that were not heard any more, and had not left.", func(s *Stats) uint64 { return s.Died }},
 }
 
@@ -38,12 +42,8 @@ var gauges = []struct {
 	name, help string
 	of         func(*Stats) float64
 }{
-	{"connected", "1 while the broker is there, 0 while it is away.", func(s *Stats) float64 {
-		if s.Connected {
-			return 1
-		}
-		return 0
-	}},
+	{"connected", "1 while the broker is there, 0 while it is away.", func(s *Stats) float64 { return one(s.Connected) }},
+	{"stream_unsure", "1 while the stream may lack messages and could not be told so, because it does not take any.", func(s *Stats) float64 { return one(s.StreamUnsure) }},
 	{"away_seconds", "How long the broker has been away.", func(s *Stats) float64 { return s.Away.Seconds() }},
 	{"nodes", "Living nodes that this one knows, itself among them.", func(s *Stats) float64 { return float64(len(s.Nodes) + 1) }},
 	{"nodes_limit", "Maximum number of other nodes.", func(s *Stats) float64 { return float64(s.Limits.Nodes) }},
@@ -63,6 +63,13 @@ var gauges = []struct {
 	{"history_messages_limit", "Maximum number of messages that are kept.", func(s *Stats) float64 { return float64(s.Limits.Kept) }},
 	{"history_bytes", "Bytes that messages take that are kept.", func(s *Stats) float64 { return float64(s.KeptBytes) }},
 	{"history_limit_bytes", "Maximum number of bytes that messages take that are kept. At it the oldest go.", func(s *Stats) float64 { return float64(s.Limits.KeptBytes) }},
+}
+
+func one(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {

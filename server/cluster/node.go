@@ -53,6 +53,7 @@ type Node struct {
 	subjects *subjects
 	id       uint64
 	own      string // subject of hellos to this node
+	inbox    string // subject of answers to it, and the beginning of others
 	began    time.Time
 	end      context.CancelFunc
 	ended    chan struct{} // closed when all goroutines have ended
@@ -67,8 +68,10 @@ type Node struct {
 	intake *intake
 	crowd  *crowd
 	past   *past
+	store  *store
 	ask    chan struct{} // there is something to ask, or to leave
 	kick   chan struct{} // there is something to do with members or kept messages
+	reads  chan struct{} // there is something to read from the stream
 	losing sync.Mutex    // one loss is told at a time
 
 	mu       sync.Mutex
@@ -112,9 +115,10 @@ func Join(ctx context.Context, o Options) (*Node, error) {
 	}
 	n := &Node{
 		options: o, subjects: newSubjects(o.Cluster, o.Personal), id: randomID(), began: time.Now(), ended: make(chan struct{}), out: make(chan struct{}),
-		intake: newIntake(), ask: make(chan struct{}, 1), kick: make(chan struct{}, 1), strange: map[uint64]bool{}, peers: newPeers(o.pace.death), interest: newInterest(),
+		intake: newIntake(), ask: make(chan struct{}, 1), kick: make(chan struct{}, 1), reads: make(chan struct{}, 1), strange: map[uint64]bool{}, peers: newPeers(o.pace.death), interest: newInterest(),
 	}
-	n.own = n.subjects.node + hex(n.id)
+	n.own, n.inbox = n.subjects.node+hex(n.id), n.subjects.to+hex(n.id)
+	n.store = &store{answers: n.inbox + ".stored."}
 	n.queue = newQueue(n.id, o.Queue)
 	if n.crowd, err = newCrowd(&n.options, n.id); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
@@ -181,14 +185,21 @@ func (c *clock) now(machine time.Duration) time.Duration {
 
 // connect connects to the broker, listens to the other nodes, and greets them.
 func (n *Node) connect(ctx context.Context) (*link, error) {
-	l, err := n.options.dial(n.intake, n.complain)
+	l, err := n.options.dial(n.intake, n.inbox, n.complain)
 	if err != nil {
 		return nil, err
 	}
-	for _, subject := range []string{n.subjects.nodes, n.own, n.subjects.ask, n.subjects.to + hex(n.id)} {
+	listen := []string{n.subjects.nodes, n.own, n.subjects.ask, n.inbox}
+	if n.options.Stream != nil {
+		listen = append(listen, n.store.answers+"*")
+	}
+	for _, subject := range listen {
 		if err == nil {
 			_, err = l.nats.ChanSubscribe(subject, n.intake.messages)
 		}
+	}
+	if err == nil && n.options.Stream != nil && !n.hasJoined() {
+		err = n.openStream(ctx, l, true) // later that does not hold up the node
 	}
 	if err == nil {
 		err = n.greet(ctx, l)
@@ -204,10 +215,8 @@ func (n *Node) connect(ctx context.Context) (*link, error) {
 // about that.
 func (n *Node) greet(ctx context.Context, l *link) error {
 	h := n.hello()
-	n.mu.Lock()
-	h.Back = n.joined
-	h.Joining = !n.joined
-	n.mu.Unlock()
+	h.Back = n.hasJoined()
+	h.Joining = !h.Back
 	err := l.nats.Publish(n.subjects.nodes, encode(h))
 	if err == nil {
 		err = l.flush(dialTimeout)
@@ -227,6 +236,12 @@ func (n *Node) greet(ctx context.Context, l *link) error {
 	return n.isRefused()
 }
 
+func (n *Node) hasJoined() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.joined
+}
+
 // isRefused is why the node takes no part any more, or nil.
 func (n *Node) isRefused() error {
 	n.mu.Lock()
@@ -235,7 +250,7 @@ func (n *Node) isRefused() error {
 }
 
 func (n *Node) hello() hello {
-	return hello{Protocol: protocol, ID: hex(n.id), Name: n.options.Name, Age: time.Since(n.began).Milliseconds(), Personal: n.options.Personal, History: n.options.History != nil, Presence: n.beatOfCrowd()}
+	return hello{Protocol: protocol, ID: hex(n.id), Name: n.options.Name, Age: time.Since(n.began).Milliseconds(), Personal: n.options.Personal, History: n.options.History != nil, Stream: n.options.Stream != nil, Presence: n.beatOfCrowd()}
 }
 
 func encode(h hello) []byte {
@@ -299,6 +314,9 @@ func (n *Node) away(why error) {
 
 // begin takes up a link.
 func (n *Node) begin(l *link) {
+	if n.hasJoined() {
+		n.store.again()
+	}
 	n.mu.Lock()
 	n.joined, n.link, n.lost = true, l, nil
 	n.interest.again()
@@ -315,6 +333,9 @@ func (n *Node) serve(ctx context.Context, l *link) {
 	all.Go(func() { n.write(working, l) })
 	all.Go(func() { n.question(working, l) })
 	all.Go(func() { n.beat(working, l) })
+	if n.options.Stream != nil {
+		all.Go(func() { n.attendStream(working, l) })
+	}
 	select {
 	case <-l.ended:
 	case <-ctx.Done():
@@ -362,7 +383,7 @@ func (n *Node) write(ctx context.Context, l *link) {
 	for {
 		letters := n.queue.first(writeBatch)
 		for i := range letters {
-			if err := l.nats.Publish(letters[i].subject, letters[i].data); err != nil {
+			if err := n.send(l, &letters[i]); err != nil {
 				n.queue.drop(i)
 				l.cut()
 				return
@@ -380,6 +401,17 @@ func (n *Node) write(ctx context.Context, l *link) {
 		case <-n.queue.more:
 		}
 	}
+}
+
+// send sends a letter: once, or to the stream, too.
+func (n *Node) send(l *link, one *letter) error {
+	if err := l.nats.Publish(one.subject, one.data); err != nil || one.stored == "" {
+		return err
+	}
+	n.counts.stored.Add(1)
+	n.counts.sent.Add(1)
+	n.counts.sentBytes.Add(uint64(len(one.data)))
+	return l.nats.PublishRequest(one.stored, n.store.question(n.now()), one.data)
 }
 
 // writeBatch is how many letters are taken from the queue at once.
@@ -477,9 +509,12 @@ func (n *Node) settle(waiters []*waiter) {
 	}
 }
 
-func (n *Node) wake() {
+func (n *Node) wake() { nudge(n.ask) }
+
+// nudge has somebody look who waits for c.
+func nudge(c chan struct{}) {
 	select {
-	case n.ask <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -532,12 +567,7 @@ func (n *Node) due(now time.Duration) {
 }
 
 // step has members and kept messages attended to soon.
-func (n *Node) step() {
-	select {
-	case n.kick <- struct{}{}:
-	default:
-	}
-}
+func (n *Node) step() { nudge(n.kick) }
 
 // complain notes what NATS has to say.
 func (n *Node) complain(err error) {

@@ -57,6 +57,10 @@ type Options struct {
 	// and on all nodes. A node that loses its last subscriber keeps the topic for Limits.Age, but
 	// at most ten minutes; a minute if that is not set.
 	History func(topic string) Limits
+	// Stream keeps messages to topics with a history in a stream of the broker's JetStream, too, so
+	// that clients can resume when all nodes were restarted; nil does not. All nodes have it, or
+	// none. The stream's name is lull_CLUSTER_1.
+	Stream *Stream
 	// Delivered is told of each message to a topic when it was delivered to the topic's
 	// subscribers on this node, in that order, for programs that pass it on to others in another
 	// form: by the Publisher, under another name. ErrBackpressure of package server means that
@@ -103,7 +107,7 @@ type Loss struct {
 
 // pace is how fast things go. The zero value of each is what the constants say.
 type pace struct {
-	beat, death, linger, quiet, confirm, greeting, slack time.Duration
+	beat, death, linger, quiet, confirm, greeting, slack, resume time.Duration
 }
 
 // How fast things go.
@@ -161,6 +165,11 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.MaxMessage = cmp.Or(o.MaxMessage, messageMax)
 	o.Queue = cmp.Or(o.Queue, queueBytes)
+	if o.Stream != nil {
+		s := *o.Stream
+		s.Bytes = cmp.Or(s.Bytes, streamBytes)
+		o.Stream = &s
+	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -171,6 +180,7 @@ func (o Options) withDefaults() (Options, error) {
 	p.quiet = cmp.Or(p.quiet, quietFor)
 	p.confirm = cmp.Or(p.confirm, confirmFor)
 	p.greeting = cmp.Or(p.greeting, greetingFor)
+	p.resume = cmp.Or(p.resume, resumeFor)
 	switch {
 	case (o.URL == "") == (o.Broker == nil):
 		return o, errors.New("cluster: either Options.URL or Options.Broker must be set")
@@ -178,6 +188,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("cluster: the cluster's name %.100q must be 1 to %d letters, digits, '-' and '_'", o.Cluster, nameMax)
 	case !isName(o.Name, true):
 		return o, fmt.Errorf("cluster: the node's name %.100q must be 1 to %d letters, digits, '-', '_' and '.'", o.Name, nameMax)
+	case o.Stream != nil && (o.History == nil || o.Stream.Messages < 1 || o.Stream.Age < 0 || o.Stream.Bytes < 0):
+		return o, errors.New("cluster: Options.Stream is for what Options.History keeps, of at least one message of each topic")
 	case o.MaxMessage < 1 || o.Queue < o.MaxMessage+envelopeMax:
 		return o, fmt.Errorf("cluster: Options.MaxMessage is %d and Options.Queue %d, and a message must fit into the queue", o.MaxMessage, o.Queue)
 	}

@@ -21,6 +21,7 @@ type hello struct {
 	Personal []string `json:"personal"`
 	// History must be the same, too: what nodes publish that keep nothing has no positions.
 	History  bool   `json:"history,omitempty"`
+	Stream   bool   `json:"stream,omitempty"`   // what it publishes is stored
 	Presence []byte `json:"presence,omitempty"` // of package presence
 }
 
@@ -37,13 +38,14 @@ func readHello(b []byte) (h hello, id uint64, ok bool) {
 //
 //	unknown → joins → alive ⇄ dead → unknown
 type peer struct {
-	id    uint64
-	name  string
-	heard time.Duration // its last hello
-	alive bool
-	met   bool          // it was alive once
-	begun time.Duration // when it began, at the latest, by this node's clock
-	born  bool          // it was heard joining: it has said nothing before begun
+	id     uint64
+	name   string
+	heard  time.Duration // its last hello
+	alive  bool
+	met    bool          // it was alive once
+	begun  time.Duration // when it began, at the latest, by this node's clock
+	stores bool          // what it publishes is stored
+	born   bool          // it was heard joining: it has said nothing before begun
 }
 
 // peers are the other nodes. It reads no clock.
@@ -81,7 +83,7 @@ func (ps *peers) hear(id uint64, h *hello, now time.Duration) (p *peer, came boo
 		}
 		ps.byID[id] = p
 	}
-	p.heard = now
+	p.heard, p.stores = now, h.Stream
 	if !p.alive && !h.Joining {
 		p.alive, came = true, true
 	}

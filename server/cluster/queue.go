@@ -29,9 +29,13 @@ type queue struct {
 	messages int           // that wait
 }
 
+// address is where a message goes: to the nodes that follow its subject, and once more to the
+// stream, unless stored is empty.
+type address struct{ subject, stored string }
+
 // letter is something to be sent.
 type letter struct {
-	subject string
+	address
 	data    []byte
 	control bool
 }
@@ -39,7 +43,7 @@ type letter struct {
 // letterBytes is what a letter takes beside its text.
 const letterBytes = 64
 
-func (l *letter) size() int { return len(l.subject) + len(l.data) + letterBytes }
+func (l *letter) size() int { return len(l.subject) + len(l.stored) + len(l.data) + letterBytes }
 
 func newQueue(id uint64, max int) *queue {
 	return &queue{id: id, max: max, more: make(chan struct{}, 1), numbers: sequence.NewOut(publishedMax), away: true}
@@ -89,8 +93,8 @@ func (q *queue) changed() {
 }
 
 // messageBytes is what a message takes in the queue.
-func messageBytes(subject, topic string, data []byte) int {
-	return len(subject) + headBytes + 2 + len(topic) + len(data) + letterBytes
+func messageBytes(to address, topic string, data []byte) int {
+	return len(to.subject) + len(to.stored) + headBytes + 2 + len(topic) + len(data) + letterBytes
 }
 
 // release gives back the room that was kept.
@@ -103,12 +107,12 @@ func (q *queue) release(size int) {
 
 // put numbers a message for which room was kept, and adds it. sealed is its envelope, without
 // the number.
-func (q *queue) put(subject string, sealed []byte, now time.Duration) {
+func (q *queue) put(to address, sealed []byte, now time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	number(sealed, q.next(subject, now))
+	number(sealed, q.next(to.subject, now))
 	q.messages++
-	q.add(letter{subject: subject, data: sealed})
+	q.add(letter{address: to, data: sealed})
 }
 
 // skip numbers a message that is not sent, so that others find that it is missing.
@@ -147,7 +151,7 @@ func (q *queue) tell(t sequence.Tail) {
 // say adds what is no message, unless too much of that waits: then it is said again, or
 // asked for, later.
 func (q *queue) say(subject string, data []byte) bool {
-	l := letter{subject: subject, data: data, control: true}
+	l := letter{address: address{subject: subject}, data: data, control: true}
 	if q.closed || q.control+l.size() > controlBytes {
 		return false
 	}

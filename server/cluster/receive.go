@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,6 +37,10 @@ func (n *Node) handle(m *nats.Msg) {
 		} else if id != n.id {
 			n.meet(&h, id)
 		}
+		return
+	}
+	if strings.HasPrefix(m.Subject, n.store.answers) {
+		n.store.answered(m)
 		return
 	}
 	h, rest, ok := open(m.Data)

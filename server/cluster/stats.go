@@ -15,6 +15,7 @@ type counts struct {
 	undelivered, overruns, malformed           atomic.Uint64
 	unconfirmed, unwatched, unkept, reconnects atomic.Uint64
 	died                                       atomic.Uint64
+	stored, marks, restored, unread            atomic.Uint64
 }
 
 // Stats are a node's figures. Those in the first group are of the moment, the others count
@@ -29,13 +30,14 @@ type Stats struct {
 	QueuedBytes int           // that they take
 	QueuedMax   int           // the most bytes that have waited for it
 
-	Members     int // of topics, that this node knows (Options.Present); somebody on two nodes counts twice
-	OwnMembers  int // of Members, those of this node
-	MemberBytes int // that members take
-	KeptTopics  int // of which messages are kept (Options.History)
-	Kept        int // messages
-	KeptBytes   int // that they take
-	Limits      StatsLimits
+	Members      int  // of topics, that this node knows (Options.Present); somebody on two nodes counts twice
+	OwnMembers   int  // of Members, those of this node
+	MemberBytes  int  // that members take
+	KeptTopics   int  // of which messages are kept (Options.History)
+	Kept         int  // messages
+	KeptBytes    int  // that they take
+	StreamUnsure bool // the stream may lack messages, and was not told so yet (Options.Stream)
+	Limits       StatsLimits
 
 	Published   uint64 // messages by this node, on all topics
 	Refused     uint64 // that were refused, because too much waited for the broker
@@ -53,6 +55,10 @@ type Stats struct {
 	Unwatched   uint64 // topics whose members are not followed, because there are too many
 	Unkept      uint64 // topics whose messages are not kept, because there are too many
 	Reconnects  uint64 // times that the broker was there again
+	Stored      uint64 // messages given to the stream
+	StreamMarks uint64 // times that the stream was told that it may lack messages
+	Restored    uint64 // messages that came from the stream
+	Unread      uint64 // topics that could not be read from the stream
 	Died        uint64 // other nodes that were not heard any more though the broker was there, and had not left
 }
 
@@ -71,6 +77,7 @@ func (n *Node) Stats() Stats {
 		Received: c.received.Load(), Lost: c.lost.Load(), Unsure: c.unsure.Load(), Stale: c.stale.Load(),
 		Undelivered: c.undelivered.Load(), Overruns: c.overruns.Load(), Malformed: c.malformed.Load(),
 		Unconfirmed: c.unconfirmed.Load(), Reconnects: c.reconnects.Load(), Unwatched: c.unwatched.Load(), Unkept: c.unkept.Load(), Died: c.died.Load(),
+		Stored: c.stored.Load(), StreamMarks: c.marks.Load(), Restored: c.restored.Load(), Unread: c.unread.Load(),
 		Limits: StatsLimits{Nodes: nodesMax, QueuedBytes: n.options.Queue},
 	}
 	n.queue.mu.Lock()
@@ -78,6 +85,7 @@ func (n *Node) Stats() Stats {
 	n.queue.mu.Unlock()
 	n.crowd.addTo(&s)
 	n.past.addTo(&s)
+	s.StreamUnsure = n.store.isUnsure()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()

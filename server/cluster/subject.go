@@ -23,6 +23,10 @@ type subjects struct {
 	ask      string // questions to all
 	to       string // and a node's ID: answers to it
 	topic    string // and a topic's token
+	kept     string // and a topic's token: its messages once more, for the stream
+	gaps     string // what may not be in the stream
+	stream   string // its name
+	get      string // questions to it
 	shard    [shards]string
 }
 
@@ -30,6 +34,8 @@ func newSubjects(cluster string, personal []string) *subjects {
 	all := "lull." + cluster + "."
 	own := all + strconv.Itoa(protocol) + "."
 	s := &subjects{personal: personal, nodes: all + "nodes", node: all + "nodes.", ask: own + "ask", to: own + "to.", topic: own + "t."}
+	s.kept, s.gaps, s.stream = own+"k.", own+"gaps", "lull_"+cluster+"_"+strconv.Itoa(protocol)
+	s.get = "$JS.API.DIRECT.GET." + s.stream
 	for i := range s.shard {
 		s.shard[i] = own + "s." + strconv.Itoa(i)
 	}

@@ -48,9 +48,13 @@ func (n *Node) publish(to Publisher, topic string, op frame.Op, data []byte, wai
 	case !server.ValidTopic(topic):
 		return server.ErrTopicName
 	}
-	subject, _ := n.subjects.of(topic)
-	size := messageBytes(subject, topic, data)
+	var at address
+	at.subject, _ = n.subjects.of(topic)
 	kept := n.limits(topic).Messages > 0
+	if kept && n.options.Stream != nil {
+		at.stored = n.subjects.kept + token(topic)
+	}
+	size := messageBytes(at, topic, data)
 	if kept {
 		size += keptBytes
 	}
@@ -66,7 +70,7 @@ func (n *Node) publish(to Publisher, topic string, op frame.Op, data []byte, wai
 	if kept {
 		deliver = n.publishKept
 	}
-	if err := deliver(to, subject, topic, op, data, room); err != nil {
+	if err := deliver(to, at, topic, op, data, room); err != nil {
 		if room == roomKept {
 			n.queue.release(size)
 		}
@@ -81,7 +85,7 @@ func (n *Node) publish(to Publisher, topic string, op frame.Op, data []byte, wai
 }
 
 // publishPlain is publish for a topic without a history.
-func (n *Node) publishPlain(to Publisher, subject, topic string, op frame.Op, data []byte, room room) error {
+func (n *Node) publishPlain(to Publisher, at address, topic string, op frame.Op, data []byte, room room) error {
 	order := &n.order[hash(topic)%uint32(len(n.order))]
 	order.Lock()
 	defer order.Unlock()
@@ -94,9 +98,9 @@ func (n *Node) publishPlain(to Publisher, subject, topic string, op frame.Op, da
 		n.past.mu.Unlock()
 	}
 	if room == roomKept {
-		n.queue.put(subject, seal(n.id, topic, op, data), n.now())
+		n.queue.put(at, seal(n.id, topic, op, data), n.now())
 	} else {
-		n.queue.skip(subject, n.now())
+		n.queue.skip(at.subject, n.now())
 	}
 	return nil
 }

@@ -135,8 +135,9 @@ const cluster = [
     note: s => `${count(s.cluster.members_own)} of this server; ${bytes(s.cluster.presence.bytes)}, ${percent(full(s.cluster.presence))} of the most`,
     warn: (s, i) => full(s.cluster.presence) > 0.85 || clusterRate(i, "unwatched") > 0 },
   { id: "history", title: "Messages kept", value: s => count(s.cluster.history_messages), line: s => s.cluster.history_messages,
-    note: s => `of ${count(s.cluster.history_topics)} topics; ${bytes(s.cluster.history.bytes)}, ${percent(full(s.cluster.history))} of the most`,
-    warn: (s, i) => full(s.cluster.history) > 0.85 || clusterRate(i, "unkept") > 0 },
+    note: s => `of ${count(s.cluster.history_topics)} topics; ${bytes(s.cluster.history.bytes)}, ${percent(full(s.cluster.history))} of the most` +
+      (s.cluster.counters.restored > 0 ? `; ${count(s.cluster.counters.restored)} came from the stream` : ""),
+    warn: (s, i) => full(s.cluster.history) > 0.85 || clusterRate(i, "unkept", "unread") > 0 },
 ];
 
 const build = (parent, tiles) => {
