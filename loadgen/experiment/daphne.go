@@ -213,7 +213,7 @@ func (s pythonStack) sleeping(ctx context.Context, _ DaphneConfig, side *DaphneS
 		return err
 	}
 	defer server.kill()
-	res, err := loadgen.Run(ctx, loadgen.Config{URLs: []string{server.url}, Conns: workers, Active: workers, Echo: 5500 * time.Millisecond, Workers: 1})
+	res, err := loadgen.Run(ctx, loadgen.Config{URLs: []string{server.url}, Conns: workers, Active: workers, Echo: 20500 * time.Millisecond, Workers: 1})
 	switch {
 	case err != nil:
 		return err
