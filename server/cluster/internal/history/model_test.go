@@ -373,6 +373,18 @@ func (w *world) die(p *peer) {
 	}
 }
 
+// report logs what a run has done, and returns how often a client was told that something is missing.
+func (w *world) report(seed uint64) (missing int) {
+	resumes, ahead := 0, 0
+	for _, c := range w.clients {
+		resumes += c.resumes
+		missing += c.missing
+		ahead += c.doubles
+	}
+	w.t.Logf("seed %d: %d published, %d resumed, %d told that something is missing, %d ahead", seed, len(w.published), resumes, missing, ahead)
+	return missing
+}
+
 // complete checks that each client has had everything since it came, but for what
 // it was told of.
 func (w *world) complete(when string) {
@@ -504,13 +516,7 @@ func TestClientsMissNothingUnsaid(t *testing.T) {
 				p.consistent(t)
 			}
 		}
-		resumes, missing, ahead := 0, 0, 0
-		for _, c := range w.clients {
-			resumes += c.resumes
-			missing += c.missing
-			ahead += c.doubles
-		}
-		t.Logf("seed %d: %d published, %d resumed, %d told that something is missing, %d ahead", seed, len(w.published), resumes, missing, ahead)
+		w.report(seed)
 	}
 }
 
@@ -550,13 +556,7 @@ func TestClientsMissNothingUnsaidWhenAllNodesAreRestarted(t *testing.T) {
 				p.consistent(t)
 			}
 		}
-		resumes, missing, ahead := 0, 0, 0
-		for _, c := range w.clients {
-			resumes += c.resumes
-			missing += c.missing
-			ahead += c.doubles
-		}
-		t.Logf("seed %d: %d published, %d resumed, %d told that something is missing, %d ahead", seed, len(w.published), resumes, missing, ahead)
+		missing := w.report(seed)
 		if seed <= 5 && seed%3 != 0 && missing > 0 {
 			t.Errorf("seed %d: %d were told that something is missing", seed, missing)
 		}
